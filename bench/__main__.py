@@ -1,0 +1,28 @@
+"""`python -m bench SCENARIO [OPTIONS]`: each scenario is a module with `main(arguments) -> exit code`."""
+
+import importlib
+import sys
+
+SCENARIOS = {
+    "demo": "a recorded night of San Francisco's cabs, live",
+    "positions": "N sockets sending positions: server CPU per position",
+    "offers": "jobs at a rate: commit to offer frame",
+    "accepts": "many providers after few jobs: one winner each, and how fast",
+    "sockets": "memory per idle connection",
+}
+
+
+def main() -> int:
+    """Hand over to the scenario; 2 when there is none of that name."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in SCENARIOS:
+        return int(importlib.import_module(f"bench.{name}").main(sys.argv[2:]))
+    helping = name in ("-h", "--help")
+    print("usage: python -m bench SCENARIO [OPTIONS]\n", file=sys.stdout if helping else sys.stderr)
+    for scenario, what in SCENARIOS.items():
+        print(f"  {scenario:10} {what}", file=sys.stdout if helping else sys.stderr)
+    return 0 if helping else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

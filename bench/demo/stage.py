@@ -1,0 +1,258 @@
+"""The real server with its stores, its people and its tokens, started for one run and gone after it.
+
+Nothing is imported from the server and called here: it is started as an operator would, by its command line
+and its environment, so what the run measures is what ships. The stores are the embedded ones on a folder that
+is removed at the end.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from dispatch.kit.embedded import stores
+
+READY = re.compile(r"ready: (http://\S+)")
+# Migrating, seeding and starting take a second or two; a loaded machine gets a minute.
+STEP_TIMEOUT_S = 60.0
+# The server drains first; after this it is killed.
+STOP_TIMEOUT_S = 30.0
+LOG_TAIL_LINES = 15
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class StageError(RuntimeError):
+    """The server could not be brought up. The message carries the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One seeded user."""
+
+    user_id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything a run needs to know about what was started."""
+
+    url: str
+    database_url: str
+    redis_url: str
+    providers: tuple[Person, ...]
+    customers: tuple[Person, ...]
+    server_pid: int
+    folder: Path
+    stamp_file: Path
+    versions: dict[str, str]
+
+    def server_log(self) -> str:
+        """The end of what the server wrote."""
+        return _tail(self.folder / "server.log")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to start. `market_overrides` are the market's settings that differ from its file."""
+
+    market: str
+    providers: int
+    customers: int
+    workers: int
+    market_overrides: Mapping[str, object]
+
+
+@asynccontextmanager
+async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Stage]:
+    """Stores, migration, people, server, in this order; all of it stopped and removed on leaving, however that happens.
+
+    Raises StageError, and EmbeddedError when there is no Postgres or Valkey to be found.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatch-", ignore_cleanup_errors=True)))
+        running = await stack.enter_async_context(stores(folder / "stores", echo=say))
+        stamp_file = folder / "stamps"
+        environment = _environment(wanted, running.database_url, running.redis_url, stamp_file)
+        await _run(["migrate"], environment, folder)
+        tokens = folder / "tokens"
+        people = ["--market", wanted.market, "--providers", str(wanted.providers), "--customers", str(wanted.customers)]
+        await _run(["seed", *people, "--tokens", str(tokens)], environment, folder)
+        providers, customers = read_tokens(tokens)
+        say(f"seeded {len(providers)} providers and {len(customers)} customers")
+        process, url = await _serve(stack, wanted.workers, environment, folder)
+        say(f"server ready on {url} with {wanted.workers} workers")
+        yield Stage(
+            url=url,
+            database_url=running.database_url,
+            redis_url=running.redis_url,
+            providers=providers,
+            customers=customers,
+            server_pid=process.pid,
+            folder=folder,
+            stamp_file=stamp_file,
+            versions={str(kind): version for kind, version in running.versions.items()},
+        )
+
+
+def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: Path) -> dict[str, str]:
+    """Ours, without any setting of another server that may be lying around in it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DISPATCH_") and name not in ("DATABASE_URL", "REDIS_URL")
+    }
+    return kept | {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "DISPATCH_MARKETS": orjson.dumps({wanted.market: dict(wanted.market_overrides)}).decode(),
+        # Hundreds of phones behind one address: ours.
+        "DISPATCH_ADDRESS_RATE": "0",
+        "DISPATCH_STAMP_FILE": str(stamp_file),
+        "DISPATCH_LOG_LEVEL": "warning",
+        # Nobody is left to come back when we stop.
+        "DISPATCH_DRAIN_S": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+async def _run(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """One `dispatch` command to its end. Raises StageError with what it said."""
+    log = folder / f"{arguments[0]}.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dispatch", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_end_with_us,
+        )
+    try:
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            code = await process.wait()
+    except TimeoutError:
+        raise StageError(f"dispatch {arguments[0]} took over {STEP_TIMEOUT_S:.0f} s:\n{_tail(log)}") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code != 0:
+        raise StageError(f"dispatch {arguments[0]} ended with exit code {code}:\n{_tail(log)}")
+
+
+async def _serve(
+    stack: AsyncExitStack, workers: int, environment: dict[str, str], folder: Path
+) -> tuple[asyncio.subprocess.Process, str]:
+    """Start the server, to be stopped by `stack`, and wait until it says where it listens."""
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dispatch", "serve", "--workers", str(workers), "--port", "0"),
+            *("--data", str(folder / "server")),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            env=environment,
+            # Ctrl-C reaches the whole foreground group; the server is stopped by us, after its clients.
+            start_new_session=True,
+            preexec_fn=_end_with_us,
+        )
+    stack.push_async_callback(_stop, process)
+    assert process.stdout is not None
+    said: list[str] = []
+    try:
+        async with asyncio.timeout(STEP_TIMEOUT_S):
+            async for line in process.stdout:
+                said.append(line.decode(errors="replace"))
+                if found := READY.search(said[-1]):
+                    return process, found.group(1)
+    except TimeoutError:
+        pass
+    raise StageError(f"the server did not become ready:\n{''.join(said[-LOG_TAIL_LINES:])}{_tail(log)}")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Ask it to stop, and kill it if it does not; its workers end with it."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            # Its stdout is a pipe: read it out, or a chatty end would never come.
+            assert process.stdout is not None
+            await process.stdout.read()
+            await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        # Also when we are cancelled while waiting. The group is its own (start_new_session), so this reaches its
+        # workers and nobody else.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def _end_with_us() -> None:
+    """In the child, before it becomes another program: end when we are killed, so that nothing is left running."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def read_tokens(file: Path) -> tuple[tuple[Person, ...], tuple[Person, ...]]:
+    """Providers and customers out of the seed's `role<TAB>user_id<TAB>token` lines."""
+    people: dict[str, list[Person]] = {"provider": [], "customer": []}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        role, user_id, token = line.split("\t")
+        people.setdefault(role, []).append(Person(user_id, token))
+    return tuple(people["provider"]), tuple(people["customer"])
+
+
+def descendants(pid: int, parents: Mapping[int, int]) -> set[int]:
+    """All processes below `pid`, itself included, by each process's parent."""
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found and child not in found}:
+        found |= more
+    return found
+
+
+def cpu_s(pid: int) -> float | None:
+    """User and system seconds that `pid` and all processes below it have used. None where there is no /proc."""
+    if not Path("/proc/self/stat").exists():
+        return None
+    stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
+    family = descendants(pid, {child: int(stat[1]) for child, stat in stats.items()})
+    # Fields 14 to 17 of proc(5): own user and system ticks, then those of children that ended and were waited for.
+    ticks = sum(int(field) for child in family if child in stats for field in stats[child][11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(path: Path) -> list[str] | None:
+    """Field 3 on of /proc/PID/stat; the name before it may hold anything, its closing bracket is the last one."""
+    try:
+        return (path / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"(no log: {error})"
+    return "\n".join(lines[-LOG_TAIL_LINES:]) or "(it wrote nothing)"

@@ -1,0 +1,190 @@
+"""Routes onto aiohttp: identity, limits, bodies, refusals."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from dispatch.kit.clock import Clock
+from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
+from dispatch.kit.ids import new_word
+from dispatch.kit.postgres import LOST
+from dispatch.kit.route import Call, Route
+from protocol.codec import decode_body, wire_time
+from protocol.errors import ErrorCode, Refused, status_of, text_of
+
+log = structlog.get_logger("api")
+
+BODY_BYTES_MAX = 1024 * 1024
+_BUCKETS_MAX = 100_000
+_UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+
+
+class Buckets:
+    """Token buckets by key, in this process: they hold without any store. Least recently used go first when there are too many."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, key: object, now: float) -> float:
+        """Take one token; 0.0, or seconds until there is one."""
+        tokens, at = self._buckets.pop(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - at) * self._rate)
+        short = 1.0 - tokens
+        self._buckets[key] = (tokens if short > 0 else tokens - 1.0, now)
+        if len(self._buckets) > _BUCKETS_MAX:
+            self._buckets.popitem(last=False)
+        return short / self._rate if short > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRules:
+    """What the app hands the door."""
+
+    by_token: Callable[[str, str], Awaitable[tuple[Any, Any]]]
+    """(token, address) → (actor, claims). Raises DispatchError."""
+    admin: Callable[[Any], bool]
+    locale_of: Callable[[Any], str]
+    key_of: Callable[[Any], object]
+    """What a user's limit counts by."""
+    user_rate: float
+    user_burst: int
+    address_rate: float
+    origins: frozenset[str] = frozenset()
+
+
+class Api:
+    """Builds the aiohttp application: `add` the routes, then hand `app` to a runner."""
+
+    def __init__(self, rules: ApiRules, clock: Clock) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._users = Buckets(rules.user_rate, rules.user_burst)
+        self._addresses = Buckets(rules.address_rate, max(1.0, rules.address_rate)) if rules.address_rate > 0 else None
+        self.routes: list[Route] = []
+        self.app = web.Application(middlewares=[self._outermost], client_max_size=BODY_BYTES_MAX)
+        self.answers: dict[tuple[str, int], int] = {}
+
+    def add(self, routes: Sequence[Route]) -> None:
+        """Serve these routes."""
+        for route in routes:
+            pattern = route.path
+            for name in [part[1:-1] for part in route.path.split("/") if part.startswith("{")]:
+                pattern = pattern.replace(f"{{{name}}}", f"{{{name}:{_UUID}}}")
+            self.app.router.add_route(route.method, pattern, self._serve(route))
+            self.routes.append(route)
+
+    def _serve(self, route: Route) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request["route"] = route.path
+            actor, claims = await self._identify(route, request)
+            query: dict[str, str] = {}
+            for name, value in request.query.items():
+                if name not in route.query or name in query:
+                    problem = "given twice" if name in query else "no parameter of this route"
+                    raise Invalid(name, fields=[{"field": name, "problem": problem}])
+                query[name] = value
+            key = request.headers.get("Idempotency-Key") if route.idempotent else None
+            if key is not None and not 1 <= len(key) <= 200:
+                raise Invalid(
+                    "Idempotency-Key", fields=[{"field": "Idempotency-Key", "problem": "1 to 200 characters"}]
+                )
+            body = None
+            if route.body is not None:
+                body = decode_body(await request.read(), route.body)
+            call = Call(actor, claims, body, request.match_info, query, key, request["locale"], request["request_id"])
+            answered = await route.handler(call)
+            return web.Response(body=answered.body, status=answered.status, content_type="application/json")
+
+        return handle
+
+    async def _identify(self, route: Route, request: web.Request) -> tuple[Any, Any]:
+        now = self._clock.monotonic()
+        if self._addresses is not None:
+            self._limit(self._addresses.wait_s(request.remote, now))
+        if route.who == "anyone":
+            return None, None
+        header = request.headers.get("Authorization", "")
+        if header[:7].lower() != "bearer ":
+            raise Unauthenticated("no bearer token")
+        actor, claims = await self._rules.by_token(header[7:].strip(), request.remote or "")
+        request["locale"] = self._locale(request, self._rules.locale_of(actor))
+        self._limit(self._users.wait_s(self._rules.key_of(actor), now))
+        if route.who == "admin" and not self._rules.admin(actor):
+            raise Forbidden("admins only")
+        return actor, claims
+
+    def _limit(self, wait_s: float) -> None:
+        if wait_s > 0:
+            raise Limited("too many requests", retry_after_s=max(1, round(wait_s)))
+
+    @staticmethod
+    def _locale(request: web.Request, own: str) -> str:
+        asked = request.headers.get("Accept-Language", "")[:2].lower()
+        return asked if asked in ("th", "en") else own
+
+    @web.middleware
+    async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request.headers.get("X-Request-Id", "")
+        request["request_id"] = (
+            request_id
+            if 8 <= len(request_id) <= 64 and request_id.isascii() and request_id.isprintable()
+            else new_word(16)
+        )
+        request["locale"] = self._locale(request, "th")
+        try:
+            response = await handler(request)
+        except DispatchError as error:
+            response = self._refusal(request, error.code, error.status, error.details)
+        except Refused as refused:
+            response = self._refusal(request, refused.code, status_of(refused.code), refused.details or {})
+        except web.HTTPRequestEntityTooLarge:
+            response = self._refusal(request, ErrorCode.BODY_TOO_LARGE, 413, {"bytes_max": BODY_BYTES_MAX})
+        except web.HTTPMethodNotAllowed as error:
+            response = self._refusal(
+                request, ErrorCode.METHOD_NOT_ALLOWED, 405, {"allowed": sorted(error.allowed_methods)}
+            )
+            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        except web.HTTPNotFound:
+            response = self._refusal(request, ErrorCode.NOT_FOUND, 404, {})
+        except web.HTTPException as error:
+            response = self._refusal(request, ErrorCode.VALIDATION_ERROR, error.status, {})
+        except LOST as error:
+            log.warning("no Postgres for a request", route=request.get("route"), error=repr(error))
+            response = self._refusal(request, ErrorCode.OVERLOADED, 503, Overloaded().details)
+        except TimeoutError:
+            response = self._refusal(request, ErrorCode.BUSY, 503, Busy().details)
+        except Exception as error:
+            log.error("request failed", route=request.get("route"), request_id=request["request_id"], exc_info=error)
+            response = self._refusal(request, ErrorCode.INTERNAL_ERROR, 500, {})
+        response.headers["X-Request-Id"] = request["request_id"]
+        origin = request.headers.get("Origin")
+        if origin is not None and origin in self._rules.origins:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+        seen = (request.get("route", "other"), response.status)
+        self.answers[seen] = self.answers.get(seen, 0) + 1
+        return response
+
+    def _refusal(self, request: web.Request, code: ErrorCode, status: int, details: dict[str, Any]) -> web.Response:
+        error: dict[str, Any] = {"code": str(code), "message": text_of(code, request["locale"])}
+        if details:
+            error["details"] = details
+        error["timestamp"] = wire_time(self._clock.now())
+        error["request_id"] = request["request_id"]
+        headers = {}
+        if status in (429, 503):
+            headers["Retry-After"] = str(details.get("retry_after_s", 1))
+        return web.Response(
+            body=orjson.dumps({"error": error}, default=str),
+            status=status,
+            content_type="application/json",
+            headers=headers,
+        )

@@ -1,0 +1,195 @@
+"""`dispatch doctor`: is this machine, with these settings, fit to run the server? In words, with what to do."""
+
+import resource
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+import redis.asyncio as redis
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+from dispatch.kit.clock import Clock, SystemClock
+from dispatch.kit.log import clean_text
+from dispatch.kit.migrate import MigrationError, pending
+from dispatch.markets import MarketConfigError, Markets
+from dispatch.settings import Settings
+from dispatch.start import CONNECT_TIMEOUT_S, MIGRATIONS, Trouble, postgres_trouble, redis_trouble, with_stores
+
+SKEW_S_MAX = 1.0  # tokens, and the `at` of positions, are compared with the machine's clock; offers with Postgres'
+OTHER_CONNECTIONS = 10  # psql, backups, migrations: besides the pools
+OPEN_FILES_MIN = 4096  # one per socket, and some hundred of our own
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `note` is worth knowing and no reason to fail."""
+
+    about: str
+    verdict: Literal["ok", "note", "BAD"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict:4}  {self.about:11} {self.text}"
+
+
+async def examine(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Finding]:
+    """All findings, as they are made. Starts the embedded stores where no others are named; changes nothing in them."""
+    yield _secret(settings)
+    yield _markets(settings)
+    yield _files()
+    said: list[str] = []
+    try:
+        async with with_stores(settings, said.append) as (found, _):
+            assert found.database_url is not None
+            assert found.redis_url is not None
+            async for finding in _postgres(found, found.database_url, clock or SystemClock()):
+                yield finding
+            async for finding in _redis(found.redis_url):
+                yield finding
+    except Trouble as error:
+        yield Finding("stores", "BAD", str(error))
+
+
+def _secret(settings: Settings) -> Finding:
+    if not settings.development_secret:
+        return Finding("settings", "ok", "all known, with secrets of your own")
+    if settings.host in LOOPBACK:
+        return Finding(
+            "settings", "note", "tokens are signed with the published development secret: fine on this machine alone"
+        )
+    return Finding(
+        "settings",
+        "BAD",
+        f"tokens are signed with the published development secret, and the server listens on {settings.host}: "
+        "anybody can make himself admin. Set DISPATCH_JWT_SECRETS='[\"…\"]' (openssl rand -base64 48)",
+    )
+
+
+def _markets(settings: Settings) -> Finding:
+    try:
+        markets = Markets.load(settings.markets)
+    except MarketConfigError as error:
+        return Finding("markets", "BAD", str(error))
+    return Finding("markets", "ok", ", ".join(market.code for market in markets))
+
+
+def _files() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES_MIN:
+        return Finding(
+            "open files",
+            "note",
+            f"each worker may open {soft}, so about {soft} sockets; raise it with `ulimit -n {hard}`",
+        )
+    return Finding("open files", "ok", f"{soft} per worker")
+
+
+async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator[Finding]:
+    if (trouble := await postgres_trouble(url)) is not None:
+        yield Finding("postgres", "BAD", trouble)
+        return
+    try:
+        waiting = await pending(url, MIGRATIONS)
+    except MigrationError as error:
+        yield Finding("migrations", "BAD", str(error))
+    else:
+        if waiting:
+            yield Finding(
+                "migrations",
+                "BAD",
+                f"not applied yet: {', '.join(waiting)}. Run `dispatch migrate` (`serve` does it too)",
+            )
+        else:
+            yield Finding("migrations", "ok", "up to date")
+    connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    try:
+        version = await connection.fetchval("SHOW server_version")
+        yield Finding("postgres", "ok", f"{version} at {clean_text(url)}")
+        yield _skew(await _offset_s(connection, clock))
+        yield await _connections(connection, settings)
+        if await connection.fetchval("SHOW synchronous_commit") == "off":
+            text = "synchronous_commit is off: what was promised can be lost in a crash. Set it to on"
+            yield Finding("durability", "BAD", text)
+    finally:
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _offset_s(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> float:
+    """Postgres' clock minus ours, in seconds, with the time of the question halved between the two ways."""
+    before = clock.now()
+    theirs = await connection.fetchval("SELECT clock_timestamp()")
+    after = clock.now()
+    offset: float = (theirs - (before + (after - before) / 2)).total_seconds()
+    return offset
+
+
+def _skew(offset_s: float) -> Finding:
+    if abs(offset_s) <= SKEW_S_MAX:
+        return Finding("clock", "ok", f"within {abs(offset_s) * 1000:.0f} ms of Postgres'")
+    way = "behind" if offset_s > 0 else "ahead of"
+    text = (
+        f"this machine is {abs(offset_s):.1f} s {way} Postgres; keep both in step with NTP (at most {SKEW_S_MAX:.0f} s)"
+    )
+    return Finding("clock", "BAD", text)
+
+
+async def _connections(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings) -> Finding:
+    allowed = int(await connection.fetchval("SHOW max_connections"))
+    reserved = int(await connection.fetchval("SHOW superuser_reserved_connections"))
+    needed = settings.workers * settings.pool_size * 2 + OTHER_CONNECTIONS
+    if needed > allowed - reserved:
+        text = (
+            f"{settings.workers} workers may want {needed} connections (two pools of {settings.pool_size} each, and {OTHER_CONNECTIONS} "
+            f"others), Postgres allows {allowed - reserved}. Raise max_connections, or lower DISPATCH_POOL_SIZE"
+        )
+        return Finding("connections", "BAD", text)
+    return Finding("connections", "ok", f"{needed} at most, of {allowed - reserved}")
+
+
+async def _redis(url: str) -> AsyncIterator[Finding]:
+    if (trouble := await redis_trouble(url)) is not None:
+        yield Finding("redis", "BAD", trouble)
+        return
+    client = redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, decode_responses=True)
+    try:
+        info = await client.info("server")
+        name = "Valkey" if "valkey_version" in info else "Redis"
+        yield Finding("redis", "ok", f"{name} {info.get('valkey_version', info['redis_version'])} at {clean_text(url)}")
+        policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "noeviction")
+        if policy != "noeviction":
+            yield Finding(
+                "redis",
+                "note",
+                f"maxmemory-policy is {policy}: under pressure providers vanish from the map; use noeviction",
+            )
+    except RedisError as error:
+        # Hosted ones refuse INFO or CONFIG; what we need of them was seen to be there.
+        yield Finding("redis", "note", f"it does not tell about itself ({error})")
+    finally:
+        await client.aclose()
+
+
+def listing(settings: Settings) -> list[str]:
+    """Every setting with its value and meaning, one line each; secrets hidden."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        hidden = isinstance(value, SecretStr) or (
+            isinstance(value, list) and any(isinstance(one, SecretStr) for one in value)
+        )
+        shown = "***" if hidden and value else "" if value in (None, [], {}) else clean_text(str(value))
+        lines.append(f"DISPATCH_{name.upper()}={shown}\n      {field.description}")
+    return lines
+
+
+async def report(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Say all findings; whether the server can run."""
+    bad = 0
+    async for finding in examine(settings):
+        say(str(finding))
+        bad += finding.verdict == "BAD"
+    say("" if bad == 0 else f"\n{bad} thing{'s' if bad > 1 else ''} to put right.")
+    return bad == 0

@@ -1,0 +1,185 @@
+"""One connection: callbacks, no coroutine of its own, no task. Frames go straight to the transport."""
+
+import asyncio
+import struct
+from collections import deque
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from protocol import codec
+from protocol.errors import ByeReason, CloseCode
+from protocol.session import ServerSession
+
+log = structlog.get_logger("gateway")
+
+WAITING_BYTES_MAX: Final = 256 * 1024
+BLOCKED_S_MAX: Final = 10.0
+PING_S: Final = 15.0
+PINGS_UNANSWERED_MAX: Final = 2
+_CLOSE_GRACE_S: Final = 2.0
+_SILENT: Final = frozenset(
+    {CloseCode.MESSAGE_TOO_BIG, CloseCode.FRAME_TOO_LARGE, CloseCode.NOT_OUR_PROTOCOL, CloseCode.UNRESPONSIVE}
+)
+"""Closes without a `bye` (contract.md §3)."""
+
+
+def _framed(opcode: int, payload: bytes) -> bytes:
+    """A server frame: final, unmasked (RFC 6455 §5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 65536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+_PING = _framed(0x9, b"")
+
+
+class Connection:
+    """A socket of one user. Everything that leaves goes through `send`, which bounds what waits and checks whose it is."""
+
+    __slots__ = (
+        "_blocked_since",
+        "_flood_window",
+        "_flooded",
+        "_frames",
+        "_pings",
+        "_tokens",
+        "_tokens_at",
+        "_transport",
+        "_undecodable",
+        "address",
+        "closing_since",
+        "conn_id",
+        "expires_at",
+        "identity",
+        "limited_at",
+        "locale",
+        "next_ping_at",
+        "opened_at",
+        "running",
+        "seat",
+        "session",
+        "user_id",
+    )
+
+    def __init__(self, conn_id: UUID, transport: asyncio.Transport, now: float, *, address: str) -> None:
+        self.conn_id = conn_id
+        self.user_id: UUID = UUID(int=0)
+        self.identity: Any = None
+        self.expires_at: datetime | None = None
+        self.locale = "th"
+        self.address = address
+        self.session = ServerSession()
+        self.seat: Any = None
+        self.opened_at = now
+        self.closing_since: float | None = None
+        self.next_ping_at = now + PING_S
+        self.running = 0
+        self.limited_at = -1e9
+        self._transport = transport
+        self._pings = 0
+        self._blocked_since: float | None = None
+        self._tokens = 20.0
+        self._tokens_at = now
+        self._frames = 0
+        self._flood_window = now
+        self._flooded = 0
+        self._undecodable: deque[float] | None = None
+
+    # --- out
+
+    def send(self, frame: bytes, user_id: UUID) -> None:
+        """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
+        if self.closing_since is not None:
+            return
+        if user_id != self.user_id:
+            log.critical(
+                "frame for another user stopped",
+                conn_id=str(self.conn_id),
+                user_id=str(self.user_id),
+                frame_user_id=str(user_id),
+            )
+            self._transport.abort()
+            return
+        self._transport.write(_framed(0x1, frame))
+        if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX:
+            self.leave(CloseCode.UNRESPONSIVE, None)
+
+    def leave(self, code: CloseCode, reason: ByeReason | None, reconnect_after_ms: int = 0) -> None:
+        """Say bye where the contract has one, and close. The peer has 2 s to answer; then the line is cut."""
+        if self.closing_since is not None:
+            return
+        if reason is not None and code not in _SILENT:
+            self._transport.write(_framed(0x1, codec.bye(reason, reconnect_after_ms)))
+        self._transport.write(_framed(0x8, struct.pack("!H", int(code))))
+        self.closing_since = asyncio.get_running_loop().time()
+
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping."""
+        if self.closing_since is None:
+            self._transport.write(_framed(0xA, payload[:125]))
+
+    def abort(self) -> None:
+        """Cut the line, whatever waits."""
+        self._transport.abort()
+
+    # --- in
+
+    def heard(self) -> None:
+        """Something came in: the line is alive."""
+        self._pings = 0
+
+    def admit(self, now: float) -> bool:
+        """One frame's share of 10 a second, burst 20. Over 100 a second for 3 s closes."""
+        self._frames += 1
+        if now - self._flood_window >= 1.0:
+            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
+            self._frames, self._flood_window = 0, now
+            if self._flooded >= 3:
+                self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
+        self._tokens = min(20.0, self._tokens + (now - self._tokens_at) * 10.0)
+        self._tokens_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    def undecodable(self, now: float) -> None:
+        """Count a frame that was no JSON: the fifth within 10 s closes."""
+        if self._undecodable is None:
+            self._undecodable = deque(maxlen=5)
+        self._undecodable.append(now)
+        if len(self._undecodable) == 5 and now - self._undecodable[0] <= 10.0:
+            self.leave(CloseCode.NOT_OUR_PROTOCOL, None)
+
+    # --- the sweep, once a second
+
+    def sweep(self, now: float, wall: datetime, hello_within_s: float) -> None:
+        """Everything that time does to a connection: pings, stuck readers, silent newcomers, expired tokens, unanswered closes."""
+        if self.closing_since is not None:
+            if now - self.closing_since >= _CLOSE_GRACE_S:
+                self._transport.abort()
+            return
+        if self.expires_at is not None and self.expires_at <= wall:
+            self.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
+        elif not self.session.greeted and now - self.opened_at >= hello_within_s:
+            self.leave(CloseCode.UNRESPONSIVE, None)
+        elif self._transport.get_write_buffer_size() > 0:
+            if self._blocked_since is None:
+                self._blocked_since = now
+            elif now - self._blocked_since >= BLOCKED_S_MAX:
+                self.leave(CloseCode.UNRESPONSIVE, None)
+        else:
+            self._blocked_since = None
+        if now >= self.next_ping_at and self.closing_since is None:
+            if self._pings >= PINGS_UNANSWERED_MAX:
+                self.leave(CloseCode.UNRESPONSIVE, None)
+                return
+            self._pings += 1
+            self.next_ping_at = now + PING_S
+            self._transport.write(_PING)

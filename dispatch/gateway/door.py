@@ -1,0 +1,296 @@
+"""The socket's door on aiohttp: handshake, the reading loop, frames to handlers. Above it nothing knows which transport it is."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from aiohttp import WSMsgType, web
+
+from dispatch.gateway.connection import Connection
+from dispatch.kit.clock import Clock
+from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
+from dispatch.kit.ids import jitter_s, new_id
+from dispatch.kit.postgres import LOST
+from dispatch.kit.tasks import Nursery
+from protocol import codec
+from protocol.errors import ByeReason, CloseCode, ErrorCode, Refused, text_of
+from protocol.frames import FRAME_BYTES_MAX, HELLO_WITHIN_S, SUBPROTOCOL, Hello
+
+log = structlog.get_logger("gateway")
+
+_RUNNING_MAX = 8
+"""Requests of one connection under way at once: a phone has one or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a connection belongs to."""
+
+    user_id: UUID
+    expires_at: datetime
+    locale: str
+    actor: Any
+    """The actor the handlers act for; the gateway only carries it."""
+
+
+Request = Callable[[Connection, Any], Awaitable[bytes]]
+"""Answers one frame with the JSON of `reply.data`. Raises DispatchError for a no."""
+Signal = Callable[[Connection, Any], None]
+"""Takes a frame that has no answer. Raises DispatchError for an `error` frame."""
+
+
+@dataclass(slots=True)
+class SocketRules:
+    """What the app hands the door."""
+
+    by_token: Callable[[str, str], Awaitable[Identity]]
+    """(token, address) → who. Raises Unauthenticated, SessionExpired, Forbidden."""
+    by_ticket: Callable[[str, str], Awaitable[Identity]]
+    greet: Callable[[Connection, Hello], Awaitable[None]]
+    left: Callable[[Connection], None]
+    requests: Mapping[type, Request] = field(default_factory=dict)
+    signals: Mapping[type, Signal] = field(default_factory=dict)
+    origins: frozenset[str] = frozenset()
+
+
+class Door:
+    """All connections of this worker."""
+
+    def __init__(self, rules: SocketRules, clock: Clock, nursery: Nursery, *, handshake_rate: float) -> None:
+        self._rules = rules
+        self._clock = clock
+        self._nursery = nursery
+        self._rate = handshake_rate
+        self._tokens = handshake_rate
+        self._tokens_at = clock.monotonic()
+        self.connections: dict[UUID, Connection] = {}
+        self.draining = False
+        self.frames_in = 0
+        self.refused: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """GET /v1/socket."""
+        refusal = self._admission(request)
+        if refusal is not None:
+            return refusal
+        address = request.remote or ""
+        identity: Identity | None = None
+        ticket = request.query.get("ticket")
+        try:
+            header = request.headers.get("Authorization", "")
+            if header[:7].lower() == "bearer ":
+                identity = await self._rules.by_token(header[7:].strip(), address)
+            elif ticket is None:
+                raise Unauthenticated("neither token nor ticket")
+        except DispatchError as error:
+            return self._no(request, error.code, error.status, retry=error.code is ErrorCode.OVERLOADED)
+        except LOST as error:
+            log.warning("handshake without Postgres", error=repr(error))
+            return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
+        ws = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,),
+            autoping=False,
+            autoclose=False,
+            compress=False,
+            max_msg_size=FRAME_BYTES_MAX,
+            heartbeat=None,
+            timeout=2.0,
+        )
+        await ws.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return ws
+        conn = Connection(new_id(), transport, self._clock.monotonic(), address=address)
+        self.connections[conn.conn_id] = conn
+        try:
+            if ws.ws_protocol != SUBPROTOCOL:
+                conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
+            elif identity is None:
+                identity = await self._redeem(conn, ticket or "", address)
+            if identity is not None:
+                self.identify(conn, identity)
+            await self._read(ws, conn)
+        finally:
+            del self.connections[conn.conn_id]
+            self._rules.left(conn)
+        return ws
+
+    def _admission(self, request: web.Request) -> web.Response | None:
+        origin = request.headers.get("Origin")
+        if origin is not None and origin not in self._rules.origins and origin.split("://")[-1] != request.host:
+            return self._no(request, ErrorCode.ORIGIN_REFUSED, 403)
+        if self.draining:
+            return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return self._no(request, ErrorCode.VALIDATION_ERROR, 426)
+        now = self._clock.monotonic()
+        self._tokens = min(self._rate, self._tokens + (now - self._tokens_at) * self._rate)
+        self._tokens_at = now
+        if self._tokens < 1.0:
+            return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
+        self._tokens -= 1.0
+        return None
+
+    def _no(self, request: web.Request, code: ErrorCode, status: int, *, retry: bool = False) -> web.Response:
+        self.refused[code] = self.refused.get(code, 0) + 1
+        locale = "en" if request.headers.get("Accept-Language", "").lower().startswith("en") else "th"
+        headers = {"Retry-After": str(round(jitter_s(1, 10)))} if retry else {}
+        if status == 426:
+            headers["Upgrade"] = "websocket"
+        body = {
+            "error": {
+                "code": code,
+                "message": text_of(code, locale),
+                "timestamp": codec.wire_time(self._clock.now()),
+                "request_id": str(request.get("request_id") or new_id()),
+            }
+        }
+        return web.json_response(body, status=status, headers=headers)
+
+    async def _redeem(self, conn: Connection, ticket: str, address: str) -> Identity | None:
+        try:
+            return await self._rules.by_ticket(ticket, address)
+        except (Unauthenticated, SessionExpired):
+            conn.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
+        except Forbidden:
+            conn.leave(CloseCode.BLOCKED, ByeReason.REVOKED)
+        except (Overloaded, *LOST):
+            conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(1_000, 10_000)))
+        return None
+
+    def identify(self, conn: Connection, identity: Identity) -> None:
+        """Whose connection this is, and until when."""
+        conn.user_id, conn.identity, conn.expires_at, conn.locale = (
+            identity.user_id,
+            identity,
+            identity.expires_at,
+            identity.locale,
+        )
+
+    async def _read(self, ws: web.WebSocketResponse, conn: Connection) -> None:
+        while True:
+            message = await ws.receive()
+            kind = message.type
+            conn.heard()
+            if kind is WSMsgType.TEXT:
+                if conn.closing_since is None:
+                    self.frames_in += 1
+                    waiting = self._frame(conn, message.data)
+                    if waiting is not None:
+                        # Only a greeting: what comes after `hello` waits for its welcome.
+                        await waiting
+            elif kind is WSMsgType.PING:
+                conn.pong(message.data)
+            elif kind is WSMsgType.BINARY:
+                conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
+            elif kind is not WSMsgType.PONG:
+                return
+
+    def _frame(self, conn: Connection, data: str) -> Awaitable[None] | None:
+        now = self._clock.monotonic()
+        if not conn.admit(now):
+            if now - conn.limited_at >= 1.0:
+                conn.limited_at = now
+                self._error(conn, ErrorCode.RATE_LIMITED, "more than 10 frames a second")
+            return None
+        try:
+            frame = codec.decode_client(data)
+            conn.session.admit(frame)
+        except Refused as refused:
+            self._refuse(conn, refused, now)
+            return None
+        signal = self._rules.signals.get(type(frame))
+        if signal is not None:
+            try:
+                signal(conn, frame)
+            except DispatchError as error:
+                self._error(conn, error.code, str(error), error.details)
+            return None
+        if isinstance(frame, Hello):
+            return self._greet(conn, frame)
+        if conn.running >= _RUNNING_MAX:
+            self._reply_no(conn, frame.id, Busy(f"{_RUNNING_MAX} requests of this connection are under way"))
+        else:
+            conn.running += 1
+            self._nursery.start(self._answer(conn, frame), "request")
+        return None
+
+    async def _greet(self, conn: Connection, frame: Hello) -> None:
+        try:
+            await self._rules.greet(conn, frame)
+        except Exception as error:
+            # Without a welcome there is no session; the client comes back, to a healthier worker or moment.
+            log.warning(
+                "greeting failed",
+                conn_id=str(conn.conn_id),
+                error=repr(error),
+                exc_info=None if isinstance(error, LOST) else error,
+            )
+            conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(500, 3_000)))
+
+    async def _answer(self, conn: Connection, frame: Any) -> None:
+        try:
+            data = await self._rules.requests[type(frame)](conn, frame)
+        except DispatchError as error:
+            self._reply_no(conn, frame.id, error)
+        except LOST as error:
+            log.warning("request without an answer", frame=type(frame).__name__, error=repr(error))
+            self._reply_no(conn, frame.id, Busy("Postgres did not answer"))
+        except Exception as error:
+            log.error("request failed", frame=type(frame).__name__, conn_id=str(conn.conn_id), exc_info=error)
+            conn.send(
+                codec.reply_error(frame.id, ErrorCode.INTERNAL_ERROR, text_of(ErrorCode.INTERNAL_ERROR, conn.locale)),
+                conn.user_id,
+            )
+        else:
+            conn.send(codec.reply_ok(frame.id, data), conn.user_id)
+        finally:
+            conn.running -= 1
+
+    def _reply_no(self, conn: Connection, request_id: UUID, error: DispatchError) -> None:
+        self.refused[error.code] = self.refused.get(error.code, 0) + 1
+        conn.send(
+            codec.reply_error(request_id, error.code, text_of(error.code, conn.locale), error.details or None),
+            conn.user_id,
+        )
+
+    def _refuse(self, conn: Connection, refused: Refused, now: float) -> None:
+        self.refused[refused.code] = self.refused.get(refused.code, 0) + 1
+        if refused.id is not None and not refused.undecodable:
+            conn.send(
+                codec.reply_error(refused.id, refused.code, text_of(refused.code, conn.locale), refused.details),
+                conn.user_id,
+            )
+        else:
+            self._error(conn, refused.code, refused.message, refused.details)
+        if refused.undecodable:
+            conn.undecodable(now)
+
+    def _error(self, conn: Connection, code: ErrorCode, why: str, details: dict[str, Any] | None = None) -> None:
+        self.refused[code] = self.refused.get(code, 0) + 1
+        conn.send(
+            codec.error(
+                code,
+                text_of(code, conn.locale),
+                {"why": why, **details} if details is not None and "why" not in details else details,
+            ),
+            conn.user_id,
+        )
+
+    async def sweep(self) -> None:
+        """One pass over all connections, once a second, in place of timers for each."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        for conn in tuple(self.connections.values()):
+            conn.sweep(now, wall, HELLO_WITHIN_S)
+
+    async def drain(self, over_s: float) -> None:
+        """Take no newcomers, and ask everybody to come back elsewhere, each at his own moment within `over_s`. The sweep cuts who stays."""
+        self.draining = True
+        for conn in tuple(self.connections.values()):
+            conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(0, over_s * 1000)))

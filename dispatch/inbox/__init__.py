@@ -1,0 +1,12 @@
+"""What a person was promised to be told, in order and without gaps, until his device says it has it.
+
+The truth is `events(user_id, seq)` in Postgres: outbox and inbox in one. Redis holds a copy of the newest 512 per user and
+carries hand-overs between workers; both are hints. A worker asks `inbox_head` about its own users every second (twice as
+often while Redis is away), so a lost hint costs a second and never an event.
+"""
+
+from dispatch.inbox.model import Fact, Greeting, Line, Seat
+from dispatch.inbox.service import Inbox
+from dispatch.inbox.store import pending
+
+__all__ = ["Fact", "Greeting", "Inbox", "Line", "Seat", "pending"]

@@ -1,0 +1,69 @@
+-- name: append :value
+-- Number and store facts. $1 users uuid[], $2 names text[], $3 bodies json[]
+SELECT inbox_append($1, $2, $3);
+
+-- name: append_pending :value
+-- Number and store facts that SQL functions have collected. $1 facts pending_fact[]
+SELECT inbox_append_pending($1);
+
+-- name: head :one
+-- Where a user's history stands: newest seq, the seq after which all is kept, and its name. $1 user_id uuid
+SELECT h.epoch, coalesce((SELECT seq FROM inbox_head WHERE user_id = $1), 0) AS newest,
+  coalesce((SELECT min(seq) - 1 FROM events WHERE user_id = $1), (SELECT seq FROM inbox_head WHERE user_id = $1), 0) AS floor
+FROM history h;
+
+-- name: heads :many
+-- $1 user_ids uuid[]
+SELECT user_id, seq FROM inbox_head WHERE user_id = ANY ($1::uuid[]);
+
+-- name: after :many
+-- Events of a user after $2 up to $3, at most $4. $1 user_id uuid
+SELECT user_id, seq, name, body, at FROM events WHERE user_id = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4;
+
+-- name: repeat :many
+-- The same, without what another device has acked meanwhile. $1 user_id uuid, $2 after, $3 upto, $4 limit
+SELECT user_id, seq, name, body, at FROM events
+WHERE user_id = $1 AND seq <= $3 AND seq > greatest($2, coalesce((SELECT acked_seq FROM inbox_marks WHERE user_id = $1), 0))
+ORDER BY seq LIMIT $4;
+
+-- name: acked :value
+-- The newest seq that any device of the user acked. $1 user_id uuid
+SELECT coalesce((SELECT acked_seq FROM inbox_marks WHERE user_id = $1), 0);
+
+-- name: mark_acked :exec
+-- $1 user_ids uuid[] sorted, $2 seqs bigint[]
+INSERT INTO inbox_marks AS m (user_id, acked_seq) SELECT * FROM unnest($1::uuid[], $2::bigint[])
+ON CONFLICT (user_id) DO UPDATE SET acked_seq = greatest(m.acked_seq, excluded.acked_seq);
+
+-- name: socket_open :one
+-- $1 user_id uuid, $2 device text, $3 attempt bigint, $4 worker_id text, $5 conn_id uuid, $6 devices allowed int
+SELECT word, victims, victim_workers, victim_codes FROM socket_open($1, $2, $3, $4, $5, $6);
+
+-- name: socket_lost :exec
+-- $1 conn_ids uuid[]
+UPDATE sockets SET lost_at = clock_timestamp() WHERE conn_id = ANY ($1::uuid[]) AND lost_at IS NULL AND worker_id = $2;
+
+-- name: sockets_of_worker :many
+-- Connections that Postgres believes live on this worker. $1 worker_id text
+SELECT conn_id FROM sockets WHERE worker_id = $1 AND lost_at IS NULL;
+
+-- name: worker_beat :exec
+-- $1 id text
+INSERT INTO workers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp();
+
+-- name: worker_gone :exec
+-- A worker leaves in order: its sockets are lost now. $1 id text
+WITH gone AS (DELETE FROM workers WHERE id = $1)
+UPDATE sockets SET lost_at = clock_timestamp() WHERE worker_id = $1 AND lost_at IS NULL;
+
+-- name: workers_dead :value
+-- Bury workers whose beat stopped: their sockets were lost at the last beat. Returns how many sockets.
+WITH dead AS (DELETE FROM workers WHERE beat_at < clock_timestamp() - interval '10 s' RETURNING id, beat_at),
+lost AS (UPDATE sockets s SET lost_at = dead.beat_at FROM dead WHERE s.worker_id = dead.id AND s.lost_at IS NULL RETURNING 1)
+SELECT count(*) FROM lost;
+
+-- name: events_forget :value
+-- Forget events older than $1 days, $2 at a time. Returns how many.
+WITH old AS (SELECT user_id, seq FROM events WHERE at < clock_timestamp() - make_interval(days => $1) LIMIT $2),
+gone AS (DELETE FROM events e USING old WHERE e.user_id = old.user_id AND e.seq = old.seq RETURNING 1)
+SELECT count(*) FROM gone;

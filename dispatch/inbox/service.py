@@ -1,0 +1,417 @@
+"""Use cases of the inbox: greet a connection, deliver what committed, hear acks."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+
+from dispatch.inbox import keys, live, store
+from dispatch.inbox.model import Fact, Greeting, Line, OnFact, Seat, State
+from dispatch.kit.clock import Clock
+from dispatch.kit.ids import new_word
+from dispatch.kit.postgres import Postgres
+from dispatch.kit.redis import DOWN, Redis
+from dispatch.kit.sql import Queries
+from dispatch.kit.tasks import Nursery
+from protocol import codec
+from protocol.errors import ByeReason, CloseCode
+from protocol.frames import Hello, Welcome
+from protocol.session import NeedSnapshot, ServerSession, Verdict, too_big
+
+log = structlog.get_logger("inbox")
+
+_Q = Queries(Path(__file__).with_name("queries.sql"))
+HEARTBEAT_S = 15
+DEVICES_MAX = 5
+_REPEAT_SEATS_MAX = 200
+_REPEAT_EVENTS_MAX = 64
+_NO_END = 2**62
+
+
+class Inbox:
+    """One per worker. Seats are this worker's greeted connections, by user."""
+
+    def __init__(
+        self,
+        pg: Postgres,
+        redis: Redis,
+        clock: Clock,
+        nursery: Nursery,
+        *,
+        worker_id: str,
+        state_of: Callable[[UUID], Awaitable[State]],
+    ) -> None:
+        self._pg = pg
+        self._redis = redis
+        self._clock = clock
+        self._nursery = nursery
+        self.worker_id = worker_id
+        self._state_of = state_of
+        self._seats: dict[UUID, list[Seat]] = {}
+        self._lines: dict[UUID, Seat] = {}  # by conn_id
+        self._catching: set[UUID] = set()
+        self._acks: dict[UUID, int] = {}
+        self._listeners: list[OnFact] = []
+        self._pubsub = redis.subscriber()
+        self._subscribed: set[str] = set()
+        self.copier = live.Copier(redis, worker_id, self._refill)
+        self.canary_heard_at = clock.monotonic()
+        self._canary = ""
+        self.repeated = 0
+        self.caught_up = 0
+
+    # --- who listens
+
+    def on_fact(self, listener: OnFact) -> None:
+        """Call `listener` with each fact as it first reaches a device of its user on this worker."""
+        self._listeners.append(listener)
+
+    def seats(self) -> Iterable[Seat]:
+        return self._lines.values()
+
+    def seats_of(self, user_id: UUID) -> Sequence[Seat]:
+        return self._seats.get(user_id, ())
+
+    def users(self) -> list[UUID]:
+        return list(self._seats)
+
+    # --- greeting and leaving
+
+    async def greet(self, line: Line, session: ServerSession, hello: Hello, greeting: Greeting) -> Seat | None:
+        """Answer `hello` with welcome and what was missed, or a snapshot. None: the same device lives elsewhere with this
+        attempt or a later one, and the line has been told 4409. Raises what the stores raise; the line may then try again.
+        """
+        seat = Seat(line, session, hello.device, greeting.solo)
+        async with self._pg.system() as conn:
+            opened = await conn.fetchrow(
+                _Q["socket_open"],
+                line.user_id,
+                hello.device,
+                hello.attempt,
+                self.worker_id,
+                line.conn_id,
+                1 if greeting.solo else DEVICES_MAX,
+            )
+            assert opened is not None
+            if opened["word"] == "stale":
+                line.leave(CloseCode.REPLACED, ByeReason.REPLACED)
+                return None
+            # Seated before the head is read: what commits from here on is noticed as missing and caught up below.
+            self._sit(seat)
+            try:
+                head = await conn.fetchrow(_Q["head"], line.user_id)
+                assert head is not None
+                self.copier.epoch = head["epoch"]
+                plan = session.hello(hello, epoch=head["epoch"], newest=head["newest"], floor=head["floor"])
+                frames: list[bytes] | None = None
+                if not isinstance(plan, NeedSnapshot):
+                    frames = await self._missed(conn, line.user_id, head["epoch"], plan.after, head["newest"])
+            except BaseException:
+                self.leave(seat)
+                raise
+        for victim, worker, code in zip(
+            opened["victims"], opened["victim_workers"], opened["victim_codes"], strict=True
+        ):
+            await self._order_close(victim, worker, CloseCode(code))
+        if frames is None:
+            state = await self._state_of(line.user_id)
+            base, newest = state.seq, state.seq
+        else:
+            base, newest = head["newest"], head["newest"]
+        welcome = Welcome(
+            session=str(line.conn_id),
+            epoch=head["epoch"],
+            seq=newest,
+            resumed=frames is not None,
+            heartbeat_s=HEARTBEAT_S,
+            server_time_at=self._clock.now(),
+            token_expires_at=greeting.token_expires_at,
+        )
+        line.send(codec.encode(welcome), line.user_id)
+        if frames is None:
+            line.send(codec.snapshot(head["epoch"], state.seq, state.provider, state.jobs, state.offers), line.user_id)
+            session.started(base)
+        else:
+            after = base - len(frames)
+            session.started(after)
+            for offset, frame in enumerate(frames, 1):
+                session.event(after + offset, self._clock.monotonic())
+                line.send(frame, line.user_id)
+        if session.missing is not None:
+            self._catch_up(line.user_id)
+        self._follow(line.user_id)
+        return seat
+
+    async def _missed(self, conn: Any, user_id: UUID, epoch: str, after: int, newest: int) -> list[bytes] | None:
+        """Frames after `after` up to `newest`: from the copy, else from Postgres; None when they are dearer than a snapshot."""
+        if after == newest:
+            return []
+        frames: list[bytes] | None = None
+        if self._redis.reachable:
+            try:
+                frames = await live.read(self._redis, epoch, user_id, after, newest)
+            except DOWN:
+                frames = None
+        if frames is None:
+            facts = await store.after(conn, user_id, after, newest)
+            if len(facts) != newest - after:
+                return None
+            frames = [fact.frame() for fact in facts]
+        return None if too_big(sum(map(len, frames))) else frames
+
+    def _sit(self, seat: Seat) -> None:
+        self._seats.setdefault(seat.user_id, []).append(seat)
+        self._lines[seat.line.conn_id] = seat
+
+    def leave(self, seat: Seat) -> None:
+        """Forget a connection that has closed. The row in `sockets` follows in a batch (see `Duties.note_lost`)."""
+        if self._lines.pop(seat.line.conn_id, None) is None:
+            return
+        others = self._seats.get(seat.user_id)
+        if others is not None:
+            others.remove(seat)
+            if not others:
+                del self._seats[seat.user_id]
+                self._unfollow(seat.user_id)
+
+    async def lost(self, conn_ids: Sequence[UUID]) -> None:
+        """Write down that these connections of ours are gone."""
+        async with self._pg.system() as conn:
+            await conn.execute(_Q["socket_lost"], conn_ids, self.worker_id)
+
+    async def _order_close(self, conn_id: UUID, worker_id: str, code: CloseCode) -> None:
+        if worker_id == self.worker_id:
+            self.close(conn_id, code)
+            return
+        try:
+            await self._redis.once.execute_command("SPUBLISH", keys.orders(worker_id), f"close {conn_id} {int(code)}")  # type: ignore[no-untyped-call]
+        except DOWN:
+            log.debug("close order lost; the other worker's poll finds it", conn_id=str(conn_id))
+
+    def close(self, conn_id: UUID, code: CloseCode) -> None:
+        """Close a connection of ours, if it still is one."""
+        if (seat := self._lines.get(conn_id)) is not None:
+            reason = ByeReason.REVOKED if code is CloseCode.BLOCKED else ByeReason.REPLACED
+            seat.line.leave(code, reason)
+
+    # --- delivery
+
+    def deliver(self, facts: Sequence[Fact]) -> None:
+        """Send what has just committed to the devices here, and leave the rest to copy and hand-over. Never waits, never fails:
+        a fact that reaches nobody is found by the heads' poll.
+        """
+        for fact in facts:
+            frame = fact.frame()
+            seats = self._seats.get(fact.user_id)
+            alone = bool(seats) and seats[0].solo if seats else False
+            self.copier.put(fact, frame, hand_over=not alone)
+            if seats:
+                self._arrive(fact.user_id, fact.seq, frame, fact.name, fact.body)
+
+    def _arrive(
+        self, user_id: UUID, seq: int, frame: bytes, name: str | None = None, body: bytes | None = None
+    ) -> None:
+        now = self._clock.monotonic()
+        told = gap = False
+        for seat in tuple(self._seats.get(user_id, ())):
+            match seat.session.event(seq, now):
+                case Verdict.SEND:
+                    told = True
+                    seat.line.send(frame, user_id)
+                case Verdict.GAP:
+                    gap = True
+        if told and self._listeners:
+            if name is None or body is None:
+                name, body = _split(frame)
+            for listener in self._listeners:
+                listener(user_id, name, body)
+        if gap:
+            self._catch_up(user_id)
+
+    def _catch_up(self, user_id: UUID) -> None:
+        """Fetch what this user's seats miss, once at a time."""
+        if user_id not in self._catching:
+            self._catching.add(user_id)
+            self._nursery.start(self._catching_up(user_id), "catch up")
+
+    async def _catching_up(self, user_id: UUID) -> None:
+        try:
+            while started := [
+                seat.session.sent_seq for seat in self._seats.get(user_id, ()) if seat.session.started_up
+            ]:
+                async with self._pg.system() as conn:
+                    facts = await store.after(conn, user_id, min(started), _NO_END)
+                for fact in facts:
+                    self._arrive(user_id, fact.seq, fact.frame(), fact.name, fact.body)
+                self.caught_up += len(facts)
+                if len(facts) < store.EVENTS_PER_READ:
+                    return
+        finally:
+            self._catching.discard(user_id)
+        # What was noticed between the last read and the line above belongs to the next caller, who sees the gap again.
+
+    def _refill(self, user_id: UUID) -> None:
+        self._nursery.start(self._refilling(user_id), "refill copy")
+
+    async def _refilling(self, user_id: UUID) -> None:
+        async with self._pg.system() as conn:
+            head = await conn.fetchrow(_Q["head"], user_id)
+            assert head is not None
+            facts = await store.after(
+                conn, user_id, max(head["floor"], head["newest"] - store.EVENTS_PER_READ), head["newest"]
+            )
+        if facts:
+            try:
+                await live.fill(self._redis, head["epoch"], user_id, facts)
+            except DOWN:
+                log.debug("refill skipped, the copy stays behind", user_id=str(user_id))
+
+    # --- acks and repeats
+
+    def ack(self, seat: Seat, seq: int) -> None:
+        """The device has everything up to `seq`."""
+        acked = seat.session.ack(seq)
+        if acked is None:
+            return
+        self._acks[seat.user_id] = max(acked, self._acks.get(seat.user_id, 0))
+        for other in self._seats.get(seat.user_id, ()):
+            if other is not seat:
+                other.session.acked_elsewhere(acked)
+
+    async def flush_acks(self) -> None:
+        """Write down what was acked since the last turn, in user order so that two workers cannot deadlock."""
+        if not self._acks:
+            return
+        acks, self._acks = self._acks, {}
+        users = sorted(acks)
+        try:
+            async with self._pg.system() as conn:
+                await conn.execute(_Q["mark_acked"], users, [acks[user] for user in users])
+        except BaseException:
+            for user, seq in acks.items():
+                self._acks[user] = max(seq, self._acks.get(user, 0))
+            raise
+
+    async def repeat(self) -> None:
+        """Send again what was sent 5 s ago and not acked. Bounded per turn; the rest has its turn a second later."""
+        now = self._clock.monotonic()
+        due = 0
+        for seat in tuple(self._lines.values()):
+            while (stretch := seat.session.due(now)) is not None:
+                due += 1
+                after, upto = stretch
+                async with self._pg.system() as conn:
+                    rows = await conn.fetch(_Q["repeat"], seat.user_id, after, upto, _REPEAT_EVENTS_MAX)
+                    if not rows:
+                        seat.session.acked_elsewhere(int(await conn.fetchval(_Q["acked"], seat.user_id)))
+                for row in rows:
+                    self.repeated += 1
+                    seat.line.send(store.facts_of([row])[0].frame(), seat.user_id)
+            if due >= _REPEAT_SEATS_MAX:
+                return
+
+    # --- relay: heads, hand-overs, orders
+
+    async def poll_heads(self) -> None:
+        """Ask Postgres how far our users' histories are, and fetch what no hint brought. The relay that cannot be lost."""
+        users = list(self._seats)
+        for start in range(0, len(users), 5_000):
+            async with self._pg.system() as conn:
+                rows = await conn.fetch(_Q["heads"], users[start : start + 5_000])
+            for row in rows:
+                if any(
+                    seat.session.started_up and seat.session.sent_seq < row["seq"]
+                    for seat in self._seats.get(row["user_id"], ())
+                ):
+                    self._catch_up(row["user_id"])
+
+    async def poll_sockets(self) -> None:
+        """Close connections that Postgres says have been replaced: the order to do so may have been lost."""
+        before = {conn_id for conn_id, seat in self._lines.items() if seat.session.started_up}
+        async with self._pg.system() as conn:
+            living = {row["conn_id"] for row in await conn.fetch(_Q["sockets_of_worker"], self.worker_id)}
+        for conn_id in before - living:
+            self.close(conn_id, CloseCode.OTHER_DEVICE)
+
+    async def beat(self) -> None:
+        """Say that this worker lives, and bury those that have not said so for 10 s."""
+        async with self._pg.system() as conn:
+            await conn.execute(_Q["worker_beat"], self.worker_id)
+            await conn.fetchval(_Q["workers_dead"])
+
+    async def sign_off(self) -> None:
+        """This worker ends in order."""
+        async with self._pg.system() as conn:
+            await conn.execute(_Q["worker_gone"], self.worker_id)
+
+    def _follow(self, user_id: UUID) -> None:
+        channel = keys.wake(user_id)
+        if channel not in self._subscribed:
+            self._subscribed.add(channel)
+            self._nursery.start(self._subscribe(channel), "follow")
+
+    def _unfollow(self, user_id: UUID) -> None:
+        channel = keys.wake(user_id)
+        if channel in self._subscribed:
+            self._subscribed.discard(channel)
+            self._nursery.start(self._unsubscribe(channel), "unfollow")
+
+    async def _subscribe(self, channel: str) -> None:
+        try:
+            await self._pubsub.ssubscribe(channel)
+        except DOWN:
+            log.debug("subscription waits for Redis", channel=channel)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        try:
+            await self._pubsub.sunsubscribe(channel)
+        except DOWN:
+            log.debug("unsubscription waits for Redis", channel=channel)
+
+    async def canary(self) -> None:
+        """Send ourselves a word through Redis; hearing it is what tells a deaf worker from a healthy one."""
+        self._canary = new_word()
+        await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")  # type: ignore[no-untyped-call]
+
+    async def listen(self) -> None:
+        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again."""
+        self._subscribed.add(keys.orders(self.worker_id))
+        while True:
+            try:
+                await self._pubsub.ssubscribe(*self._subscribed)
+                while True:
+                    message = await self._pubsub.get_message(timeout=5.0)
+                    if message is not None and message["type"] == "smessage":
+                        self._hear(message["channel"], message["data"])
+            except DOWN as error:
+                log.info("hand-over channel lost, opening it again", error=repr(error))
+                await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+                self._pubsub = self._redis.subscriber()
+                await self._clock.sleep(0.2)
+
+    def _hear(self, channel: bytes, data: bytes) -> None:
+        head, _, rest = data.partition(b" ")
+        match head:
+            case b"close":
+                conn_id, _, code = rest.partition(b" ")
+                self.close(UUID(conn_id.decode()), CloseCode(int(code)))
+            case b"canary":
+                if rest.decode() == self._canary:
+                    self.canary_heard_at = self._clock.monotonic()
+            case _ if head.decode() != self.worker_id:  # our own hand-overs have reached the seats here already
+                seq, _, frame = rest.partition(b" ")
+                self._arrive(keys.user_of(channel.decode()), int(seq), frame)
+
+    async def forget_events(self, *, days: int, batch: int = 5_000) -> int:
+        """Forget one batch of events older than `days`. Returns how many went."""
+        async with self._pg.system() as conn:
+            return int(await conn.fetchval(_Q["events_forget"], days, batch))
+
+
+def _split(frame: bytes) -> tuple[str, bytes]:
+    """(name, data) of an event frame of our own making."""
+    document = orjson.loads(frame)
+    return document["name"], orjson.dumps(document["data"])

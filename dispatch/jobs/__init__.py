@@ -1,0 +1,12 @@
+"""Jobs: the only place a job's status changes, what it costs, and its history.
+
+The truth is Postgres (`jobs`, `job_events`). Every change is a row in `job_events` with actor, time and reason, and an event to
+each party, in the same transaction. The accept is the one change made elsewhere (claims), through this slice's row.
+"""
+
+from dispatch.jobs.errors import JobMissing, NotYourJob
+from dispatch.jobs.model import JobRow, Trail, TrailBook
+from dispatch.jobs.service import Jobs
+from dispatch.jobs.store import cancelled, locked, released
+
+__all__ = ["JobMissing", "JobRow", "Jobs", "NotYourJob", "Trail", "TrailBook", "cancelled", "locked", "released"]

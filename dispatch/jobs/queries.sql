@@ -1,0 +1,85 @@
+-- name: customer_name :one
+-- $1 user_id
+SELECT first_name, last_name FROM users WHERE id = $1;
+
+-- name: job_create :value
+-- $1 id, $2 market, $3 service_type, $4 customer_id, $5-$7 pickup lat lng address, $8-$10 dropoff, $11 coarse json, $12 passenger_name, $13 note,
+-- $14 payment_method, $15 currency, $16 surge_pct, $17 distance_m, $18 duration_s, $19-$22 fare parts, $23 earnings, $24 job_ttl_s
+INSERT INTO jobs (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
+  coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor,
+  estimated_earnings_minor, next_search_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24))
+RETURNING job_view(jobs, false);
+
+-- name: job_event :exec
+-- $1 job_id, $2 version, $3 from, $4 to, $5 round, $6 actor_id, $7 role, $8 reason
+INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: job_lock :one
+-- Lock a job that the caller may see. $1 job_id
+SELECT id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng, surge_pct,
+  trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
+FROM jobs WHERE id = $1 FOR UPDATE;
+
+-- name: job_row :one
+-- The same, unlocked.
+SELECT id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng, surge_pct,
+  trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
+FROM jobs WHERE id = $1;
+
+-- name: job_view :value
+-- The wire form of a job that the caller is a party of; contact for its provider. $1 job_id, $2 user_id
+SELECT job_view(j, j.provider_user_id = $2) FROM jobs j WHERE id = $1;
+
+-- name: job_offer_view :value
+-- $1 user_id, $2 job_id, $3 markets with an open board text[]
+SELECT job_offer_view($1, $2, $3);
+
+-- name: job_advance :one
+-- Arrived or in_progress. $1 job_id, $2 status, $3 trail metres since, $4 fixes since, $5 lat, $6 lng, $7 located_at
+UPDATE jobs j SET status = $2, version = version + 1,
+  arrived_at = CASE WHEN $2 = 'arrived' THEN clock_timestamp() ELSE arrived_at END,
+  started_at = CASE WHEN $2 = 'in_progress' THEN clock_timestamp() ELSE started_at END,
+  trail_m = CASE WHEN $2 = 'in_progress' THEN 0 ELSE trail_m + $3 END,
+  trail_fixes = CASE WHEN $2 = 'in_progress' THEN 0 ELSE trail_fixes + $4 END,
+  provider_lat = coalesce($5, provider_lat), provider_lng = coalesce($6, provider_lng), provider_located_at = coalesce($7, provider_located_at)
+WHERE id = $1 RETURNING version, round, job_view(j, true) AS own, job_view(j, false) AS public;
+
+-- name: job_complete :one
+-- $1 job_id, $2 distance_m, $3 duration_s, $4 reported_m, $5 flagged, $6-$9 fare parts, $10 earnings, $11 trail metres since, $12 fixes since,
+-- $13 lat, $14 lng, $15 located_at
+UPDATE jobs j SET status = 'completed', version = version + 1, completed_at = clock_timestamp(), distance_m = $2, duration_s = $3,
+  reported_distance_m = $4, distance_flagged = $5, base_minor = $6, distance_minor = $7, time_minor = $8, surge_minor = $9, estimated = false,
+  actual_earnings_minor = $10, trail_m = trail_m + $11, trail_fixes = trail_fixes + $12,
+  provider_lat = coalesce($13, provider_lat), provider_lng = coalesce($14, provider_lng), provider_located_at = coalesce($15, provider_located_at)
+WHERE id = $1 RETURNING version, round, job_view(j, true) AS own, job_view(j, false) AS public;
+
+-- name: job_cancel :value
+-- $1 job_id, $2 by, $3 actor_id, $4 role, $5 reason
+SELECT jobs_cancel($1, $2, $3, $4, $5);
+
+-- name: job_release :value
+-- $1 job_id, $2 by, $3 actor_id, $4 role, $5 reason
+SELECT jobs_release($1, $2, $3, $4, $5);
+
+-- name: jobs_of :many
+-- Jobs the caller may see, newest first. $1 user_id (NULL: all that row security shows), $2 status or NULL, $3 before created_at, $4 before id, $5 limit
+SELECT j.id, j.created_at, job_view(j, j.provider_user_id = $1) AS view FROM jobs j
+WHERE ($1::uuid IS NULL OR j.customer_id = $1 OR j.provider_user_id = $1) AND ($2::text IS NULL OR j.status = $2)
+  AND ($3::timestamptz IS NULL OR (j.created_at, j.id) < ($3, $4))
+ORDER BY j.created_at DESC, j.id DESC LIMIT $5;
+
+-- name: jobs_stuck :many
+-- $1 limit
+SELECT j.id, j.created_at, job_view(j, false) AS view FROM jobs_stuck($1) j;
+
+-- name: trail_add :exec
+-- What was seen of running trips since the last flush. $1 job_ids uuid[], $2 metres float8[], $3 fixes int[], $4 lats, $5 lngs, $6 ats
+UPDATE jobs j SET trail_m = j.trail_m + t.m, trail_fixes = j.trail_fixes + t.n, provider_lat = t.lat, provider_lng = t.lng, provider_located_at = t.at
+FROM unnest($1::uuid[], $2::float8[], $3::int[], $4::float8[], $5::float8[], $6::timestamptz[]) AS t(id, m, n, lat, lng, at)
+WHERE j.id = t.id AND j.status IN ('accepted', 'arrived', 'in_progress');
+
+-- name: jobs_by_status :many
+-- For gauges.
+SELECT market, status, count(*) AS n FROM jobs WHERE status IN ('pending', 'offered', 'accepted', 'arrived', 'in_progress') GROUP BY market, status;

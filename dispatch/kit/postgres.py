@@ -1,0 +1,145 @@
+"""Postgres, the judge. Two pools on one database: `app` acts for a person under row security, `system` for the server."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from dispatch.kit.errors import Overloaded
+
+Tx: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+Row: TypeAlias = "asyncpg.Record"
+
+# Numbers of reliability.md §3: a statement of ours takes a few ms; what takes longer is stuck and must not hold locks.
+_SESSION = {
+    "search_path": "dispatch",
+    "statement_timeout": "2000",
+    "lock_timeout": "500",
+    "idle_in_transaction_session_timeout": "3000",
+    "client_connection_check_interval": "1000",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "3",
+    "tcp_keepalives_count": "3",
+    "jit": "off",
+    "timezone": "UTC",
+}
+_ACQUIRE_TIMEOUT_S = 2.0
+
+
+class Unreachable(Exception):
+    """Postgres did not answer. Whether a statement that was under way took effect is unknown."""
+
+
+LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    ConnectionError,
+    OSError,
+)
+"""What asyncpg raises when the line or the server went away: for a write under way, «unknown», never «failed»."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, from the token and from nothing else."""
+
+    user_id: UUID
+    roles: frozenset[str] = frozenset()
+    locale: str = "th"
+    address: str = ""
+
+    @property
+    def admin(self) -> bool:
+        return "admin" in self.roles
+
+
+async def _init(conn: "asyncpg.Connection[Any]") -> None:
+    # Wire JSON is made in SQL and passed through: bytes in, bytes out, parsed by nobody in between.
+    await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
+
+
+async def _no_reset(conn: "asyncpg.Connection[Any]") -> None:
+    """Nothing to reset: all session state is set in transactions (SET LOCAL), and a reset costs a round trip."""
+
+
+class Postgres:
+    """The two pools. Open with `Postgres.open`, an async context manager."""
+
+    def __init__(self, app: "asyncpg.Pool[Any]", system: "asyncpg.Pool[Any]") -> None:
+        self._app = app
+        self._system = system
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, size: int = 8) -> AsyncIterator["Postgres"]:
+        """`size` connections at most in each pool. Raises OSError or asyncpg errors when the database cannot be reached."""
+        async with AsyncExitStack() as stack:
+            pools = []
+            for role in ("dispatch_app", "dispatch_system"):
+                pool = await stack.enter_async_context(
+                    asyncpg.create_pool(
+                        url,
+                        min_size=1,
+                        max_size=size,
+                        init=_init,
+                        reset=_no_reset,
+                        command_timeout=5,
+                        max_inactive_connection_lifetime=60,
+                        server_settings=_SESSION | {"role": role, "application_name": role},
+                    )
+                )
+                pools.append(pool)
+            yield cls(*pools)
+
+    @asynccontextmanager
+    async def acting(self, actor: Actor) -> AsyncIterator[Tx]:
+        """A transaction of `actor` under row security. Commits at the end, rolls back on any exception."""
+        async with self._acquired(self._app) as conn, conn.transaction():
+            await conn.fetchval(
+                "SELECT set_config('app.user_id', $1, true) || set_config('app.admin', $2, true)",
+                str(actor.user_id),
+                "on" if actor.admin else "",
+            )
+            yield conn
+
+    @asynccontextmanager
+    async def app(self) -> AsyncIterator[Tx]:
+        """A connection of the app role in autocommit, without a person: only for functions that carry their own checks."""
+        async with self._acquired(self._app) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[Tx]:
+        """A connection of the system role in autocommit: loops, sessions, questions of the server to itself."""
+        async with self._acquired(self._system) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def system_tx(self) -> AsyncIterator[Tx]:
+        """A transaction of the system role."""
+        async with self._acquired(self._system) as conn, conn.transaction():
+            yield conn
+
+    def idle(self) -> Iterable[tuple[str, int, int]]:
+        """(pool, size, idle) of each pool, for gauges."""
+        return [
+            ("app", self._app.get_size(), self._app.get_idle_size()),
+            ("system", self._system.get_size(), self._system.get_idle_size()),
+        ]
+
+    @asynccontextmanager
+    async def _acquired(self, pool: "asyncpg.Pool[Any]") -> AsyncIterator[Tx]:
+        try:
+            conn = await pool.acquire(timeout=_ACQUIRE_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Overloaded("no free Postgres connection within 2 s") from error
+        try:
+            yield conn
+        finally:
+            await pool.release(conn)

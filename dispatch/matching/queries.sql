@@ -1,0 +1,61 @@
+-- name: jobs_due :many
+-- $1 job_id or NULL, $2 limit, $3 lease_s, $4 cooldown_s
+SELECT job_id, market, service_type, status, round, pickup_lat, pickup_lng, expired, lapsed, waiting, excluded
+FROM jobs_due($1, $2, make_interval(secs => $3), make_interval(secs => $4));
+
+-- name: offers_create :one
+-- $1 job_id, $2 round, $3 offer_ids uuid[], $4 provider_ids uuid[], $5 distances int[], $6 ttl_s, $7 offers at once, $8 again_s, $9 cooldown_s
+SELECT word, offered, offered_to, round, facts
+FROM offers_create($1, $2, $3, $4, $5, make_interval(secs => $6), $7, make_interval(secs => $8), make_interval(secs => $9));
+
+-- name: offers_lapse :value
+-- $1 job_id
+SELECT offers_lapse($1);
+
+-- name: offers_close :value
+-- $1 job_id
+SELECT offers_close($1);
+
+-- name: offers_left_open :many
+-- $1 limit
+SELECT * FROM offers_left_open($1) AS f(job_id);
+
+-- name: offers_of_busy :many
+-- $1 limit
+SELECT * FROM offers_of_busy($1) AS f(provider_id);
+
+-- name: offers_void :one
+-- $1 provider_id, $2 reason
+SELECT told, wake FROM offers_void($1, $2);
+
+-- name: offers_decline :one
+-- $1 user_id, $2 offer_id, $3 reason
+SELECT word, job_id, exhausted, facts FROM offers_decline($1, $2, $3);
+
+-- name: jobs_rest :exec
+-- $1 job_id
+SELECT jobs_rest($1);
+
+-- name: jobs_wake :value
+-- $1 market, $2 service_types text[], $3 limit
+SELECT jobs_wake($1, $2, $3);
+
+-- name: jobs_lock_of :many
+-- $1 provider_id
+SELECT * FROM jobs_lock_of($1) AS f(job_id);
+
+-- name: offers_board :many
+-- $1 user_id, $2 service_types text[], $3 limit
+SELECT offer, distance_m FROM offers_board($1, $2, $3);
+
+-- name: jobs_board :many
+-- $1 user_id, $2 markets text[], $3 lat, $4 lng, $5 radius_m, $6 limit
+SELECT glance, round, distance_m FROM jobs_board($1, $2, $3, $4, $5, $6);
+
+-- name: providers_gone :many
+-- $1 gone_s, $2 limit
+SELECT provider_id, user_id FROM providers_gone(make_interval(secs => $1), $2);
+
+-- name: live_state :one
+-- $1 user_id
+SELECT seq, provider, jobs, offers FROM live_state($1);

@@ -1,0 +1,74 @@
+"""HTTP door of matching: what is near, what may be taken, going on and off."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from dispatch.kit.errors import Invalid
+from dispatch.kit.route import Answered, Call, Route
+from dispatch.matching.quotes import Quotes
+from dispatch.matching.service import Matching
+from dispatch.matching.shifts import Shifts
+from protocol.errors import OFFLINE_TEXT, ONLINE_TEXT, ErrorCode
+from protocol.resources import Offer, OnlineAnswer, OnlineRequest, Page, Quote, QuoteRequest
+
+
+def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route]:
+    async def available(call: Call) -> Answered:
+        raw = call.query.get("max_distance_m")
+        if raw is not None and not (raw.isascii() and raw.isdigit() and 1 <= int(raw) <= 50_000):
+            raise Invalid(
+                "max_distance_m", fields=[{"field": "max_distance_m", "problem": "whole metres from 1 to 50000"}]
+            )
+        return Answered(
+            await matching.available(call.actor, max_distance_m=None if raw is None else float(raw), limit=call.limit())
+        )
+
+    async def online(call: Call) -> Answered:
+        body: OnlineRequest = call.body
+        place = None if body.lat is None or body.lng is None else (body.lat, body.lng)
+        answer = await (
+            shifts.start(call.actor, place, None, call.key) if body.online else shifts.end(call.actor, call.key)
+        )
+        provider_id = orjson.loads(answer.body)["id"]
+        text = ONLINE_TEXT if body.online else OFFLINE_TEXT
+        told = {"success": True, "message": text[call.locale], "provider_id": provider_id, "is_online": body.online}
+        return Answered(orjson.dumps(told))
+
+    async def quote(call: Call) -> Answered:
+        return Answered(await quotes.quote(call.body))
+
+    may_not = (ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PROVIDER_NOT_APPROVED, ErrorCode.PROVIDER_SUSPENDED)
+    return [
+        Route(
+            "GET",
+            "/v1/jobs/available",
+            available,
+            "What the provider may take now, nearest first: his live offers and, where it is on, the open board",
+            Page[Offer],
+            query={
+                "max_distance_m": "at most so far away; his own radius bounds it too",
+                "limit": "1-100, 50 unless told",
+            },
+            errors=(*may_not, ErrorCode.PROVIDER_OFFLINE, ErrorCode.LOCATION_REQUIRED),
+        ),
+        Route(
+            "PUT",
+            "/v1/providers/me/online",
+            online,
+            "Switch on or off; without a position the last one is kept",
+            OnlineAnswer,
+            body=OnlineRequest,
+            errors=(*may_not, ErrorCode.INVALID_COORDINATES),
+            idempotent=True,
+        ),
+        Route(
+            "POST",
+            "/v1/quotes",
+            quote,
+            "What a job would cost and how soon somebody could come; stores nothing",
+            Quote,
+            body=QuoteRequest,
+            errors=(ErrorCode.OUTSIDE_MARKET, ErrorCode.INVALID_COORDINATES),
+        ),
+    ]

@@ -1,0 +1,311 @@
+"""Use cases of matching: search, offer, lapse, decline, settle."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+
+from dispatch.accounts import Answer, Idempotency, fingerprint_of
+from dispatch.inbox import Inbox
+from dispatch.inbox import store as inbox_store
+from dispatch.inbox.model import State
+from dispatch.jobs import store as jobs_store
+from dispatch.kit.clock import monotonic_ns
+from dispatch.kit.ids import new_id
+from dispatch.kit.postgres import Actor, Postgres
+from dispatch.kit.sql import Queries
+from dispatch.kit.tasks import Nursery, each
+from dispatch.markets import Market, Markets
+from dispatch.matching.errors import JobNotAvailable, OfferMissing
+from dispatch.matching.model import Search
+from dispatch.matching.policies import policy_named
+from dispatch.presence import Candidate, Live, Presence
+from dispatch.presence.errors import LocationRequired, Offline
+from dispatch.providers import ProviderMissing, Providers
+from dispatch.providers.rules import check_may_work
+from protocol.errors import NO_PROVIDER
+from protocol.lifecycle import Actor as Role
+
+log = structlog.get_logger("matching")
+
+Q = Queries(Path(__file__).with_name("queries.sql"))
+
+LEASE_S = 2.0
+"""A search takes milliseconds; a worker that dies with one loses it after this."""
+_AT_ONCE = 6
+"""Searches of one worker at the same time: fewer than its connections, so that accepts never wait for them."""
+_DUE_MAX = 200
+
+
+class Matching:
+    """One per worker."""
+
+    def __init__(
+        self,
+        pg: Postgres,
+        inbox: Inbox,
+        presence: Presence,
+        providers: Providers,
+        markets: Markets,
+        idempotency: Idempotency,
+        nursery: Nursery,
+        *,
+        stamp: Callable[[Sequence[UUID], int], None] | None = None,
+    ) -> None:
+        self._pg = pg
+        self._inbox = inbox
+        self._presence = presence
+        self._providers = providers
+        self._markets = markets
+        self._once = idempotency.once
+        self._nursery = nursery
+        self._stamp = stamp
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._boards = [market.code for market in markets if market.open_board]
+        self._freed: dict[str, set[str]] = {}
+        self.on_round: list[Callable[[UUID, int, int], None]] = []
+        """Told (job_id, round, how many were offered) of each round made here."""
+        self.offered = 0
+        self.rounds = 0
+        self.lapsed = 0
+
+    # --- searching
+
+    def search(self, job_id: UUID) -> None:
+        """Look for a provider for this job now. Returns at once; the loop would find the job anyway, a second later."""
+        self._nursery.start(self._search_one(job_id), "search")
+
+    async def _search_one(self, job_id: UUID) -> None:
+        for search in await self._take(job_id):
+            await self._turn(search)
+
+    async def turn(self) -> None:
+        """One turn of the loop: every job whose next action is due, a few at a time."""
+        while searches := await self._take(None):
+            await each(searches, self._guarded)
+            if len(searches) < _DUE_MAX:
+                return
+
+    async def _guarded(self, search: Search) -> None:
+        try:
+            await self._turn(search)
+        except Exception:
+            # One job's trouble must not cancel its neighbours' searches; its lease runs out and it is tried again.
+            log.exception("search failed", job_id=str(search.job_id))
+
+    async def _take(self, job_id: UUID | None) -> list[Search]:
+        cooldown_s = max(market.lapse_cooldown_s for market in self._markets)
+        async with self._gate, self._pg.system() as conn:
+            rows = await conn.fetch(Q["jobs_due"], job_id, _DUE_MAX, LEASE_S, cooldown_s)
+        return [
+            Search(
+                row["job_id"],
+                row["market"],
+                row["service_type"],
+                row["round"],
+                row["pickup_lat"],
+                row["pickup_lng"],
+                row["expired"],
+                row["lapsed"],
+                row["waiting"],
+                tuple(row["excluded"]),
+            )
+            for row in rows
+        ]
+
+    async def _turn(self, search: Search) -> None:
+        if search.expired:
+            await self._give_up(search)
+        elif search.lapsed:
+            async with self._gate, self._pg.system() as conn:
+                facts = inbox_store.facts_of(await conn.fetchval(Q["offers_lapse"], search.job_id))
+            self.lapsed += len(facts)
+            self._inbox.deliver(facts)
+            await self._search_one(search.job_id)
+        elif not search.waiting:
+            await self._offer(search)
+
+    async def _offer(self, search: Search) -> None:
+        market = self._markets.get(search.market)
+        if market is None:
+            log.error("job of a market that is not configured", job_id=str(search.job_id), market=search.market)
+            return
+        if market.rounds and search.round >= market.rounds:
+            async with self._gate, self._pg.system() as conn:
+                await conn.execute(Q["jobs_rest"], search.job_id)
+            return
+        policy = policy_named(market.policy)
+        reach = policy.reach(market, search.round)
+        found = await self._near(market, search, reach.wanted, reach.radius_m)
+        if not found and reach.radius_m < market.radius_max_m:
+            found = await self._near(market, search, reach.wanted, market.radius_max_m)
+        chosen = list(policy.choose([search], {search.job_id: found}).get(search.job_id, ()))
+        offers = [new_id() for _ in chosen]
+        async with self._gate, self._pg.system() as conn:
+            made = await conn.fetchrow(
+                Q["offers_create"],
+                search.job_id,
+                search.round,
+                offers,
+                [candidate.provider_id for candidate in chosen],
+                [candidate.distance_m for candidate in chosen],
+                market.offer_ttl_s,
+                market.offers_at_once,
+                market.research_s,
+                market.lapse_cooldown_s,
+            )
+            at_ns = monotonic_ns()
+        assert made is not None
+        self._inbox.deliver(inbox_store.facts_of(made["facts"]))
+        if self._stamp is not None and made["offered"]:
+            self._stamp(made["offered"], at_ns)
+        if made["word"] == "offered":
+            self.rounds += 1
+            self.offered += len(made["offered"])
+            for listener in self.on_round:
+                listener(search.job_id, made["round"], len(made["offered"]))
+            log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
+        if market.offers_at_once == 1 and found:
+            taken = set(made["offered_to"])
+            free = [candidate.provider_id for candidate in found if candidate.provider_id not in taken]
+            await self._presence.hold(market, list(taken), free, market.offer_ttl_s)
+
+    async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
+        return await self._presence.near(
+            market,
+            search.service_type,
+            search.lat,
+            search.lng,
+            wanted=wanted,
+            radius_max_m=radius_m,
+            excluded=search.excluded,
+            hold=market.offers_at_once == 1,
+        )
+
+    async def _give_up(self, search: Search) -> None:
+        """Nobody took it within the market's job TTL: the system cancels it, and the customer is told why."""
+        async with self._gate, self._pg.system_tx() as tx:
+            job = await jobs_store.locked(tx, search.job_id)
+            if job is None or job.provider_id is not None or job.status in ("completed", "cancelled"):
+                return
+            rows = await jobs_store.cancelled(
+                tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason=NO_PROVIDER
+            )
+            facts = await inbox_store.append_pending(tx, rows)
+        self._inbox.deliver(facts)
+        log.info("job given up", job_id=str(search.job_id), rounds=search.round)
+
+    def freed(self, live: Live) -> None:
+        """A provider became a candidate: jobs that wait for one near him are searched in the next turn of `wake`."""
+        if live.listed is not None:
+            market, kinds = live.listed
+            self._freed.setdefault(market.code, set()).update(kinds)
+
+    async def wake(self) -> None:
+        """Bring forward the searches of jobs that somebody could take now. Runs a few times a second."""
+        freed, self._freed = self._freed, {}
+        woken = 0
+        for market, kinds in freed.items():
+            async with self._gate, self._pg.system() as conn:
+                woken += int(await conn.fetchval(Q["jobs_wake"], market, sorted(kinds), 50))
+        if woken:
+            await self.turn()
+
+    # --- settling
+
+    async def close(self, job_id: UUID) -> None:
+        """Tell the losers of a job that has its provider or its end."""
+        async with self._pg.system() as conn:
+            facts = inbox_store.facts_of(await conn.fetchval(Q["offers_close"], job_id))
+        self._inbox.deliver(facts)
+
+    async def void(self, provider_id: UUID) -> None:
+        """Withdraw what else was offered to a provider who has won a job; those jobs are searched again at once."""
+        async with self._pg.system_tx() as tx:
+            row = await tx.fetchrow(Q["offers_void"], provider_id, "revoked")
+            assert row is not None
+            facts = await inbox_store.append_pending(tx, row["told"])
+        self._inbox.deliver(facts)
+        for job_id in row["wake"]:
+            self.search(job_id)
+
+    async def settle(self) -> None:
+        """What dead workers left half done: losers not told, winners still on offer elsewhere."""
+        async with self._pg.system() as conn:
+            jobs = [row["job_id"] for row in await conn.fetch(Q["offers_left_open"], _DUE_MAX)]
+            busy = [row["provider_id"] for row in await conn.fetch(Q["offers_of_busy"], _DUE_MAX)]
+        for job_id in jobs:
+            await self.close(job_id)
+        for provider_id in busy:
+            await self.void(provider_id)
+
+    # --- the provider's side
+
+    async def decline(self, actor: Actor, offer_id: UUID, reason: str | None, key: str | None) -> Answer:
+        """Say no to an offer. Again is fine. Raises: OfferMissing, JobNotAvailable."""
+        async with self._once(
+            actor, key, fingerprint_of("offers.decline", {"offer_id": offer_id, "reason": reason})
+        ) as turn:
+            if turn.replay is not None:
+                return turn.replay
+            row = await turn.tx.fetchrow(Q["offers_decline"], actor.user_id, offer_id, reason)
+            assert row is not None
+            match row["word"]:
+                case "no_offer":
+                    raise OfferMissing(f"no offer {offer_id}")
+                case "taken":
+                    raise JobNotAvailable("accepted")
+                case "cancelled" | "expired" as word:
+                    raise JobNotAvailable(word)
+            answer = turn.keep(Answer(b"{}"))
+        self._inbox.deliver(inbox_store.facts_of(row["facts"]))
+        log.info("offer declined", offer_id=str(offer_id), job_id=str(row["job_id"]))
+        if row["exhausted"]:
+            self.search(row["job_id"])
+        return answer
+
+    async def available(self, actor: Actor, *, max_distance_m: float | None, limit: int) -> bytes:
+        """What he may take now, nearest first: live offers, and where a market's open board is on, unassigned jobs in his radius.
+
+        Raises: ProviderMissing, NotApproved, Suspended, Offline, LocationRequired.
+        """
+        state = await self._providers.state(actor.user_id)
+        if state is None:
+            raise ProviderMissing("this user is no provider")
+        check_may_work(state.status)
+        if not state.online:
+            raise Offline("switch on first")
+        place = await self._presence.place_of(state) or await self._providers.last_place(actor.user_id)
+        if place is None:
+            raise LocationRequired("no position is known")
+        radius_m = min(state.radius_m, max_distance_m) if max_distance_m is not None else state.radius_m
+        rows: list[tuple[int, bytes]] = []
+        async with self._pg.acting(actor) as tx:
+            if state.active_job is None:
+                for row in await tx.fetch(Q["offers_board"], actor.user_id, list(state.service_types), limit):
+                    if row["distance_m"] <= radius_m:
+                        rows.append((row["distance_m"], row["offer"]))
+                if self._boards:
+                    for row in await tx.fetch(Q["jobs_board"], actor.user_id, self._boards, *place, radius_m, limit):
+                        rows.append((row["distance_m"], _board_row(row)))
+        rows.sort(key=lambda row: row[0])
+        return b'{"items":[' + b",".join(row[1] for row in rows[:limit]) + b"]}"
+
+    async def state_of(self, user_id: UUID) -> State:
+        """The whole live state of a user: what a snapshot holds."""
+        async with self._pg.system() as conn:
+            row = await conn.fetchrow(Q["live_state"], user_id)
+        assert row is not None
+        return State(row["seq"], row["provider"], row["jobs"], row["offers"])
+
+
+def _board_row(row: Any) -> bytes:
+    return b'{"job":%b,"pickup_distance_m":%b,"round":%b}' % (
+        row["glance"],
+        orjson.dumps(row["distance_m"]),
+        orjson.dumps(row["round"]),
+    )

@@ -1,0 +1,147 @@
+"""Going on and off: the changes of intent, which touch the gate, offers and sometimes a job."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from dispatch.accounts import Answer, Idempotency, fingerprint_of
+from dispatch.inbox import Inbox, pending
+from dispatch.inbox import store as inbox_store
+from dispatch.jobs import store as jobs_store
+from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.matching.errors import ServiceMismatch
+from dispatch.matching.service import Matching, Q
+from dispatch.presence import Presence
+from dispatch.providers import ProviderMissing, ProviderState, lock_gate, online_set, state_of_user
+from dispatch.providers.rules import check_may_work
+from protocol.lifecycle import Actor as Role
+from protocol.lifecycle import JobStatus
+
+log = structlog.get_logger("shifts")
+
+_GONE_MAX = 100
+
+
+class Shifts:
+    """One per worker."""
+
+    def __init__(
+        self, pg: Postgres, inbox: Inbox, presence: Presence, matching: Matching, idempotency: Idempotency
+    ) -> None:
+        self._pg = pg
+        self._inbox = inbox
+        self._presence = presence
+        self._matching = matching
+        self._once = idempotency.once
+
+    async def start(
+        self, actor: Actor, place: tuple[float, float] | None, kinds: Sequence[str] | None, key: str | None
+    ) -> Answer:
+        """Switch on. `place` (lat, lng) counts as a fix; None keeps the last one. `kinds` narrows the service types. The answer's
+        body is the provider. Asking again changes only the place. Raises: ProviderMissing, NotApproved, Suspended, ServiceMismatch.
+        """
+        lat, lng = place if place is not None else (None, None)
+        body = {"online": True, "lat": lat, "lng": lng, "kinds": kinds}
+        facts = []
+        async with self._once(actor, key, fingerprint_of("shift", body)) as turn:
+            if turn.replay is not None:
+                return turn.replay
+            state = await self._locked(turn.tx, actor.user_id)
+            check_may_work(state.status)
+            if kinds is not None and (strange := set(kinds) - set(state.registered_types)):
+                raise ServiceMismatch("not among the provider's service types", service_types=sorted(strange))
+            view = await online_set(
+                turn.tx, state.id, True, lat, lng, "provider", None if kinds is None else list(kinds)
+            )
+            if not state.online:
+                facts = await inbox_store.append(turn.tx, [pending(actor.user_id, "provider.updated", _provider(view))])
+            answer = turn.keep(Answer(view))
+        self._inbox.deliver(facts)
+        live = self._presence.of(actor.user_id)
+        if live is not None:
+            if place is not None:
+                self._presence.put(live, *place)
+            live.open = True
+            live.service_types = tuple(kinds) if kinds is not None else state.registered_types
+            self._presence.touch(live)
+        if not state.online:
+            log.info("provider online", provider_id=str(state.id))
+        return answer
+
+    async def end(self, actor: Actor, key: str | None) -> Answer:
+        """Switch off: always allowed. An active job goes on; live offers are withdrawn. The answer's body is the provider."""
+        async with self._once(actor, key, fingerprint_of("shift", {"online": False})) as turn:
+            if turn.replay is not None:
+                return turn.replay
+            state = await self._locked(turn.tx, actor.user_id)
+            view = await online_set(turn.tx, state.id, False, None, None, "provider")
+            row = await turn.tx.fetchrow(Q["offers_void"], state.id, "revoked")
+            assert row is not None
+            told = [(fact["user_id"], fact["name"], fact["body"]) for fact in row["told"]]
+            if state.online:
+                told.append(pending(actor.user_id, "provider.updated", _provider(view)))
+            facts = await inbox_store.append(turn.tx, told)
+            answer = turn.keep(Answer(view))
+        self._inbox.deliver(facts)
+        live = self._presence.of(actor.user_id)
+        if live is not None:
+            live.open = False
+            self._presence.touch(live)
+        for job_id in row["wake"]:
+            self._matching.search(job_id)
+        log.info("provider offline", provider_id=str(state.id), by="provider")
+        return answer
+
+    async def sweep(self, gone_s: float) -> int:
+        """End the shifts of providers who have had no socket for `gone_s`, and take their jobs back before pickup. Returns how many."""
+        async with self._pg.system() as conn:
+            gone = await conn.fetch(Q["providers_gone"], gone_s, _GONE_MAX)
+        for row in gone:
+            await self._end_gone(row["provider_id"], row["user_id"], gone_s)
+        return len(gone)
+
+    async def _end_gone(self, provider_id: UUID, user_id: UUID, gone_s: float) -> None:
+        searching: list[UUID] = []
+        async with self._pg.system_tx() as tx:
+            _, _, online = await lock_gate(tx, provider_id)
+            # Asked again under the lock: another worker may have done it, or he may have come back.
+            if not any(
+                row["provider_id"] == provider_id for row in await tx.fetch(Q["providers_gone"], gone_s, 10_000)
+            ):
+                return
+            await tx.fetch(Q["jobs_lock_of"], provider_id)
+            view = await online_set(tx, provider_id, False, None, None, "system")
+            row = await tx.fetchrow(Q["offers_void"], provider_id, "revoked")
+            assert row is not None
+            told = [(fact["user_id"], fact["name"], fact["body"]) for fact in row["told"]]
+            searching += row["wake"]
+            state = await state_of_user(tx, user_id)
+            job = None if state is None or state.active_job is None else await jobs_store.locked(tx, state.active_job)
+            if job is not None and job.status in (JobStatus.ACCEPTED, JobStatus.ARRIVED):
+                rows = await jobs_store.released(
+                    tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason="provider_gone"
+                )
+                told += [(fact["user_id"], fact["name"], fact["body"]) for fact in rows]
+                searching.append(job.id)
+            if online:
+                told.append(pending(user_id, "provider.updated", _provider(view)))
+            facts = await inbox_store.append(tx, told)
+        self._inbox.deliver(facts)
+        for job_id in searching:
+            self._matching.search(job_id)
+        log.info("provider offline", provider_id=str(provider_id), by="system", released=job is not None)
+
+    async def _locked(self, tx: Tx, user_id: UUID) -> ProviderState:
+        state = await state_of_user(tx, user_id)
+        if state is None:
+            raise ProviderMissing("this user is no provider")
+        await lock_gate(tx, state.id)
+        # Read again: the gate may have changed while we waited for it.
+        again = await state_of_user(tx, user_id)
+        assert again is not None
+        return again
+
+
+def _provider(view: bytes) -> bytes:
+    return b'{"provider":' + view + b"}"

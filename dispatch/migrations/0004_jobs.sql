@@ -1,0 +1,228 @@
+-- jobs, their history, and the offers made for them
+-- depends: 0003_providers
+
+-- migrate: apply
+
+SET LOCAL ROLE dispatch_owner;
+SET LOCAL search_path = dispatch, pg_temp;
+
+CREATE TABLE jobs (
+  id uuid PRIMARY KEY,
+  market text NOT NULL,
+  service_type text NOT NULL CHECK (service_type IN ('ride', 'delivery', 'shopping', 'moving', 'laundry')),
+  status text NOT NULL DEFAULT 'pending'
+    CHECK (status IN ('pending', 'offered', 'accepted', 'arrived', 'in_progress', 'completed', 'cancelled')),
+  round int NOT NULL DEFAULT 0 CHECK (round >= 0),        -- the fencing token: grows with every (re)dispatch, only here
+  version int NOT NULL DEFAULT 1,                         -- grows with every change
+  customer_id uuid NOT NULL REFERENCES users (id),
+  provider_id uuid REFERENCES providers (id),
+  provider_user_id uuid REFERENCES users (id),            -- kept beside provider_id so that row policies need no sub-select
+  accept_id uuid,
+  pickup_lat double precision NOT NULL CHECK (pickup_lat BETWEEN -90 AND 90),
+  pickup_lng double precision NOT NULL CHECK (pickup_lng BETWEEN -180 AND 180),
+  pickup_address text NOT NULL CHECK (length(pickup_address) <= 300),
+  dropoff_lat double precision CHECK (dropoff_lat BETWEEN -90 AND 90),
+  dropoff_lng double precision CHECK (dropoff_lng BETWEEN -180 AND 180),
+  dropoff_address text CHECK (length(dropoff_address) <= 300),
+  coarse json NOT NULL,                                   -- {"pickup": Place, "dropoff"?: Place} as those see it who have not won it
+  passenger_name text NOT NULL,
+  note text CHECK (length(note) <= 500),
+  payment_method text NOT NULL DEFAULT 'cashless' CHECK (payment_method IN ('cashless', 'cash')),
+  currency text NOT NULL CHECK (length(currency) = 3),
+  surge_pct int NOT NULL CHECK (surge_pct BETWEEN 100 AND 999),
+  distance_m int CHECK (distance_m >= 0),
+  duration_s int CHECK (duration_s >= 0),
+  base_minor bigint NOT NULL CHECK (base_minor >= 0),
+  distance_minor bigint NOT NULL CHECK (distance_minor >= 0),
+  time_minor bigint NOT NULL CHECK (time_minor >= 0),
+  surge_minor bigint NOT NULL CHECK (surge_minor >= 0),
+  estimated boolean NOT NULL DEFAULT true,
+  estimated_earnings_minor bigint NOT NULL,
+  actual_earnings_minor bigint,
+  reported_distance_m int,
+  distance_flagged boolean NOT NULL DEFAULT false,        -- the phone claimed more than trail x 1.3 + 500 m; the bound counted
+  trail_m double precision NOT NULL DEFAULT 0,
+  trail_fixes int NOT NULL DEFAULT 0,
+  provider_lat double precision,
+  provider_lng double precision,
+  provider_located_at timestamptz,
+  offer_deadline timestamptz,
+  next_search_at timestamptz,
+  expires_at timestamptz NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  accepted_at timestamptz,
+  arrived_at timestamptz,
+  started_at timestamptz,
+  completed_at timestamptz,
+  cancelled_at timestamptz,
+  cancelled_by text CHECK (cancelled_by IN ('customer', 'provider', 'system')),
+  cancellation_reason text CHECK (length(cancellation_reason) <= 500),
+  CHECK ((provider_id IS NULL) = (provider_user_id IS NULL)),
+  CHECK (status NOT IN ('accepted', 'arrived', 'in_progress', 'completed') OR provider_id IS NOT NULL),
+  CHECK (status NOT IN ('pending', 'offered') OR provider_id IS NULL),
+  CHECK ((status = 'cancelled') = (cancelled_at IS NOT NULL)),
+  CHECK ((status = 'completed') = (completed_at IS NOT NULL)),
+  CHECK ((dropoff_lat IS NULL) = (dropoff_lng IS NULL) AND (dropoff_lat IS NULL) = (dropoff_address IS NULL))
+) WITH (fillfactor = 80);
+
+-- The judge of "one provider, one job" (I2).
+CREATE UNIQUE INDEX jobs_one_active ON jobs (provider_id) WHERE status IN ('accepted', 'arrived', 'in_progress');
+CREATE INDEX jobs_customer ON jobs (customer_id, created_at DESC, id);
+CREATE INDEX jobs_provider ON jobs (provider_user_id, created_at DESC, id) WHERE provider_user_id IS NOT NULL;
+CREATE INDEX jobs_due ON jobs (next_search_at) WHERE status IN ('pending', 'offered');
+CREATE INDEX jobs_open ON jobs (market, service_type) WHERE status IN ('pending', 'offered');
+CREATE INDEX jobs_recent ON jobs (created_at DESC, id);
+
+-- Every transition, with actor, time and reason. Append only.
+CREATE TABLE job_events (
+  job_id uuid NOT NULL REFERENCES jobs (id),
+  version int NOT NULL,
+  from_status text,
+  to_status text NOT NULL,
+  round int NOT NULL,
+  actor_id uuid,
+  actor_role text NOT NULL CHECK (actor_role IN ('customer', 'provider', 'admin', 'system')),
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  reason text,
+  PRIMARY KEY (job_id, version)
+);
+
+CREATE TABLE offers (
+  offer_id uuid PRIMARY KEY,
+  job_id uuid NOT NULL REFERENCES jobs (id),
+  round int NOT NULL,
+  provider_id uuid NOT NULL REFERENCES providers (id),
+  provider_user_id uuid NOT NULL,
+  slot smallint,                                          -- NULL: unbounded (broadcast)
+  status text NOT NULL CHECK (status IN ('live', 'accepted', 'declined', 'expired', 'withdrawn')),
+  reason text,
+  pickup_distance_m int NOT NULL,
+  offered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  expires_at timestamptz NOT NULL,
+  responded_at timestamptz,
+  UNIQUE (job_id, round, provider_id)
+) WITH (fillfactor = 80);
+-- At most `offers_at_once` live offers per provider: the constraint, not the search, holds it.
+CREATE UNIQUE INDEX offers_at_once ON offers (provider_id, slot) WHERE status = 'live';
+CREATE INDEX offers_live ON offers (job_id) WHERE status = 'live';
+CREATE INDEX offers_live_of ON offers (provider_user_id) WHERE status = 'live';
+CREATE INDEX offers_of ON offers (provider_id, offered_at DESC);
+
+ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE jobs FORCE ROW LEVEL SECURITY;
+ALTER TABLE job_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_events FORCE ROW LEVEL SECURITY;
+ALTER TABLE offers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE offers FORCE ROW LEVEL SECURITY;
+CREATE POLICY jobs_party ON jobs FOR SELECT TO dispatch_app
+  USING (customer_id = ctx_user() OR provider_user_id = ctx_user() OR ctx_admin());
+CREATE POLICY jobs_create ON jobs FOR INSERT TO dispatch_app WITH CHECK (customer_id = ctx_user() AND status = 'pending');
+CREATE POLICY jobs_change ON jobs FOR UPDATE TO dispatch_app
+  USING (customer_id = ctx_user() OR provider_user_id = ctx_user() OR ctx_admin())
+  WITH CHECK (customer_id = ctx_user() OR provider_user_id = ctx_user() OR ctx_admin());
+CREATE POLICY jobs_system ON jobs TO dispatch_system USING (true) WITH CHECK (true);
+CREATE POLICY jobs_owner ON jobs FOR SELECT TO dispatch_owner USING (true);
+CREATE POLICY job_events_read ON job_events FOR SELECT TO dispatch_app USING (ctx_admin());
+CREATE POLICY job_events_write ON job_events FOR INSERT TO dispatch_app WITH CHECK (actor_id = ctx_user());
+CREATE POLICY job_events_system ON job_events TO dispatch_system USING (true) WITH CHECK (true);
+CREATE POLICY offers_own ON offers FOR SELECT TO dispatch_app USING (provider_user_id = ctx_user() OR ctx_admin());
+CREATE POLICY offers_system ON offers TO dispatch_system USING (true) WITH CHECK (true);
+
+GRANT SELECT ON jobs, job_events, offers TO dispatch_app;
+GRANT INSERT (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
+  coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor,
+  surge_minor, estimated_earnings_minor, next_search_at, expires_at) ON jobs TO dispatch_app;
+GRANT UPDATE (status, version, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor, estimated,
+  actual_earnings_minor, reported_distance_m, distance_flagged, trail_m, trail_fixes, provider_lat, provider_lng, provider_located_at,
+  offer_deadline, next_search_at, arrived_at, started_at, completed_at, cancelled_at, cancelled_by, cancellation_reason) ON jobs TO dispatch_app;
+GRANT INSERT ON job_events TO dispatch_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobs, offers TO dispatch_system;
+GRANT SELECT, INSERT ON job_events TO dispatch_system;
+
+RESET ROLE;
+GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
+SET LOCAL ROLE dispatch_system;
+SET LOCAL search_path = dispatch, pg_temp;
+
+CREATE FUNCTION job_fare(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_build_object('base_minor', j.base_minor, 'distance_minor', j.distance_minor, 'time_minor', j.time_minor,
+  'surge_minor', j.surge_minor, 'total_minor', j.base_minor + j.distance_minor + j.time_minor + j.surge_minor,
+  'currency', j.currency, 'estimated', j.estimated);
+
+-- Great-circle metres on the IUGG mean sphere, as dispatch.kit.geo has it.
+CREATE FUNCTION distance_between(lat1 double precision, lng1 double precision, lat2 double precision, lng2 double precision)
+RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 2 * 6371008.8 * asin(sqrt(least(1, sin(radians(lat2 - lat1) / 2) ^ 2 + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lng2 - lng1) / 2) ^ 2)));
+
+-- The job a provider is on, if any: at most one, by jobs_one_active.
+CREATE FUNCTION active_job_of(p_provider uuid) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+RETURN (SELECT j.id FROM jobs j WHERE j.provider_id = p_provider AND j.status IN ('accepted', 'arrived', 'in_progress'));
+
+-- What the customer sees of the assigned provider.
+CREATE FUNCTION provider_card(j jobs) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
+RETURN (SELECT json_strip_nulls(json_build_object('id', p.id, 'first_name', p.first_name, 'rating', p.rating,
+    'location', CASE WHEN j.provider_lat IS NOT NULL THEN
+      json_build_object('lat', j.provider_lat, 'lng', j.provider_lng, 'at', wire_at(j.provider_located_at)) END))
+  FROM providers p WHERE p.id = j.provider_id);
+
+-- The job as the wire shows it. `p_contact`: also how to reach the customer, for the assigned provider of an active job only.
+CREATE FUNCTION job_view(j jobs, p_contact boolean) RETURNS json LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  contact json;
+BEGIN
+  IF p_contact AND j.status IN ('accepted', 'arrived', 'in_progress') THEN
+    SELECT json_build_object('first_name', u.first_name, 'phone_number', u.phone_number) INTO contact FROM users u WHERE u.id = j.customer_id;
+  END IF;
+  RETURN json_strip_nulls(json_build_object(
+    'id', j.id, 'market', j.market, 'service_type', j.service_type, 'status', j.status, 'round', j.round, 'version', j.version,
+    'customer_id', j.customer_id, 'provider', CASE WHEN j.provider_id IS NOT NULL THEN provider_card(j) END, 'customer', contact,
+    'pickup', json_build_object('lat', j.pickup_lat, 'lng', j.pickup_lng, 'address', j.pickup_address),
+    'dropoff', CASE WHEN j.dropoff_lat IS NOT NULL THEN
+      json_build_object('lat', j.dropoff_lat, 'lng', j.dropoff_lng, 'address', j.dropoff_address) END,
+    'note', j.note, 'distance_m', j.distance_m, 'duration_s', j.duration_s, 'payment_method', j.payment_method,
+    'surge_multiplier', j.surge_pct / 100.0::float8, 'fare', job_fare(j),
+    'estimated_earnings_minor', j.estimated_earnings_minor, 'actual_earnings_minor', j.actual_earnings_minor,
+    'created_at', wire_at(j.created_at), 'accepted_at', wire_at(j.accepted_at), 'arrived_at', wire_at(j.arrived_at),
+    'started_at', wire_at(j.started_at), 'completed_at', wire_at(j.completed_at), 'cancelled_at', wire_at(j.cancelled_at),
+    'cancelled_by', j.cancelled_by, 'cancellation_reason', j.cancellation_reason));
+END $$;
+
+-- The part of a job that somebody sees who has not won it: coarse places, no contact.
+CREATE FUNCTION job_glance(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_strip_nulls(json_build_object('id', j.id, 'service_type', j.service_type, 'pickup', j.coarse -> 'pickup',
+  'dropoff', j.coarse -> 'dropoff', 'distance_m', j.distance_m, 'fare', job_fare(j),
+  'estimated_earnings_minor', j.estimated_earnings_minor, 'passenger_name', j.passenger_name));
+
+CREATE FUNCTION offer_view(o offers, p_glance json) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_build_object('offer_id', o.offer_id, 'job', p_glance, 'pickup_distance_m', o.pickup_distance_m,
+  'expires_at', wire_at(o.expires_at), 'round', o.round);
+
+-- What somebody with a live offer (or, on an open board, an eligible provider) may see of a job that is not his.
+CREATE FUNCTION job_offer_view(p_user uuid, p_job uuid, p_board_markets text[]) RETURNS json
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+  SELECT CASE WHEN o.offer_id IS NOT NULL THEN offer_view(o, job_glance(j))
+              ELSE json_build_object('job', job_glance(j), 'round', j.round) END
+  FROM jobs j
+  LEFT JOIN offers o ON o.job_id = j.id AND o.provider_user_id = p_user AND o.status = 'live' AND o.expires_at > clock_timestamp()
+  WHERE j.id = p_job AND j.status IN ('pending', 'offered')
+    AND (o.offer_id IS NOT NULL OR (j.market = ANY (p_board_markets) AND EXISTS (
+      SELECT FROM providers p JOIN provider_gate g ON g.provider_id = p.id
+      WHERE p.user_id = p_user AND g.open AND j.service_type = ANY (p.service_types))))
+$$;
+
+-- Settle the live offers of a job whose row the caller has locked; returns whom to tell. Declined and expired ones stay as they are.
+CREATE FUNCTION offers_settle(p_job uuid, p_status text, p_reason text) RETURNS TABLE (offer_id uuid, provider_user_id uuid)
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+  UPDATE offers o SET status = p_status, reason = p_reason, responded_at = clock_timestamp()
+  WHERE o.job_id = p_job AND o.status = 'live' RETURNING o.offer_id, o.provider_user_id;
+$$;
+
+RESET ROLE;
+REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch FROM PUBLIC;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_system, dispatch_owner;
+
+-- migrate: rollback
+
+DROP FUNCTION dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view, dispatch.provider_card, dispatch.job_fare;
+DROP TABLE dispatch.offers, dispatch.job_events, dispatch.jobs;

@@ -1,0 +1,11 @@
+"""Who is on, where he is, and who is near.
+
+A position's truth is the memory of the worker that holds the provider's socket; Redis holds what searches need (geo sets of the
+free, last fixes, reservations) and is rebuilt from the workers' memory within a tick of its coming back. Nothing here promises
+anything to a person: an offer is judged by Postgres when it is made.
+"""
+
+from dispatch.presence.model import Candidate, Live, Move
+from dispatch.presence.service import Presence
+
+__all__ = ["Candidate", "Live", "Move", "Presence"]

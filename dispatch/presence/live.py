@@ -1,0 +1,122 @@
+"""Presence in Redis: batched writes, one search."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from dispatch.kit.redis import Redis
+from dispatch.markets import Market
+from dispatch.presence import keys
+from dispatch.presence.model import Candidate, Live
+
+_CHUNK = 500
+_HOLD_MS = 2_000
+"""A search holds whom it found for so long: an offer's transaction takes milliseconds, and a dead worker's hold lapses."""
+
+
+async def write(
+    redis: Redis,
+    moved: Sequence[Live],
+    listing: Sequence[Live],
+    unlisting: Sequence[tuple[Live, Market, tuple[str, ...]]],
+) -> None:
+    """One tick: new places of the listed, newly listed, taken off. One pipeline, variadic, chunks of 500.
+
+    Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back.
+    """
+    geo: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    seen: dict[str, list[Any]] = defaultdict(list)
+    for live in moved:
+        if live.listed is not None:
+            market, kinds = live.listed
+            for kind in kinds:
+                geo[(market.code, kind)] += (live.lng, live.lat, live.key)
+            seen[market.code] += (live.seen_ms, live.key)
+    async with redis.plain.pipeline(transaction=False) as pipe:
+        for live, market, kinds in unlisting:
+            names = _names(market, kinds)
+            pipe.execute_command("FCALL", "unlist", len(names), *names, live.key, str(live.conn_id))
+        for live in listing:
+            assert live.market is not None
+            code = live.market.code
+            for kind in live.service_types:
+                pipe.execute_command("GEOADD", keys.free(code, kind), live.lng, live.lat, live.key)
+            pipe.execute_command("ZADD", keys.seen(code), live.seen_ms, live.key)
+            pipe.execute_command("HSET", keys.radii(code), live.key, live.radius_m)
+            pipe.execute_command("HSET", keys.owners(code), live.key, str(live.conn_id))
+        for (code, kind), flat in geo.items():
+            for start in range(0, len(flat), 3 * _CHUNK):
+                pipe.execute_command("GEOADD", keys.free(code, kind), "XX", *flat[start : start + 3 * _CHUNK])
+        for code, flat in seen.items():
+            for start in range(0, len(flat), 2 * _CHUNK):
+                pipe.execute_command("ZADD", keys.seen(code), "XX", *flat[start : start + 2 * _CHUNK])
+        if pipe.command_stack:
+            await pipe.execute()
+
+
+def _names(market: Market, kinds: Iterable[str]) -> list[str]:
+    code = market.code
+    return [
+        keys.owners(code),
+        keys.seen(code),
+        keys.reserved(code),
+        keys.radii(code),
+        *(keys.free(code, kind) for kind in kinds),
+    ]
+
+
+async def near(
+    redis: Redis,
+    market: Market,
+    service_type: str,
+    lat: float,
+    lng: float,
+    *,
+    wanted: int,
+    radius_max_m: float,
+    now_ms: int,
+    fresh_ms: int,
+    excluded: Sequence[UUID] = (),
+    hold: bool,
+) -> list[Candidate]:
+    """The nearest free providers, nearest first, at most `wanted`. Cells are 0.01°, about 1 km."""
+    code = market.code
+    names = [
+        keys.free(code, service_type),
+        keys.seen(code),
+        keys.reserved(code),
+        keys.radii(code),
+        keys.learnt(code, service_type),
+    ]
+    cell = f"{int(lat * 100)}:{int(lng * 100)}"
+    args = [lng, lat, wanted, market.radius_first_m, radius_max_m, now_ms, fresh_ms, _HOLD_MS if hold else 0, cell]
+    flat = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
+    return [Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+
+
+async def hold(redis: Redis, market: Market, offered: Sequence[UUID], free: Sequence[UUID], until_ms: int) -> None:
+    """After a round: hold those really offered until the deadline, let go of the others."""
+    async with redis.plain.pipeline(transaction=False) as pipe:
+        if offered:
+            pipe.execute_command(
+                "ZADD", keys.reserved(market.code), *(part for one in offered for part in (until_ms, str(one)))
+            )
+        if free:
+            pipe.execute_command("ZREM", keys.reserved(market.code), *(str(one) for one in free))
+        if pipe.command_stack:
+            await pipe.execute()
+
+
+async def place_of(
+    redis: Redis, markets: Iterable[Market], kinds: Sequence[str], provider_id: UUID
+) -> tuple[float, float] | None:
+    """(lat, lng) of a listed provider whose socket is on another worker; None: nowhere listed."""
+    async with redis.plain.pipeline(transaction=False) as pipe:
+        for market in markets:
+            for kind in kinds[:1]:
+                pipe.execute_command("GEOPOS", keys.free(market.code, kind), str(provider_id))
+        for found in await pipe.execute():
+            if found and found[0] is not None:
+                return float(found[0][1]), float(found[0][0])
+    return None

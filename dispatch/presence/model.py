@@ -1,0 +1,59 @@
+"""Nouns of presence."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from dispatch.markets import Market
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A free provider near a pickup. Metres are great-circle, whole."""
+
+    provider_id: UUID
+    distance_m: int
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A provider with a socket on this worker (or without one for less than 5 s), and all that searches need of him."""
+
+    provider_id: UUID
+    user_id: UUID
+    conn_id: UUID
+    service_types: tuple[str, ...]
+    radius_m: int
+    open: bool
+    busy: UUID | None = None
+    """The active job."""
+    market: Market | None = None
+    lat: float = 0.0
+    lng: float = 0.0
+    heading_deg: float | None = None
+    at_ms: int = 0
+    """The phone's stamp of the last good fix; 0: none yet."""
+    seen_ms: int = 0
+    """Our wall clock when it came."""
+    lost_at: float | None = None
+    """Monotonic second at which the socket closed; None while it lives."""
+    suspect: "tuple[float, float, int] | None" = None
+    """The last fix refused as impossible: (lat, lng, at_ms)."""
+    suspects: int = 0
+    listed: "tuple[Market, tuple[str, ...]] | None" = None
+    """Where Redis has him: the market and the service types, or nowhere."""
+    listed_radius_m: int = 0
+
+    @property
+    def key(self) -> str:
+        return str(self.provider_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One accepted fix of a provider, as tracking wants it."""
+
+    live: Live
+    lat: float
+    lng: float
+    at_ms: int
+    heading_deg: float | None

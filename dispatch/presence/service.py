@@ -1,0 +1,355 @@
+"""Use cases of presence: arrive, move, become free or busy, go; and who is near."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from dispatch.kit.clock import Clock
+from dispatch.kit.geo import distance_m
+from dispatch.kit.ids import new_word
+from dispatch.kit.redis import DOWN, Redis
+from dispatch.markets import Market, Markets
+from dispatch.presence import keys, live
+from dispatch.presence.errors import ClockSkew, PositionRejected
+from dispatch.presence.model import Candidate, Live, Move
+from dispatch.presence.rules import judge
+from dispatch.providers import ProviderState
+from protocol.frames import Fix
+from protocol.lifecycle import ACTIVE, MAY_WORK, JobStatus, ProviderStatus
+
+log = structlog.get_logger("presence")
+
+AWAY_S = 5.0
+"""A provider without a socket for so long is no candidate (contract.md §4)."""
+
+
+class _Card(msgspec.Struct, gc=False):
+    id: UUID
+
+
+class _Job(msgspec.Struct, gc=False):
+    id: UUID
+    status: JobStatus | None = None
+    provider: _Card | None = None
+
+
+class _Provider(msgspec.Struct, gc=False):
+    status: ProviderStatus
+    is_online: bool
+
+
+class _Facts(msgspec.Struct):
+    job: _Job | None = None
+    provider: _Provider | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Facts)
+
+
+class Presence:
+    """One per worker: the providers whose sockets are here."""
+
+    def __init__(self, redis: Redis, markets: Markets, clock: Clock, *, fresh_s: float) -> None:
+        self._redis = redis
+        self._markets = markets
+        self._clock = clock
+        self._fresh_ms = int(fresh_s * 1000)
+        self._by_user: dict[UUID, Live] = {}
+        self._dirty: dict[UUID, Live] = {}
+        self._unlisting: list[tuple[Live, Market, tuple[str, ...]]] = []
+        self._epoch = ""
+        self._movers: list[Callable[[Move], None]] = []
+        self._freed: list[Callable[[Live], None]] = []
+        self._revisions: dict[UUID, int] = {}
+        self._stale: set[UUID] = set()
+        self.positions = 0
+        self.refused: dict[str, int] = {}
+
+    def on_move(self, listener: Callable[[Move], None]) -> None:
+        """Call `listener` with each good fix of a provider who has an active job."""
+        self._movers.append(listener)
+
+    def on_free(self, listener: Callable[[Live], None]) -> None:
+        """Call `listener` when a provider has become a candidate."""
+        self._freed.append(listener)
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(tuple(self._by_user.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_user)
+
+    def of(self, user_id: UUID) -> Live | None:
+        return self._by_user.get(user_id)
+
+    # --- coming and going
+
+    def revision(self, user_id: UUID) -> int:
+        """A number that grows with each fact about this user: read before and after asking Postgres, it tells a stale answer."""
+        return self._revisions.get(user_id, 0)
+
+    def arrive(self, state: ProviderState, conn_id: UUID) -> Live:
+        """A provider's socket was greeted here; `state` is what Postgres says of him now."""
+        known = self._by_user.get(state.user_id)
+        if known is None:
+            known = self._by_user[state.user_id] = Live(
+                state.id, state.user_id, conn_id, state.service_types, state.radius_m, state.open, state.active_job
+            )
+        elif known.conn_id != conn_id:
+            self._unlist(known)
+            known.conn_id = conn_id
+        known.lost_at = None
+        self.learn(known, state)
+        return known
+
+    def learn(self, known: Live, state: ProviderState) -> None:
+        """Take over what Postgres says."""
+        known.service_types, known.radius_m = state.service_types, state.radius_m
+        known.open, known.busy = state.open, state.active_job
+        self.touch(known)
+
+    async def refresh(self, states_of: Callable[[list[UUID]], Awaitable[Sequence[ProviderState]]]) -> None:
+        """Ask Postgres again about providers whose record changed. An answer that a newer fact has overtaken is asked for again."""
+        stale, self._stale = self._stale, set()
+        if not stale:
+            return
+        before = {user_id: self.revision(user_id) for user_id in stale}
+        try:
+            states = await states_of(list(stale))
+        except BaseException:
+            self._stale |= stale
+            raise
+        for state in states:
+            known = self._by_user.get(state.user_id)
+            if known is None:
+                continue
+            if self.revision(state.user_id) == before[state.user_id]:
+                self.learn(known, state)
+            else:
+                self._stale.add(state.user_id)
+
+    def depart(self, user_id: UUID, conn_id: UUID) -> None:
+        """A provider's socket closed. He stays listed for 5 s, in case the line was only weak."""
+        known = self._by_user.get(user_id)
+        if known is not None and known.conn_id == conn_id:
+            known.lost_at = self._clock.monotonic()
+
+    # --- positions
+
+    def locate(self, known: Live, fix: Fix) -> None:
+        """Take one fix. No await, no store: the tick carries it out. Raises: ClockSkew, PositionRejected."""
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        at_ms = int(fix.at.timestamp() * 1000)
+        try:
+            judge(known, fix.lat, fix.lng, at_ms, now_ms, stale_ms=self._fresh_ms, speed_max_mps=self._speed_max(known))
+        except (ClockSkew, PositionRejected) as refusal:
+            why = refusal.why if isinstance(refusal, PositionRejected) else "future"
+            self.refused[why] = self.refused.get(why, 0) + 1
+            raise
+        self.positions += 1
+        self._place(known, fix.lat, fix.lng, at_ms, min(now_ms, at_ms), fix.heading_deg)
+
+    def put(self, known: Live, lat: float, lng: float) -> None:
+        """A place given with `online`: counts as a fix of this moment, and starts a new track."""
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        self._place(known, lat, lng, now_ms, now_ms, None)
+
+    def _place(self, known: Live, lat: float, lng: float, at_ms: int, seen_ms: int, heading_deg: float | None) -> None:
+        known.lat, known.lng, known.at_ms, known.seen_ms, known.heading_deg = lat, lng, at_ms, seen_ms, heading_deg
+        market = known.market
+        if market is None or not market.holds(lat, lng):
+            known.market = self._markets.at(lat, lng)
+        self._dirty[known.user_id] = known
+        if known.busy is not None:
+            move = Move(known, lat, lng, at_ms, heading_deg)
+            for listener in self._movers:
+                listener(move)
+
+    def _speed_max(self, known: Live) -> float:
+        return (known.market or self._markets.default).speed_max_mps
+
+    # --- facts
+
+    def hear(self, user_id: UUID, name: str, body: bytes) -> None:
+        """A fact reached this user's device: what does it change for searches?"""
+        if name not in ("provider.updated", "job.updated", "job.cancelled"):
+            return
+        known = self._by_user.get(user_id)
+        self._revisions[user_id] = self._revisions.get(user_id, 0) + 1
+        if known is None:
+            return
+        fact = _DECODER.decode(body)
+        if fact.provider is not None and name == "provider.updated":
+            known.open = fact.provider.is_online and fact.provider.status in MAY_WORK
+            # The view says less than the gate (a narrowed shift): the rest is read again, see `refresh`.
+            self._stale.add(user_id)
+        elif fact.job is not None:
+            if name == "job.updated" and fact.job.provider is not None and fact.job.provider.id == known.provider_id:
+                if fact.job.status in ACTIVE:
+                    known.busy = fact.job.id
+                elif known.busy == fact.job.id:
+                    known.busy = None
+            elif name == "job.cancelled" and known.busy == fact.job.id:
+                known.busy = None
+        self.touch(known)
+
+    def set_busy(self, user_id: UUID, job_id: UUID | None) -> None:
+        """The same at once, for what this worker has just committed itself."""
+        if (known := self._by_user.get(user_id)) is not None:
+            known.busy = job_id
+            self.touch(known)
+
+    def touch(self, known: Live) -> None:
+        """Something about this provider changed: the next tick carries it out."""
+        self._dirty[known.user_id] = known
+        if known.listed is not None and not self._wanted(known):
+            self._unlist(known)
+
+    def _wanted(self, known: Live) -> bool:
+        return known.open and known.busy is None and known.at_ms > 0 and known.market is not None
+
+    def _unlist(self, known: Live) -> None:
+        if known.listed is not None:
+            market, kinds = known.listed
+            self._unlisting.append((known, market, kinds))
+            known.listed = None
+
+    # --- the tick
+
+    async def tick(self) -> None:
+        """Carry everything since the last tick to Redis, in one round trip. When Redis is away the dirty stay dirty."""
+        now = self._clock.monotonic()
+        for gone in [k for k in self._by_user.values() if k.lost_at is not None and now - k.lost_at >= AWAY_S]:
+            self._unlist(gone)
+            del self._by_user[gone.user_id]
+            self._dirty.pop(gone.user_id, None)
+            self._revisions.pop(gone.user_id, None)
+        if not self._dirty and not self._unlisting:
+            return
+        dirty, self._dirty = self._dirty, {}
+        moved: list[Live] = []
+        listing: list[Live] = []
+        for known in dirty.values():
+            if not self._wanted(known):
+                self._unlist(known)
+                continue
+            assert known.market is not None
+            place = (known.market, known.service_types)
+            if known.listed == place and known.listed_radius_m == known.radius_m:
+                moved.append(known)
+            else:
+                self._unlist(known)
+                known.listed, known.listed_radius_m = place, known.radius_m
+                listing.append(known)
+        unlisting, self._unlisting = self._unlisting, []
+        try:
+            await live.write(self._redis, moved, listing, unlisting)
+        except DOWN:
+            for known in listing:
+                known.listed = None
+            self._dirty = {**dirty, **self._dirty}
+            self._unlisting = unlisting + self._unlisting
+            if len(self._unlisting) > 10_000:  # Redis was away for long: it will have been rebuilt by then
+                del self._unlisting[:-10_000]
+            raise
+        for known in listing:
+            for listener in self._freed:
+                listener(known)
+
+    async def watch_epoch(self) -> None:
+        """Notice that Redis lost its data, and list everybody again in the next tick."""
+        word = new_word(16)
+        await self._redis.once.set(keys.EPOCH, word, nx=True)
+        found = await self._redis.once.get(keys.EPOCH)
+        epoch = found.decode() if isinstance(found, bytes) else str(found)
+        if epoch != self._epoch:
+            if self._epoch:
+                log.warning("Redis lost its data; listing again", providers=len(self._by_user))
+            self._epoch = epoch
+            await self._redis.load()
+            for known in self._by_user.values():
+                known.listed = None
+                self._dirty[known.user_id] = known
+
+    # --- questions
+
+    async def near(
+        self,
+        market: Market,
+        service_type: str,
+        lat: float,
+        lng: float,
+        *,
+        wanted: int,
+        radius_max_m: float,
+        excluded: Sequence[UUID] = (),
+        hold: bool,
+    ) -> list[Candidate]:
+        """Free providers near a place, nearest first. `hold`: reserve them for a moment (needs Redis).
+
+        Without Redis only the sockets of this worker are known, and they are searched by hand.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        try:
+            return await live.near(
+                self._redis,
+                market,
+                service_type,
+                lat,
+                lng,
+                wanted=wanted,
+                radius_max_m=radius_max_m,
+                now_ms=now_ms,
+                fresh_ms=self._fresh_ms,
+                excluded=excluded,
+                hold=hold,
+            )
+        except DOWN:
+            return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
+
+    def _near_here(
+        self,
+        market: Market,
+        service_type: str,
+        lat: float,
+        lng: float,
+        wanted: int,
+        radius_max_m: float,
+        now_ms: int,
+        excluded: set[UUID],
+    ) -> list[Candidate]:
+        found = []
+        for known in self._by_user.values():
+            if (
+                not self._wanted(known)
+                or known.market is not market
+                or service_type not in known.service_types
+                or known.seen_ms < now_ms - self._fresh_ms
+                or known.provider_id in excluded
+            ):
+                continue
+            away_m = distance_m(lat, lng, known.lat, known.lng)
+            if away_m <= min(radius_max_m, known.radius_m):
+                found.append(Candidate(known.provider_id, int(away_m + 0.5)))
+        found.sort(key=lambda candidate: candidate.distance_m)
+        return found[:wanted]
+
+    async def hold(self, market: Market, offered: Sequence[UUID], free: Sequence[UUID], ttl_s: float) -> None:
+        """After a round: keep holding those who were offered, let go of the others. A failure costs accuracy only."""
+        until_ms = int((self._clock.now().timestamp() + ttl_s) * 1000)
+        try:
+            await live.hold(self._redis, market, offered, free, until_ms)
+        except DOWN:
+            log.debug("holds not written")
+
+    async def place_of(self, state: ProviderState) -> tuple[float, float] | None:
+        """Where a provider is, (lat, lng): from this worker's memory, else from Redis. None: not known there."""
+        known = self._by_user.get(state.user_id)
+        if known is not None and known.at_ms:
+            return known.lat, known.lng
+        try:
+            return await live.place_of(self._redis, self._markets, state.service_types, state.id)
+        except DOWN:
+            return None

@@ -1,0 +1,12 @@
+"""Providers: registration, the status machine, and the gate: may this one work, is he on?
+
+The truth is Postgres (`providers`, `provider_gate`). The gate row is the first lock of every change of status or intent and
+the first read of every accept. Documents and vehicles will feed it; until they exist, an admin's approval does.
+"""
+
+from dispatch.providers.errors import ProviderMissing
+from dispatch.providers.model import ProviderState
+from dispatch.providers.service import Providers
+from dispatch.providers.store import lock_gate, online_set, state_of_user, status_set
+
+__all__ = ["ProviderMissing", "ProviderState", "Providers", "lock_gate", "online_set", "state_of_user", "status_set"]

@@ -1,0 +1,46 @@
+"""Failures of providers, with their wire codes."""
+
+from dispatch.kit.errors import DispatchError
+from protocol.errors import ErrorCode
+
+
+class ProviderMissing(DispatchError):
+    """There is no such provider, or this user is none."""
+
+    code = ErrorCode.PROVIDER_NOT_FOUND
+
+
+class ProviderExists(DispatchError):
+    """This user is a provider already."""
+
+    code = ErrorCode.PROVIDER_EXISTS
+
+
+class EmailTaken(DispatchError):
+    """Another provider has this e-mail address."""
+
+    code = ErrorCode.EMAIL_TAKEN
+
+
+class PhoneTaken(DispatchError):
+    """Another provider has this phone number."""
+
+    code = ErrorCode.PHONE_TAKEN
+
+
+class BadReferral(DispatchError):
+    """No provider has this uid."""
+
+    code = ErrorCode.INVALID_REFERRAL_CODE
+
+
+class NotApproved(DispatchError):
+    """Only approved and active providers may work."""
+
+    code = ErrorCode.PROVIDER_NOT_APPROVED
+
+
+class Suspended(DispatchError):
+    """This provider is suspended."""
+
+    code = ErrorCode.PROVIDER_SUSPENDED

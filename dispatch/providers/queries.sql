@@ -1,0 +1,52 @@
+-- name: provider_register :exec
+-- $1 id, $2 user_id, $3 first_name, $4 last_name, $5 email, $6 phone, $7 service_types text[], $8 referral_code
+INSERT INTO providers (id, user_id, first_name, last_name, email, phone_number, service_types, referral_code)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: provider_uid_known :value
+-- $1 provider_uid text
+SELECT provider_uid_known($1);
+
+-- name: provider_mine :value
+-- The own view of the acting user's record. $1 user_id
+SELECT provider_view(p) FROM providers p WHERE p.user_id = $1;
+
+-- name: provider_patch :value
+-- $1 user_id, $2 first_name, $3 last_name, $4 phone, $5 service_types text[], $6 service_radius_m
+UPDATE providers p SET first_name = coalesce($2, first_name), last_name = coalesce($3, last_name), phone_number = coalesce($4, phone_number),
+  service_types = coalesce($5, service_types), service_radius_m = coalesce($6, service_radius_m), updated_at = clock_timestamp()
+WHERE user_id = $1 RETURNING provider_view(p);
+
+-- name: provider_state :one
+-- $1 user_id
+SELECT p.id, p.user_id, g.status, g.online, coalesce(g.narrowed, p.service_types) AS service_types, p.service_types AS registered_types,
+  p.service_radius_m,
+  active_job_of(p.id) AS active_job
+FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = $1;
+
+-- name: provider_states :many
+-- The same for many. $1 user_ids uuid[]
+SELECT p.id, p.user_id, g.status, g.online, coalesce(g.narrowed, p.service_types) AS service_types, p.service_types AS registered_types,
+  p.service_radius_m,
+  active_job_of(p.id) AS active_job
+FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = ANY ($1::uuid[]);
+
+-- name: gate_lock :one
+-- First lock of a change of status or intent. $1 provider_id
+SELECT provider_id, user_id, status, online, status_ver FROM providers_gate_lock($1);
+
+-- name: id_of_user :value
+-- $1 user_id
+SELECT provider_id FROM provider_gate WHERE user_id = $1;
+
+-- name: status_set :value
+-- $1 provider_id, $2 status, $3 reason, $4 cause, $5 provider_uid, $6 actor_id
+SELECT providers_set_status($1, $2, $3, $4, $5, $6);
+
+-- name: online_set :value
+-- $1 provider_id, $2 online, $3 lat, $4 lng, $5 role, $6 narrowed service types text[]
+SELECT providers_set_online($1, $2, $3, $4, $5, $6);
+
+-- name: last_place :one
+-- $1 user_id
+SELECT last_lat, last_lng FROM providers WHERE user_id = $1;

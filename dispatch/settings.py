@@ -1,0 +1,138 @@
+"""Every number an operator may turn, from the environment (DISPATCH_…) and an optional TOML file. Frozen after start."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+_PREFIX = "DISPATCH_"
+_DEVELOPMENT_SECRET = "development-only-secret-change-me-0123456789"
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; the message says which, with which value, and what to do."""
+
+
+class Settings(BaseSettings):
+    """All settings. Names here in upper case with DISPATCH_ in front are the environment's names."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    database_url: str | None = Field(None, description="Postgres; unset: an embedded one. Also read from DATABASE_URL")
+    redis_url: str | None = Field(None, description="Redis or Valkey; unset: an embedded one. Also read from REDIS_URL")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port for HTTP and sockets; 0 picks a free one")
+    workers: int = Field(2, ge=1, le=64, description="worker processes on that port")
+    data_dir: Path = Field(Path(".data"), description="where embedded stores keep their data")
+
+    jwt_secrets: list[SecretStr] = Field(
+        [SecretStr(_DEVELOPMENT_SECRET)],
+        min_length=1,
+        max_length=2,
+        description="HS256 secrets, newest first; a second one stays valid while keys rotate",
+    )
+    jwt_issuer: str = Field("dispatch", description="`iss` that tokens must carry")
+    jwt_audience: str = Field("dispatch", description="`aud` that tokens must carry")
+    jwt_roles_claim: str = Field(
+        "roles", description="claim path of the roles, dots between: app_metadata.roles for Supabase"
+    )
+    token_ttl_s: int = Field(3600, ge=1, description="life of a token minted by `dispatch token`")
+    allowed_origins: list[str] = Field([], description="Origins besides the own one that browsers may come from")
+
+    pool_size: int = Field(
+        10, ge=2, le=100, description="Postgres connections per worker and pool (there are two pools)"
+    )
+    drain_s: float = Field(10.0, ge=0, description="seconds over which a draining worker asks its clients to come back")
+    user_rate: float = Field(20.0, gt=0, description="HTTP requests per second and user")
+    user_burst: int = Field(40, ge=1, description="HTTP requests a user may send at once")
+    address_rate: float = Field(100.0, ge=0, description="HTTP requests per second and address; 0 switches it off")
+    handshake_rate: float = Field(300.0, gt=0, description="socket handshakes per second and worker; more are told 503")
+    metrics_token: SecretStr | None = Field(None, description="bearer token for /metrics; unset: only from loopback")
+    claims: bool = Field(True, description="use the Redis load filter in front of accepts; promises hold without it")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    stamp_file: Path | None = Field(None, description="write offer commit stamps here (benchmarks)")
+
+    markets: dict[str, dict[str, Any]] = Field(
+        {}, description='overrides of market settings: {"bkk": {"offer_ttl_s": 20}}'
+    )
+    tick_s: float = Field(0.1, gt=0, le=1, description="seconds between batched position writes")
+    track_every_s: float = Field(5.0, gt=0, description="cadence of positions to the customer")
+    stale_after_s: float = Field(15.0, gt=0, description="silence after which the customer is told")
+    fresh_s: float = Field(30.0, gt=0, description="a candidate's fix is younger than this")
+    gone_after_s: float = Field(
+        45.0, gt=5, description="without a socket this long: offline, and the job is released before pickup"
+    )
+    repeat_s: float = Field(5.0, gt=0, description="an event that is not acked is repeated after this")
+    keep_events_days: int = Field(7, ge=1, description="how long events can be resumed from")
+    keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
+
+    @model_validator(mode="after")
+    def _long_secrets(self) -> "Settings":
+        for secret in self.jwt_secrets:
+            if len(secret.get_secret_value()) < 32:
+                raise ValueError(
+                    "jwt_secrets: an HS256 secret needs 32 characters at least; make one with `openssl rand -base64 48`"
+                )
+        return self
+
+    @property
+    def development_secret(self) -> bool:
+        """Whether tokens are signed with the published secret: fine on a laptop, a hole anywhere else."""
+        return any(secret.get_secret_value() == _DEVELOPMENT_SECRET for secret in self.jwt_secrets)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get(f"{_PREFIX}CONFIG")
+        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+
+def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Settings from the environment, `given` on top. Raises BadSettings: also for a misspelt DISPATCH_ name, which would
+    otherwise be ignored in silence.
+    """
+    env = os.environ if environ is None else environ
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{_PREFIX}CONFIG"}
+    for name in sorted(env):
+        if name.startswith(_PREFIX) and name.split("__")[0] not in known:
+            near = min(known, key=lambda k: _distance(k, name))
+            raise BadSettings(
+                f"{name} is no setting of this server; did you mean {near}? `dispatch doctor` lists them all"
+            )
+    for plain in ("DATABASE_URL", "REDIS_URL"):
+        if env.get(plain) and f"{_PREFIX}{plain}" not in env:
+            given.setdefault(plain.lower(), env[plain])
+    file = env.get(f"{_PREFIX}CONFIG")
+    if file and not Path(file).is_file():
+        raise BadSettings(f"{_PREFIX}CONFIG={file}: there is no such file")
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "__".join(str(part) for part in problem["loc"]).upper() or "settings"
+            shown = "" if "secret" in name.lower() else f"={problem.get('input')!r}"
+            lines.append(f"{_PREFIX}{name}{shown}: {problem['msg']}")
+        raise BadSettings("; ".join(lines)) from error
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
+
+
+def _distance(a: str, b: str) -> int:
+    """Edits between two names, for «did you mean»."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        previous, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (x != y))
+    return row[-1]

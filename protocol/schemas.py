@@ -1,0 +1,32 @@
+"""JSON Schemas of the package's Structs, for the OpenAPI and the AsyncAPI document."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+REF: Final = "#/components/schemas/{name}"
+
+
+def components(shapes: Iterable[Any]) -> dict[str, Any]:
+    """Schemas by name of `shapes` and of all that they hold, referring to each other under #/components/schemas.
+
+    An optional field is one that is not `required`: on the wire it is absent, so the null that stands for it in
+    Python does not show.
+    """
+    _, schemas = msgspec.json.schema_components(list(shapes), ref_template=REF)
+    return {name: _without_null(schema) for name, schema in schemas.items()}
+
+
+def _without_null(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_null(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _without_null(part) for key, part in schema.items() if not (key == "default" and part is None)}
+    kinds = plain.get("anyOf")
+    if isinstance(kinds, list) and {"type": "null"} in kinds:
+        rest = [kind for kind in kinds if kind != {"type": "null"}]
+        del plain["anyOf"]
+        plain |= rest[0] if len(rest) == 1 else {"anyOf": rest}
+    return plain
