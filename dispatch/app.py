@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import structlog
@@ -386,7 +386,7 @@ class _Stamps:
     def __init__(self, path: str) -> None:
         self._file = open(path, "a", buffering=1, encoding="ascii")  # noqa: SIM115 (closed by __exit__)
 
-    def __enter__(self) -> "_Stamps":
+    def __enter__(self) -> Self:
         return self
 
     def __call__(self, offers: Sequence[UUID], at_ns: int) -> None:

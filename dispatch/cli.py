@@ -190,7 +190,7 @@ async def _seed(settings: "Settings", market: str, providers: int, customers: in
     async with with_stores(settings, _say) as (found, _):
         assert found.database_url is not None
         await migrated(found.database_url)
-        people = await slice_of_providers.seed(found, market=market, providers=providers, customers=customers)
+        people = await slice_of_providers.seed(found, providers=providers, customers=customers)
     lines = [f"{role}\t{user}\t{_mint(settings, user, ['customer'], SEED_TOKEN_TTL_S)}\n" for role, user in people]
     try:
         _write_private(tokens, "".join(lines))

@@ -96,7 +96,7 @@ class Api:
                 raise Invalid(
                     "Idempotency-Key", fields=[{"field": "Idempotency-Key", "problem": "1 to 200 characters"}]
                 )
-            body = None
+            body: Any = None
             if route.body is not None:
                 body = decode_body(await request.read(), route.body)
             call = Call(actor, claims, body, request.match_info, query, key, request["locale"], request["request_id"])

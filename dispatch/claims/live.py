@@ -6,10 +6,11 @@ import structlog
 
 from dispatch.claims import keys
 from dispatch.claims.model import Ask
-from dispatch.kit.redis import CLAIM_TIMEOUT_S, DOWN, Redis, within
+from dispatch.kit.redis import CLAIM_TIMEOUT_S, DOWN, Argument, Redis, within
 
 log = structlog.get_logger("claims")
 
+_WORDS = frozenset({"first", "yours", "pending", "committed", "stale"})
 Word = Literal["first", "yours", "pending", "committed", "stale", "unknown"]
 
 
@@ -17,19 +18,19 @@ async def claim(redis: Redis, ask: Ask, round: int) -> Word:
     """Ask for the claim, once, within 150 ms. «unknown»: no answer; go on to the judge."""
     try:
         async with within(CLAIM_TIMEOUT_S):
-            args = [round, str(ask.user_id), str(ask.accept_id), keys.PENDING_MS]
-            word = (await redis.call("claim", [keys.claim(ask.job_id)], args, once=True)).decode()
+            args: list[Argument] = [round, str(ask.user_id), str(ask.accept_id), keys.PENDING_MS]
+            word: Word = (await redis.call("claim", [keys.claim(ask.job_id)], args, once=True)).decode()
     except DOWN as error:
         log.debug("no claim", job_id=str(ask.job_id), error=repr(error))
         return "unknown"
-    return word if word in ("first", "yours", "pending", "committed", "stale") else "unknown"  # type: ignore[return-value]
+    return word if word in _WORDS else "unknown"
 
 
 async def settle(redis: Redis, ask: Ask, round: int, *, committed: bool) -> None:
     """Mark the own claim committed, or free it for others. Best effort: it lapses by itself."""
     try:
         async with within(CLAIM_TIMEOUT_S):
-            args = [round, str(ask.user_id), str(ask.accept_id), keys.COMMITTED_MS if committed else 0]
+            args: list[Argument] = [round, str(ask.user_id), str(ask.accept_id), keys.COMMITTED_MS if committed else 0]
             await redis.call("claim_settle", [keys.claim(ask.job_id)], args, once=True)
     except DOWN as error:
         log.debug("claim not settled", job_id=str(ask.job_id), error=repr(error))

@@ -214,11 +214,12 @@ class Door:
             return None
         if isinstance(frame, Hello):
             return self._greet(conn, frame)
+        request: Any = frame  # signals and hello are dealt with: what is left has an id
         if conn.running >= _RUNNING_MAX:
-            self._reply_no(conn, frame.id, Busy(f"{_RUNNING_MAX} requests of this connection are under way"))
+            self._reply_no(conn, request.id, Busy(f"{_RUNNING_MAX} requests of this connection are under way"))
         else:
             conn.running += 1
-            self._nursery.start(self._answer(conn, frame), "request")
+            self._nursery.start(self._answer(conn, request), "request")
         return None
 
     async def _greet(self, conn: Connection, frame: Hello) -> None:

@@ -187,7 +187,7 @@ class Inbox:
             self.close(conn_id, code)
             return
         try:
-            await self._redis.once.execute_command("SPUBLISH", keys.orders(worker_id), f"close {conn_id} {int(code)}")  # type: ignore[no-untyped-call]
+            await self._redis.once.execute_command("SPUBLISH", keys.orders(worker_id), f"close {conn_id} {int(code)}")
         except DOWN:
             log.debug("close order lost; the other worker's poll finds it", conn_id=str(conn_id))
 
@@ -374,7 +374,7 @@ class Inbox:
     async def canary(self) -> None:
         """Send ourselves a word through Redis; hearing it is what tells a deaf worker from a healthy one."""
         self._canary = new_word()
-        await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")  # type: ignore[no-untyped-call]
+        await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")
 
     async def listen(self) -> None:
         """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again."""
@@ -388,7 +388,7 @@ class Inbox:
                         self._hear(message["channel"], message["data"])
             except DOWN as error:
                 log.info("hand-over channel lost, opening it again", error=repr(error))
-                await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+                await self._pubsub.aclose()
                 self._pubsub = self._redis.subscriber()
                 await self._clock.sleep(0.2)
 

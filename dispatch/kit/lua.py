@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parent.parent
 _HEADER = re.compile(r"\A--\[\[\n(?P<text>.*?)\n\]\]\n(?P<body>.*)\Z", re.DOTALL)
 _NAME = re.compile(r"^\s*(?P<name>[a-z_]+): ")
 _SLOT = re.compile(r"\b(KEYS|ARGV)\[(\d+)\]")
@@ -62,7 +63,7 @@ def parse(path: Path) -> Script:
 
 
 @cache
-def scripts(root: Path = Path(__file__).resolve().parent.parent) -> tuple[Script, ...]:
+def scripts(root: Path = _PACKAGE) -> tuple[Script, ...]:
     """All scripts of all slices below `root` (the package), by name."""
     found = tuple(sorted((parse(path) for path in root.glob("*/lua/*.lua")), key=lambda script: script.name))
     names = [script.name for script in found]

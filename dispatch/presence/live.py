@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from dispatch.kit.redis import Redis
+from dispatch.kit.redis import Argument, Redis
 from dispatch.markets import Market
 from dispatch.presence import keys
 from dispatch.presence.model import Candidate, Live
@@ -90,7 +90,17 @@ async def near(
         keys.learnt(code, service_type),
     ]
     cell = f"{int(lat * 100)}:{int(lng * 100)}"
-    args = [lng, lat, wanted, market.radius_first_m, radius_max_m, now_ms, fresh_ms, _HOLD_MS if hold else 0, cell]
+    args: list[Argument] = [
+        lng,
+        lat,
+        wanted,
+        market.radius_first_m,
+        radius_max_m,
+        now_ms,
+        fresh_ms,
+        _HOLD_MS if hold else 0,
+        cell,
+    ]
     flat = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
     return [Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)]
 

@@ -6,7 +6,17 @@ the first read of every accept. Documents and vehicles will feed it; until they 
 
 from dispatch.providers.errors import ProviderMissing
 from dispatch.providers.model import ProviderState
+from dispatch.providers.seed import seed
 from dispatch.providers.service import Providers
 from dispatch.providers.store import lock_gate, online_set, state_of_user, status_set
 
-__all__ = ["ProviderMissing", "ProviderState", "Providers", "lock_gate", "online_set", "state_of_user", "status_set"]
+__all__ = [
+    "ProviderMissing",
+    "ProviderState",
+    "Providers",
+    "lock_gate",
+    "online_set",
+    "seed",
+    "state_of_user",
+    "status_set",
+]

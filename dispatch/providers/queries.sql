@@ -50,3 +50,13 @@ SELECT providers_set_online($1, $2, $3, $4, $5, $6);
 -- name: last_place :one
 -- $1 user_id
 SELECT last_lat, last_lng FROM providers WHERE user_id = $1;
+
+-- name: seed_users :exec
+-- $1 ids uuid[], $2 first_names text[], $3 last_name text
+INSERT INTO users (id, first_name, last_name) SELECT id, first_name, $3 FROM unnest($1::uuid[], $2::text[]) AS t(id, first_name);
+
+-- name: seed_providers :exec
+-- Approved providers for load tests. $1 ids uuid[], $2 user_ids uuid[], $3 first_names text[], $4 emails text[], $5 phones text[], $6 uids text[]
+INSERT INTO providers (id, user_id, first_name, last_name, email, phone_number, service_types, status, provider_uid, approved_at)
+SELECT id, user_id, first_name, 'Seeded', email, phone, '{ride}', 'approved', uid, clock_timestamp()
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]) AS t(id, user_id, first_name, email, phone, uid);

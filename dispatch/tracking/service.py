@@ -309,7 +309,7 @@ class Tracking:
                         self._heard(keys.job_of(message["channel"].decode()), message["data"])
             except DOWN as error:
                 log.info("fix channel lost, opening it again", error=repr(error))
-                await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+                await self._pubsub.aclose()
                 self._pubsub = self._redis.subscriber()
                 await self._clock.sleep(0.2)
 
