@@ -88,11 +88,17 @@ def serve(
 async def _serve(settings: "Settings") -> int:
     import structlog
 
-    from dispatch.start import migrated, redis_trouble, with_stores
+    from dispatch.start import Trouble, migrated, on_loopback, postgres_trouble, redis_trouble, with_stores
     from dispatch.supervisor import Reservation, Supervisor
 
+    log = structlog.get_logger("serve")
+    # Tell at once what can be told before stores are started.
     if settings.port:
-        Reservation(settings.host, settings.port).close()  # tell at once, before stores are started
+        Reservation(settings.host, settings.port).close()
+    if settings.database_url and (trouble := await postgres_trouble(settings.database_url)):
+        raise Trouble(trouble)
+    if settings.development_secret and not on_loopback(settings.host):
+        log.warning("tokens are signed with the published secret: anybody can make himself admin", host=settings.host)
     on_signal: list[Callable[[], object]] = [_cancel_current()]
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, lambda: on_signal[-1]())
@@ -102,7 +108,7 @@ async def _serve(settings: "Settings") -> int:
         for name in await migrated(found.database_url):
             _say(f"migrated: {name}")
         if trouble := await redis_trouble(found.redis_url):
-            structlog.get_logger("serve").warning("starting degraded", reason=trouble)
+            log.warning("starting degraded", reason=trouble)
         supervisor = Supervisor(found, announce=_say, health=failed)
         on_signal.append(supervisor.stop)
         try:
@@ -209,8 +215,16 @@ def _write_private(path: Path, text: str) -> None:
 @cli.command()
 def doctor(data: Data = None) -> None:
     """Check settings, stores, versions, migrations and clocks, and say in words what is wrong. Lists all settings."""
-    settings = _settings(data_dir=data)
-    from dispatch.doctor import listing, report
+    from dispatch.doctor import Finding, listing, report
+    from dispatch.settings import BadSettings
+
+    try:
+        settings = _settings(data_dir=data)
+    except BadSettings as error:
+        for line in listing(None):
+            _say(line)
+        _say(f"\n{Finding('settings', 'BAD', str(error))}")
+        raise SystemExit(1) from None
 
     async def examine() -> int:
         return 0 if await report(settings, _say) else 1

@@ -15,12 +15,19 @@ from dispatch.kit.log import clean_text
 from dispatch.kit.migrate import MigrationError, pending
 from dispatch.markets import MarketConfigError, Markets
 from dispatch.settings import Settings
-from dispatch.start import CONNECT_TIMEOUT_S, MIGRATIONS, Trouble, postgres_trouble, redis_trouble, with_stores
+from dispatch.start import (
+    CONNECT_TIMEOUT_S,
+    MIGRATIONS,
+    Trouble,
+    on_loopback,
+    postgres_trouble,
+    redis_trouble,
+    with_stores,
+)
 
 SKEW_S_MAX = 1.0  # tokens, and the `at` of positions, are compared with the machine's clock; offers with Postgres'
 OTHER_CONNECTIONS = 10  # psql, backups, migrations: besides the pools
 OPEN_FILES_MIN = 4096  # one per socket, and some hundred of our own
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ async def examine(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
 def _secret(settings: Settings) -> Finding:
     if not settings.development_secret:
         return Finding("settings", "ok", "all known, with secrets of your own")
-    if settings.host in LOOPBACK:
+    if on_loopback(settings.host):
         return Finding(
             "settings", "note", "tokens are signed with the published development secret: fine on this machine alone"
         )
@@ -91,23 +98,11 @@ async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator
     if (trouble := await postgres_trouble(url)) is not None:
         yield Finding("postgres", "BAD", trouble)
         return
-    try:
-        waiting = await pending(url, MIGRATIONS)
-    except MigrationError as error:
-        yield Finding("migrations", "BAD", str(error))
-    else:
-        if waiting:
-            yield Finding(
-                "migrations",
-                "BAD",
-                f"not applied yet: {', '.join(waiting)}. Run `dispatch migrate` (`serve` does it too)",
-            )
-        else:
-            yield Finding("migrations", "ok", "up to date")
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
     try:
         version = await connection.fetchval("SHOW server_version")
         yield Finding("postgres", "ok", f"{version} at {clean_text(url)}")
+        yield await _migrations(url)
         yield _skew(await _offset_s(connection, clock))
         yield await _connections(connection, settings)
         if await connection.fetchval("SHOW synchronous_commit") == "off":
@@ -115,6 +110,17 @@ async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator
             yield Finding("durability", "BAD", text)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _migrations(url: str) -> Finding:
+    try:
+        waiting = await pending(url, MIGRATIONS)
+    except MigrationError as error:
+        return Finding("migrations", "BAD", str(error))
+    if waiting:
+        text = f"not applied yet: {', '.join(waiting)}. Run `dispatch migrate` (`serve` does it too)"
+        return Finding("migrations", "BAD", text)
+    return Finding("migrations", "ok", "up to date")
 
 
 async def _offset_s(connection: "asyncpg.Connection[asyncpg.Record]", clock: Clock) -> float:
@@ -172,11 +178,11 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
         await client.aclose()
 
 
-def listing(settings: Settings) -> list[str]:
-    """Every setting with its value and meaning, one line each; secrets hidden."""
+def listing(settings: Settings | None) -> list[str]:
+    """Every setting with its value (None: its default) and meaning; secrets hidden."""
     lines = []
     for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
+        value = field.default if settings is None else getattr(settings, name)
         hidden = isinstance(value, SecretStr) or (
             isinstance(value, list) and any(isinstance(one, SecretStr) for one in value)
         )
@@ -191,5 +197,5 @@ async def report(settings: Settings, say: Callable[[str], None]) -> bool:
     async for finding in examine(settings):
         say(str(finding))
         bad += finding.verdict == "BAD"
-    say("" if bad == 0 else f"\n{bad} thing{'s' if bad > 1 else ''} to put right.")
+    say("\nthe server can run here" if bad == 0 else f"\n{bad} thing{'s' if bad > 1 else ''} to put right")
     return bad == 0

@@ -19,8 +19,16 @@ CONNECT_TIMEOUT_S = 5.0
 REDIS_COMMANDS = ("FCALL", "FUNCTION", "GEOSEARCH", "SPUBLISH", "SSUBSCRIBE")
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 class Trouble(Exception):
     """Something the operator has to put right. The text is all that he gets to see: what, with which value, what to do."""
+
+
+def on_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    return host in LOOPBACK
 
 
 @asynccontextmanager

@@ -144,12 +144,11 @@ class Supervisor:
     def stop(self) -> None:
         """Drain: workers get SIGTERM and DRAIN_GRACE_S. Called again, they get HURRY_GRACE_S."""
         grace_s = HURRY_GRACE_S if self._stopping.is_set() else DRAIN_GRACE_S
-        if not self._stopping.is_set():
-            log.info("draining", workers=len(self._workers), grace_s=grace_s)
         self._stopping.set()
         for worker in self._workers.values():
             _signal(worker, signal.SIGTERM)
         asyncio.get_running_loop().call_later(grace_s, self._kill_all)
+        log.info("draining", workers=len(self._workers), grace_s=grace_s)
 
     async def run(self) -> str | None:
         """Serve until `stop`. Returns None after an orderly end, else a sentence about what went wrong.

@@ -146,8 +146,10 @@ async def test_a_failing_health_check_ends_the_run_with_its_reason() -> None:
         assert await run.run() == "the store is gone"
 
 
-def start_parent(name: str) -> tuple["subprocess.Popen[str]", int]:
-    process = subprocess.Popen(
+@asynccontextmanager
+async def parent_of(name: str) -> AsyncIterator[tuple["subprocess.Popen[str]", int]]:
+    """A supervisor in a process of its own whose workers all listen: (process, port)."""
+    process = subprocess.Popen(  # noqa: ASYNC220 it returns in a millisecond
         [sys.executable, "-c", PARENT, f"tests.support.workers:{name}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -155,30 +157,34 @@ def start_parent(name: str) -> tuple["subprocess.Popen[str]", int]:
         cwd=ROOT,
         start_new_session=True,
     )
-    assert process.stdout is not None
-    return process, int(process.stdout.readline().split(":")[3].split()[0])
+    try:
+        assert process.stdout is not None
+        line = await asyncio.to_thread(process.stdout.readline)
+        yield process, int(line.split(":")[3].split()[0])
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.communicate)
 
 
 @pytest.mark.parametrize("way", ["ctrl-c", "SIGTERM"])
 async def test_signals_drain_and_leave_nobody(way: str) -> None:
-    process, port = await asyncio.to_thread(start_parent, "echo")
-    workers = (await pids(port)).values()
-    if way == "ctrl-c":
-        os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C goes to the workers too
-    else:
-        process.send_signal(signal.SIGTERM)
-    out, err = await asyncio.to_thread(process.communicate, timeout=30)
-    assert (process.returncode, out) == (0, "ended: None\n")
-    assert "Traceback" not in err
-    await until_dead(*workers)
+    async with parent_of("echo") as (process, port):
+        workers = (await pids(port)).values()
+        if way == "ctrl-c":
+            os.killpg(process.pid, signal.SIGINT)  # a terminal's Ctrl-C goes to the workers too
+        else:
+            process.send_signal(signal.SIGTERM)
+        out, err = await asyncio.to_thread(process.communicate, timeout=30)
+        assert (process.returncode, out) == (0, "ended: None\n")
+        assert "Traceback" not in err
+        await until_dead(*workers)
 
 
 async def test_workers_do_not_survive_a_killed_supervisor() -> None:
-    process, port = await asyncio.to_thread(start_parent, "echo")
-    workers = (await pids(port)).values()
-    process.kill()
-    await until_dead(*workers)
-    await asyncio.to_thread(process.communicate)
+    async with parent_of("echo") as (process, port):
+        workers = (await pids(port)).values()
+        process.kill()
+        await until_dead(*workers)
 
 
 def test_a_port_in_use_is_told_even_when_it_could_be_shared() -> None:

@@ -202,7 +202,7 @@ class Cab:
         if self._city.closing or offer not in self._offers:
             return
         if answer == "accept":
-            self._city.spawn(self._accept(offer))
+            self._city.spawn(self._accept(offer, *self._offers[offer]))
         elif answer == "decline":
             self._city.tally.declined += 1
             self._city.spawn(self._decline(offer))
@@ -215,9 +215,8 @@ class Cab:
         except Denied as no:
             self._city.tally.count(self._city.tally.errors, no.code)
 
-    async def _accept(self, offer: str) -> None:
+    async def _accept(self, offer: str, job_id: str, round_: int) -> None:
         tally = self._city.tally
-        job_id, round_ = self._offers[offer]
         asked_at = time.monotonic()
         self._city.asking += 1
         try:

@@ -31,8 +31,9 @@ T = TypeVar("T")
 
 # Each cab has its turn once a second; between two turns of the ticker pass 50 ms, so a turn is short.
 TICKS_PER_S = 20
-# Sockets opened at a time: a fresh server answers some hundreds of handshakes a second.
-OPENING = 40
+# Sockets opened, jobs created, shifts begun at a time before the clock runs: a server that has just started answers
+# some hundreds of handshakes a second.
+AT_A_TIME = 40
 WARM_TIMEOUT_S = 25.0
 # How long clients get after the end for what is still on its way to them.
 SETTLE_S = 20.0
@@ -180,17 +181,25 @@ class Replay:
                 await asyncio.wait((task,))
 
     async def _open(self, opened: list[Client]) -> None:
-        """Open everybody's socket, OPENING at a time. Those that are up are in `opened`, also when one fails."""
-        places = asyncio.Semaphore(OPENING)
+        """Open everybody's socket. Those that are up are in `opened`, also when one fails."""
 
         async def open_one(client: Client) -> None:
+            await client.__aenter__()
+            opened.append(client)
+
+        await self._together(open_one(client) for client in self._clients())
+
+    async def _together(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Do all of it, AT_A_TIME at a time."""
+        places = asyncio.Semaphore(AT_A_TIME)
+
+        async def one(work: Coroutine[Any, Any, None]) -> None:
             async with places:
-                await client.__aenter__()
-                opened.append(client)
+                await work
 
         async with asyncio.TaskGroup() as group:
-            for client in self._clients():
-                group.create_task(open_one(client))
+            for work in works:
+                group.create_task(one(work))
 
     async def _warm_up(self, fares: dict[str, Fare]) -> None:
         """Bring everybody to where he was when the recording starts; the clock stands meanwhile.
@@ -202,21 +211,20 @@ class Replay:
         with_fare = [
             (cab, fares[vehicle]) for cab, vehicle in zip(self.cabs, self.vehicles, strict=True) if vehicle in fares
         ]
-        waiting: list[Coroutine[Any, Any, None]] = []
-        for rider, (cab, fare) in zip(self.riders, with_fare, strict=False):
-            request = warm_request(fare, self._recording.traces[fare.vehicle])
+        requests = [warm_request(fare, self._recording.traces[fare.vehicle]) for _, fare in with_fare]
+        for (cab, _), request in zip(with_fare, requests, strict=True):
             cab.park(request.pickup)
-            await cab.go_online(request.pickup)
+        await self._together(
+            cab.go_online(request.pickup) for (cab, _), request in zip(with_fare, requests, strict=True)
+        )
+        for rider, (_, fare) in zip(self.riders, with_fare, strict=False):
             self.city.warm[rider.person.user_id] = fare
-            waiting.append(rider.ask(request, -1))
-        for asking in waiting:
-            self.city.spawn(asking)
+        await self._together(rider.ask(request, -1) for rider, request in zip(self.riders, requests, strict=False))
         deadline = loop.time() + WARM_TIMEOUT_S
         while loop.time() < deadline and sum(cab.warm_trip_ready for cab, _ in with_fare) < len(with_fare):
             await asyncio.sleep(0.1)
-        for cab in self.cabs:
-            if not cab.on_duty and (place := cab.place()) is not None:
-                await cab.go_online(place)
+        others = [(cab, place) for cab in self.cabs if not cab.on_duty and (place := cab.place()) is not None]
+        await self._together(cab.go_online(place) for cab, place in others)
 
     def _begin(self) -> None:
         """The clock runs: cabs without a job follow their traces, customers come as recorded, phones lose lines."""

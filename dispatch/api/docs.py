@@ -101,8 +101,7 @@ def _static_folder() -> Path:
 
 
 def _get(app: web.Application, path: str, answer: Callable[[], web.StreamResponse]) -> None:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        request["route"] = path
+    async def handle(_: web.Request) -> web.StreamResponse:
         return answer()
 
     app.router.add_route("GET", path, handle)

@@ -21,6 +21,11 @@ from protocol.errors import ErrorCode, Refused, status_of, text_of
 log = structlog.get_logger("api")
 
 BODY_BYTES_MAX = 1024 * 1024
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Accept-Language, X-Request-Id",
+    "Access-Control-Max-Age": "600",
+}
 _BUCKETS_MAX = 100_000
 _UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
@@ -139,8 +144,13 @@ class Api:
             else new_word(16)
         )
         request["locale"] = self._locale(request, "th")
+        origin = request.headers.get("Origin")
+        foreign = origin if origin is not None and origin in self._rules.origins else None
         try:
-            response = await handler(request)
+            if request.method == "OPTIONS" and foreign is not None:
+                response: web.StreamResponse = web.Response(status=204, headers=_PREFLIGHT)
+            else:
+                response = await handler(request)
         except DispatchError as error:
             response = self._refusal(request, error.code, error.status, error.details)
         except Refused as refused:
@@ -165,9 +175,8 @@ class Api:
             log.error("request failed", route=request.get("route"), request_id=request["request_id"], exc_info=error)
             response = self._refusal(request, ErrorCode.INTERNAL_ERROR, 500, {})
         response.headers["X-Request-Id"] = request["request_id"]
-        origin = request.headers.get("Origin")
-        if origin is not None and origin in self._rules.origins:
-            response.headers["Access-Control-Allow-Origin"] = origin
+        if foreign is not None:
+            response.headers["Access-Control-Allow-Origin"] = foreign
             response.headers["Vary"] = "Origin"
         seen = (request.get("route", "other"), response.status)
         self.answers[seen] = self.answers.get(seen, 0) + 1

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from dispatch.kit.clock import Clock
+from dispatch.kit.errors import DispatchError
 
 T = TypeVar("T")
 
@@ -47,7 +48,8 @@ class Nursery:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        # A refusal is an answer, and whoever asked has it.
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, DispatchError):
             log.error("task failed", task=task.get_name(), error=repr(error), exc_info=error)
 
     async def close(self, grace_s: float) -> None:

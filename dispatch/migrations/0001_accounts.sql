@@ -33,6 +33,15 @@ CREATE FUNCTION ctx_user() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
 CREATE FUNCTION ctx_admin() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
   RETURN coalesce(current_setting('app.admin', true), '') = 'on';
 
+-- A second lock behind the service's own check: functions that change other people's rows ask here whether a request may.
+-- Loops run as dispatch_system and act for nobody; a request acts for its user or, as an admin, for anybody.
+CREATE FUNCTION ctx_require(VARIADIC p_users uuid[]) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF current_setting('role') = 'dispatch_app' AND NOT ctx_admin() AND NOT coalesce(ctx_user() = ANY (p_users), false) THEN
+    RAISE insufficient_privilege USING MESSAGE = 'the acting user may not do this to these rows';
+  END IF;
+END $$;
+
 -- RFC 3339, UTC, milliseconds: the one spelling of an instant on the wire.
 CREATE FUNCTION wire_at(at timestamptz) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
   RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');

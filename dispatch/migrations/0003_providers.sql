@@ -119,6 +119,7 @@ RETURNS json LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_te
 DECLARE
   p providers;
 BEGIN
+  PERFORM ctx_require(VARIADIC '{}');
   UPDATE provider_gate SET status = p_status, status_ver = status_ver + 1, changed_at = clock_timestamp(), online = online AND p_status IN ('approved', 'active')
    WHERE provider_id = p_provider;
   UPDATE providers SET status = p_status, updated_at = clock_timestamp(),
@@ -141,6 +142,7 @@ DECLARE
   p providers;
   was boolean;
 BEGIN
+  PERFORM ctx_require((SELECT user_id FROM provider_gate WHERE provider_id = p_provider));
   SELECT online INTO was FROM provider_gate WHERE provider_id = p_provider;
   UPDATE provider_gate SET online = p_online, status_ver = status_ver + 1, changed_at = clock_timestamp(), narrowed = CASE WHEN p_online THEN p_narrowed END,
     status = CASE WHEN p_online AND status = 'approved' THEN 'active' ELSE status END

@@ -166,6 +166,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp A
 DECLARE
   ids uuid[];
 BEGIN
+  PERFORM ctx_require((SELECT user_id FROM provider_gate WHERE provider_id = p_provider));
   SELECT array_agg(l.id) INTO ids FROM (
     SELECT j.id FROM jobs j WHERE j.id IN (SELECT o.job_id FROM offers o WHERE o.provider_id = p_provider AND o.status = 'live')
     ORDER BY j.id FOR UPDATE) l;
@@ -189,6 +190,7 @@ DECLARE
   j jobs;
   o offers;
 BEGIN
+  PERFORM ctx_require(p_user);
   exhausted := false;
   facts := '{}';
   SELECT f.job_id INTO job_id FROM offers f WHERE f.offer_id = p_offer AND f.provider_user_id = p_user;
@@ -225,7 +227,9 @@ DECLARE
   was text;
   told pending_fact[];
 BEGIN
-  SELECT status INTO was FROM jobs WHERE id = p_job;
+  SELECT * INTO j FROM jobs WHERE id = p_job;
+  PERFORM ctx_require(j.customer_id, j.provider_user_id);
+  was := j.status;
   UPDATE jobs SET status = 'cancelled', version = version + 1, cancelled_at = clock_timestamp(), cancelled_by = p_by,
     cancellation_reason = p_reason, offer_deadline = NULL, next_search_at = NULL WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason)
@@ -248,6 +252,7 @@ DECLARE
   j jobs;
 BEGIN
   SELECT * INTO before FROM jobs WHERE id = p_job;
+  PERFORM ctx_require(before.provider_user_id);
   UPDATE jobs SET status = 'offered', round = round + 1, version = version + 1, provider_id = NULL, provider_user_id = NULL, accept_id = NULL,
     accepted_at = NULL, arrived_at = NULL, provider_lat = NULL, provider_lng = NULL, provider_located_at = NULL, trail_m = 0, trail_fixes = 0,
     offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = greatest(expires_at, clock_timestamp() + (expires_at - created_at))
@@ -284,10 +289,10 @@ $$;
 -- What needs a person: open jobs whose next search is 10 s late, active jobs whose provider has had no socket for 45 s.
 CREATE FUNCTION jobs_stuck(p_limit int) RETURNS SETOF jobs
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT j.* FROM jobs j WHERE j.status IN ('pending', 'offered')
+  SELECT j.* FROM jobs j WHERE ctx_admin() AND j.status IN ('pending', 'offered')
     AND (j.next_search_at IS NULL OR j.next_search_at < clock_timestamp() - interval '10 s')
   UNION ALL
-  SELECT j.* FROM jobs j WHERE j.status IN ('accepted', 'arrived', 'in_progress')
+  SELECT j.* FROM jobs j WHERE ctx_admin() AND j.status IN ('accepted', 'arrived', 'in_progress')
     AND NOT EXISTS (SELECT FROM sockets s WHERE s.user_id = j.provider_user_id
                     AND (s.lost_at IS NULL OR s.lost_at > clock_timestamp() - interval '45 s'))
   LIMIT p_limit

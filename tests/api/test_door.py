@@ -1,5 +1,6 @@
 """The HTTP door over a real line: what comes back for whatever is sent."""
 
+import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from dispatch.kit.clock import ManualClock
 from dispatch.kit.errors import Forbidden, IllegalTransition, Overloaded, Unauthenticated
 from dispatch.kit.route import Answered, Call, Route
 from protocol.errors import ErrorCode, text_of
+from protocol.lifecycle import ServiceType
 from protocol.resources import Me, QuoteRequest
 
 USERS = {"good": ("ann", "th", False), "other": ("bob", "en", False), "boss": ("eve", "en", True)}
@@ -45,7 +47,7 @@ class House:
         return Answered(b'{"ok":true}')
 
     async def get(self, path: str, token: str | None = "good", **headers: str) -> ClientResponse:
-        return await self.send("GET", path, token, **headers)
+        return await self.send("GET", path, token, None, **headers)
 
     async def send(
         self, method: str, path: str, token: str | None = "good", data: bytes | None = None, **headers: str
@@ -53,7 +55,7 @@ class House:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
-        return await self.client.request(method, path, data=data, headers=sent)
+        return await self.client.request(method, path, data=None if data is None else io.BytesIO(data), headers=sent)
 
 
 RULES = ApiRules(
@@ -122,13 +124,8 @@ async def refusal(response: ClientResponse, status: int, code: ErrorCode) -> dic
     return error
 
 
-BODY = b'{"service_type":"%b","pickup":{"lat":13.7,"lng":100.5}}'
-
-
 def good_body() -> bytes:
-    from protocol.lifecycle import ServiceType
-
-    return BODY % next(iter(ServiceType)).value.encode()
+    return b'{"service_type":"%b","pickup":{"lat":13.7,"lng":100.5}}' % next(iter(ServiceType)).value.encode()
 
 
 async def test_a_good_request_reaches_its_handler_decoded(house: House) -> None:

@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -54,7 +55,7 @@ CONTRACT = {
 """Section 2 of the wire contract."""
 
 
-def an_object(required: str = "", **fields: Any) -> dict[str, Any]:
+def an_object(required: str = "", /, **fields: Any) -> dict[str, Any]:
     """A JSON Schema of an object that has these fields and no others, but extensions."""
     return {
         "type": "object",
@@ -173,7 +174,7 @@ async def nothing(call: Call) -> Answered:
 
 
 def a_route(path: str = "/v1/things", **changes: Any) -> Route:
-    return Route(**{"method": "GET", "path": path, "handler": nothing, "summary": "Things", "answer": Me} | changes)
+    return replace(Route("GET", path, nothing, "Things", Me), **changes)
 
 
 def responses(route: Route) -> dict[str, Any]:

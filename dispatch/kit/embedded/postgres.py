@@ -24,6 +24,9 @@ PORT = 5432  # names the socket file only: nothing listens on the network
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 200  # workers x (two pools + listeners), and room for tests and psql
 
+# A server that is going down in the middle of a question also gives asyncpg's internal errors.
+NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 SETTINGS_ALWAYS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -58,11 +61,11 @@ async def version(sockets: Path, *, database: str = "postgres") -> str | None:
         return None
     try:
         connection = await asyncpg.connect(url(sockets, database), timeout=CONNECT_TIMEOUT_S)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+    except NO_ANSWER:
         return None
     try:
         answer: str = await connection.fetchval("SHOW server_version", timeout=CONNECT_TIMEOUT_S)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+    except NO_ANSWER:
         return None
     finally:
         connection.terminate()

@@ -1,0 +1,250 @@
+"""The command line as an operator and as a load tool use it, in processes of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+
+from dispatch.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SECRET = "a-secret-of-the-tests-0123456789abcdef"
+
+
+def command(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "dispatch", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | environment,
+        timeout=120,
+    )
+
+
+def refusal(*arguments: str, **environment: str) -> str:
+    """What a command says when the operator has to put something right: one sentence or two, no traceback."""
+    done = command(*arguments, **environment)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("dispatch: ")
+    return done.stderr
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server of its own that is ready: (process, address)."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatch", "serve", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"DISPATCH_DRAIN_S": "0"} | environment,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.match(r"ready: (http://127\.0\.0\.1:\d+) \((\d) workers?\)$", line):
+                yield process, found[1]
+                break
+        else:
+            pytest.fail(f"never ready: {process.communicate()[1]}")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def claims_of(token: str, secret: str = SECRET) -> dict[str, object]:
+    found: dict[str, object] = jwt.decode(
+        token, secret, algorithms=["HS256"], audience="dispatch", issuer="dispatch", options={"verify_exp": False}
+    )
+    return found
+
+
+SIGNED = {"DISPATCH_JWT_SECRETS": f'["{SECRET}"]'}
+
+
+def test_token_prints_one_token_and_nothing_else() -> None:
+    user = str(uuid4())
+    done = command("token", "--user", user, **SIGNED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"\S+\n", done.stdout)
+    claims = claims_of(done.stdout.strip())
+    assert (claims["sub"], claims["roles"]) == (user, ["customer"])
+    assert isinstance(claims["exp"], int)
+    assert isinstance(claims["iat"], int)
+    assert claims["exp"] - claims["iat"] == Settings.model_fields["token_ttl_s"].default
+
+
+def test_token_with_roles_and_a_life_in_the_past() -> None:
+    done = command("token", "--user", str(uuid4()), "--role", "admin", "--role", "support", "--ttl", "-60", **SIGNED)
+    assert claims_of(done.stdout.strip())["roles"] == ["admin", "support"]
+    with pytest.raises(jwt.ExpiredSignatureError):
+        jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"], audience="dispatch")
+
+
+@pytest.mark.parametrize("arguments", [["--user", "joe"], ["--user", str(UUID(int=1)), "--role", "provider"], []])
+def test_token_refuses_what_makes_no_token(arguments: list[str]) -> None:
+    done = command("token", *arguments, **SIGNED)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_setting_is_named_with_the_right_one() -> None:
+    text = refusal("serve", DISPATCH_WORKRES="3")
+    assert "DISPATCH_WORKRES" in text
+    assert "DISPATCH_WORKERS" in text
+
+
+def test_a_setting_out_of_range_is_named_with_its_value() -> None:
+    text = refusal("serve", "--port", "99999")
+    assert "DISPATCH_PORT" in text
+    assert "99999" in text
+
+
+def test_a_market_override_that_makes_no_sense_is_told_before_anything_starts(tmp_path: Path) -> None:
+    text = refusal("serve", "--data", str(tmp_path / "data"), DISPATCH_MARKETS='{"atlantis": {"offer_ttl_s": 8}}')
+    assert "atlantis" in text
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        text = refusal("serve", "--port", str(port), "--data", str(tmp_path))
+    assert f"port {port}" in text
+    assert "--port" in text
+
+
+@pytest.mark.parametrize("name", ["serve", "migrate"])
+def test_a_postgres_that_is_down_is_told_without_its_password(tmp_path: Path, name: str) -> None:
+    url = "postgresql://joe:hush-hush@127.0.0.1:1/x"
+    text = refusal(name, "--data", str(tmp_path), DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:1")
+    assert "Postgres cannot be reached at DATABASE_URL=postgresql://joe:***@127.0.0.1:1/x" in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://x", "is no address of a Postgres"),
+        ("postgresql://postgres@/no_such_database?host={sockets}&port=5432", "does not exist"),
+    ],
+)
+def test_an_address_that_is_wrong_is_told(stores: object, redis_url: str, url: str, says: str) -> None:
+    sockets = redis_url.removeprefix("unix://").rpartition("/")[0]
+    assert says in refusal("migrate", DATABASE_URL=url.replace("{sockets}", sockets), REDIS_URL=redis_url)
+
+
+def test_a_redis_that_is_down_does_not_keep_the_server_from_serving(database_url: str) -> None:
+    with serving("--workers", "1", DATABASE_URL=database_url, REDIS_URL="redis://127.0.0.1:1") as (process, address):
+        assert '"degraded":true' in get(f"{address}/readyz").replace(" ", "")
+        process.send_signal(signal.SIGTERM)
+        assert "Redis cannot be reached at REDIS_URL=redis://127.0.0.1:1" in process.communicate(timeout=60)[1]
+
+
+def test_serve_on_an_empty_folder_and_stop_by_ctrl_c(tmp_path: Path) -> None:
+    with serving("--workers", "2", "--data", str(tmp_path)) as (process, address):
+        assert '"ready"' in get(f"{address}/readyz")
+        assert "dispatch_" in get(f"{address}/metrics")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "Traceback" not in err
+    assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
+
+
+def test_ctrl_c_before_it_is_ready_stops_the_stores_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dispatch", "serve", "--port", "0", "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert "first start" in process.stdout.readline()  # initdb is running now
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert command("migrate", "--data", str(tmp_path)).returncode == 0
+
+
+def test_migrate_says_what_it_did(empty_database_url: str, redis_url: str) -> None:
+    stores = {"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url}
+    first, second = command("migrate", **stores), command("migrate", **stores)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout.startswith("migrated: 0001_")
+    assert second.stdout == "nothing to do: the database is up to date\n"
+
+
+def test_seed_writes_working_tokens_that_only_the_owner_reads(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokens"
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    people = ["--market", "sf", "--providers", "3", "--customers", "2"]
+    done = command("seed", *people, "--tokens", str(file), **stores, **SIGNED)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in file.read_text().splitlines()]
+    assert [role for role, _, _ in rows] == ["provider"] * 3 + ["customer"] * 2
+    assert all(claims_of(token)["sub"] == user for _, user, token in rows)
+    assert len({user for _, user, _ in rows}) == 5
+    assert file.stat().st_mode & 0o077 == 0
+    people[1] = "atlantis"
+    assert "'atlantis'" in refusal("seed", *people, "--tokens", str(file), **stores)
+
+
+def test_doctor_finds_a_healthy_server(database_url: str, redis_url: str) -> None:
+    done = command("doctor", DATABASE_URL=database_url, REDIS_URL=redis_url, **SIGNED)
+    # The stores of the tests give up durability for speed, and doctor must see that: it is the one thing wrong.
+    bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
+    assert (done.returncode, len(bad)) == (1, 1)
+    assert "synchronous_commit" in bad[0]
+    assert SECRET not in done.stdout
+    for name in Settings.model_fields:
+        assert f"DISPATCH_{name.upper()}=" in done.stdout
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(empty_database_url: str) -> None:
+    wrong = {
+        "DATABASE_URL": empty_database_url,
+        "REDIS_URL": "redis://:hush-hush@127.0.0.1:1",
+        "DISPATCH_HOST": "0.0.0.0",
+        "DISPATCH_WORKERS": "64",
+    }
+    done = command("doctor", **wrong)
+    assert done.returncode == 1
+    bad = "\n".join(line for line in done.stdout.splitlines() if line.startswith("BAD"))
+    for part in ("DISPATCH_JWT_SECRETS", "dispatch migrate", "Redis cannot be reached", "max_connections"):
+        assert part in bad
+    assert "hush" not in done.stdout
+
+
+def test_doctor_lists_the_settings_when_one_is_misspelt() -> None:
+    done = command("doctor", DISPATCH_WORKRES="3")
+    assert done.returncode == 1
+    assert "BAD" in done.stdout
+    assert "DISPATCH_WORKERS=2" in done.stdout
