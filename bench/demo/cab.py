@@ -153,7 +153,8 @@ class Cab:
             self._switching = False
 
     def _complained(self, error: ErrorObject) -> None:
-        self._city.tally.count(self._city.tally.errors, error.code)
+        why = (error.details or {}).get("why")
+        self._city.tally.count(self._city.tally.errors, f"{error.code} {why}" if why else error.code)
 
     def _replaced(self, snapshot: Snapshot) -> None:
         now_ns = time.monotonic_ns()

@@ -228,6 +228,8 @@ class Replay:
 
     def _begin(self) -> None:
         """The clock runs: cabs without a job follow their traces, customers come as recorded, phones lose lines."""
+        self._stamps.read_on()
+        self._live.clear()
         self.city.clock.begin()
         for cab in self.cabs:
             cab.begin()

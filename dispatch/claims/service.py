@@ -207,7 +207,7 @@ class Claims:
             if error.constraint_name == "jobs_one_active":
                 raise AlreadyBusy("the judge's index says so") from error
             raise KeyReused("this request id was used a moment ago") from error
-        except _STUCK as error:
+        except (*_STUCK, Overloaded) as error:
             raise Busy(f"the judge is held up: {type(error).__name__}") from error
         except LOST as error:
             log.warning("accept reply lost; asking whose job it is", job_id=str(ask.job_id), error=repr(error))

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 
-from dispatch.kit.embedded import EmbeddedError, Stores, binaries, stores
+from dispatch.kit.embedded import EmbeddedError, Stores, binaries, postgres, stores
 
 # Starts the stores on argv[1], says so in one line, and stays until Ctrl-C.
 OWNER = """
@@ -287,6 +289,9 @@ def test_wheels_come_before_the_system(tmp_path: Path, monkeypatch: pytest.Monke
 async def test_root_can_run_it_either_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """pytest's own folder is 0700, so setuid has to put data, programs and sockets elsewhere."""
     monkeypatch.setenv("EMBED_AS", way)
+    base = Path(tempfile.mkdtemp(prefix="dispatch-test-"))
+    base.chmod(0o755)
+    monkeypatch.setattr(postgres, "BASES", (base,))
     modes = {parent: parent.stat().st_mode for parent in tmp_path.parents}
     async with stores(None, fast=True) as running:
         await write(running, "x")
@@ -297,3 +302,5 @@ async def test_root_can_run_it_either_way(tmp_path: Path, monkeypatch: pytest.Mo
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
     assert {parent: parent.stat().st_mode for parent in tmp_path.parents} == modes
+    assert any(base.iterdir()) == (way == "setuid")
+    shutil.rmtree(base)

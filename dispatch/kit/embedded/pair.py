@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,8 @@ async def stores(
         folder, sockets = place.folder, place.sockets
         if temporary:
             stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        elif not sockets.is_relative_to(folder):
+            stack.callback(_remove_if_empty, sockets)
         versions: dict[Kind, str] = {}
         children: dict[Kind, Child] = {}
         servers: dict[Kind, tuple[Callable[..., AbstractAsyncContextManager[tuple[Child, str]]], _Ask]] = {
@@ -110,6 +112,11 @@ async def stores(
             versions=versions,
             children=children,
         )
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 async def _lock_or_join(

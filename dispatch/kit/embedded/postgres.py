@@ -27,6 +27,9 @@ CONNECTIONS_MAX = 200  # workers x (two pools + listeners), and room for tests a
 # A server that is going down in the middle of a question also gives asyncpg's internal errors.
 NO_ANSWER = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
+# Where programs and data go that another user must reach and that lie behind a 0700 folder.
+BASES = (Path("/var/lib/dispatch-embedded"), Path("/var/tmp/dispatch-embedded"))
+
 SETTINGS_ALWAYS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -229,7 +232,7 @@ def _copied(server: Binary, echo: Echo) -> Path:
 
 def _base() -> Path:
     """A folder of root's that everybody may enter and only root may write."""
-    for place in (Path("/var/lib/dispatch-embedded"), Path("/var/tmp/dispatch-embedded")):
+    for place in BASES:
         try:
             place.mkdir(mode=0o755, parents=True, exist_ok=True)
             found = place.lstat()

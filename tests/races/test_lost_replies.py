@@ -1,0 +1,100 @@
+"""Lines that break under the judge: executed or not, nobody is told wrongly, and asking again tells."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from tests.support.crowd import check_invariants, crowd, lone_job, offer, outcome, until_final
+from tests.support.proxy import Proxy
+from tests.support.server import Server, serving
+
+
+@pytest.fixture
+async def line(database_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy(database_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def server(line: Proxy, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(line.url, redis_url) as running:
+        yield running
+
+
+async def test_a_commit_whose_reply_is_lost_is_found_and_told(server: Server, line: Proxy) -> None:
+    """Executed, reply dropped: the row says accepted, so he is told accepted, by the same call."""
+    racers = await crowd(server, 2)
+    job_id = await lone_job(server)
+    offers = await offer(server, job_id, racers)
+    line.drop_next_reply(b"accept_job")
+    key = str(uuid4())
+    assert await outcome(server.app.claims.accept(racers[0].actor, job_id, offers[racers[0].id], 1, key)) == "accepted"
+    assert await until_final(server, racers[0], job_id, offers[racers[0].id], key=key) == "accepted"
+    assert await until_final(server, racers[1], job_id, offers[racers[1].id]) == "JOB_NOT_AVAILABLE:accepted"
+    await check_invariants(server)
+    events = await server.sql("SELECT name FROM events WHERE user_id = $1 ORDER BY seq", racers[0].actor.user_id)
+    assert [row["name"] for row in events] == ["offer.created", "offer.withdrawn", "job.updated"], "once, not twice"
+
+
+async def test_a_statement_that_never_arrived_is_busy_and_then_won(server: Server, line: Proxy) -> None:
+    (racer,) = await crowd(server, 1)
+    job_id = await lone_job(server)
+    offers = await offer(server, job_id, [racer])
+    line.cut_before(b"accept_job")
+    key = str(uuid4())
+    assert await outcome(server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key)) == "BUSY"
+    assert (await server.sql("SELECT status FROM jobs WHERE id = $1", job_id))[0]["status"] == "offered"
+    assert await until_final(server, racer, job_id, offers[racer.id], key=key) == "accepted"
+    await check_invariants(server)
+
+
+async def test_postgres_away_after_the_commit_is_busy_never_taken(server: Server, line: Proxy) -> None:
+    """The reply is lost and nobody can be asked whose it is: no word but BUSY is true. Healed, the same id finds it his."""
+    (racer,) = await crowd(server, 1)
+    job_id = await lone_job(server)
+    offers = await offer(server, job_id, [racer])
+    line.drop_next_reply(b"accept_job")
+    line.cut_before(b"FROM jobs j WHERE j.id = $1 FOR UPDATE")
+    key = str(uuid4())
+    assert await outcome(server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key)) == "BUSY"
+    assert await until_final(server, racer, job_id, offers[racer.id], key=key) == "accepted"
+    await check_invariants(server)
+
+
+async def test_the_facts_of_a_lost_reply_reach_the_people(server: Server, line: Proxy) -> None:
+    """Committed, and the worker never heard of it: the relay finds the events, nobody waits for a hint."""
+    customer = await server.person()
+    async with server.working() as (driver, phone), customer.connected():
+        job = await server.request(customer)
+        offer_made = (await driver.inbox.named("offer.created")).data
+        line.drop_next_reply(b"accept_job")
+        won = await phone.accept(job["id"], offer_made["offer_id"], offer_made["round"])
+        assert won["job"]["status"] == "accepted"
+        await customer.inbox.named("job.accepted")
+        await driver.inbox.status(job["id"], "accepted")
+    await check_invariants(server)
+
+
+async def test_accepts_go_on_while_redis_is_away(database_url: str, redis_url: str) -> None:
+    async with Proxy(redis_url) as redis_line, serving(database_url, redis_line.url) as server:
+        racers = await crowd(server, 10)
+        job_id = await lone_job(server)
+        offers = await offer(server, job_id, racers)
+        redis_line.refuse()
+        answers = [await until_final(server, racer, job_id, offers[racer.id]) for racer in racers]
+        assert sorted(answers) == sorted(["accepted"] + ["JOB_NOT_AVAILABLE:accepted"] * 9)
+        await check_invariants(server)
+
+
+async def test_a_job_finds_its_provider_while_redis_is_away(database_url: str, redis_url: str) -> None:
+    """Searches fall back on the sockets of this worker, events on the heads' poll: slower, and nothing is lost."""
+    async with Proxy(redis_url) as redis_line, serving(database_url, redis_line.url) as server:
+        customer = await server.person()
+        async with server.working() as (driver, phone), customer.connected():
+            redis_line.refuse()
+            job = await server.request(customer)
+            made = (await driver.inbox.named("offer.created")).data
+            await phone.accept(job["id"], made["offer_id"], made["round"])
+            await customer.inbox.named("job.accepted")
+            assert customer.inbox.events[-1].seq == len(customer.inbox.events)
