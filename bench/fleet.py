@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Final, Self, cast
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -29,6 +29,7 @@ HANDSHAKES_PER_S: Final = 400.0
 """Fewer than two workers let in at their default rate of 300 each, also when the kernel spreads them unevenly."""
 HANDSHAKES_AT_ONCE: Final = 64
 HANDSHAKE_TRIES: Final = 6
+WELCOME_WITHIN_S: Final = 20.0
 ACK_AFTER_S: Final = 0.2
 """As the reference client does it: a burst of events is one ack."""
 TICK_S: Final = 0.001
@@ -146,15 +147,17 @@ class Phone(asyncio.Protocol):
         for attempt in range(HANDSHAKE_TRIES):
             self._live = loop.create_future()
             self._rest, self._upgraded, self.refused, self.lost = b"", False, None, False
-            await loop.create_connection(lambda: self, host, port)
             try:
-                await self._live
+                async with asyncio.timeout(WELCOME_WITHIN_S):
+                    await loop.create_connection(lambda: self, host, port)
+                    await self._live
+                    return
+            except TimeoutError:
+                raise FleetError(f"a phone was not welcomed within {WELCOME_WITHIN_S:.0f} s") from None
             except ConnectionError:
                 if self.refused not in (429, 503):
                     break
-                await asyncio.sleep(1 + attempt * random.random())
-            else:
-                return
+            await asyncio.sleep(1 + attempt * random.random())
         raise FleetError(f"a phone was refused: HTTP status {self.refused}")
 
     def close(self) -> None:
@@ -164,10 +167,9 @@ class Phone(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         key = base64.b64encode(os.urandom(16)).decode()
-        transport.write(
+        self._transport.write(
             f"GET /v1/socket HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
             f"Authorization: Bearer {self.person.token}\r\n\r\n".encode()

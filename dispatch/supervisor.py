@@ -156,7 +156,7 @@ class Supervisor:
         Raises PortUnavailable. Must run in the main thread: workers die with the thread that started them.
         """
         reservation = Reservation(self._settings.host, self._settings.port)
-        self._metrics = Path(tempfile.mkdtemp(prefix="dispatch-metrics-"))
+        self._metrics = _metrics_folder()
         try:
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(self._watch_health())
@@ -279,6 +279,26 @@ class Supervisor:
     def _kill_all(self) -> None:
         for worker in self._workers.values():
             _signal(worker, signal.SIGKILL)
+
+
+def _metrics_folder() -> Path:
+    """An empty folder for the workers' numbers. Those of supervisors that were killed are removed."""
+    place = Path(tempfile.gettempdir())
+    for old in place.glob("dispatch-metrics-*-*"):
+        pid = old.name.split("-")[2]
+        if pid.isdigit() and old.lstat().st_uid == os.getuid() and not _exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"dispatch-metrics-{os.getpid()}-", dir=place))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _signal(worker: _Worker, number: signal.Signals) -> None:

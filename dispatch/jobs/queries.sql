@@ -1,15 +1,16 @@
 -- name: customer_name :one
 -- $1 user_id
-SELECT first_name, last_name FROM users WHERE id = $1;
+SELECT first_name, last_name, phone_number FROM users WHERE id = $1;
 
 -- name: job_create :value
 -- $1 id, $2 market, $3 service_type, $4 customer_id, $5-$7 pickup lat lng address, $8-$10 dropoff, $11 coarse json, $12 passenger_name, $13 note,
--- $14 payment_method, $15 currency, $16 surge_pct, $17 distance_m, $18 duration_s, $19-$22 fare parts, $23 earnings, $24 job_ttl_s
+-- $14 payment_method, $15 currency, $16 surge_pct, $17 distance_m, $18 duration_s, $19-$22 fare parts, $23 earnings, $24 job_ttl_s,
+-- $25 customer_first_name, $26 customer_phone
 INSERT INTO jobs (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
   coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor,
-  estimated_earnings_minor, next_search_at, expires_at)
+  estimated_earnings_minor, next_search_at, expires_at, customer_first_name, customer_phone)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24))
+  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24), $25, $26)
 RETURNING job_view(jobs, false);
 
 -- name: job_event :exec
@@ -75,9 +76,9 @@ ORDER BY j.created_at DESC, j.id DESC LIMIT $5;
 SELECT j.id, j.created_at, job_view(j, false) AS view FROM jobs_stuck($1) j;
 
 -- name: trail_add :exec
--- What was seen of running trips since the last flush. $1 job_ids uuid[], $2 metres float8[], $3 fixes int[], $4 lats, $5 lngs, $6 ats
-UPDATE jobs j SET trail_m = j.trail_m + t.m, trail_fixes = j.trail_fixes + t.n, provider_lat = t.lat, provider_lng = t.lng, provider_located_at = t.at
-FROM unnest($1::uuid[], $2::float8[], $3::int[], $4::float8[], $5::float8[], $6::timestamptz[]) AS t(id, m, n, lat, lng, at)
+-- What was seen of running trips since the last flush. The place itself is written at changes of state only: a view of the job shows it.
+-- $1 job_ids uuid[], $2 metres float8[], $3 fixes int[]
+UPDATE jobs j SET trail_m = j.trail_m + t.m, trail_fixes = j.trail_fixes + t.n FROM unnest($1::uuid[], $2::float8[], $3::int[]) AS t(id, m, n)
 WHERE j.id = t.id AND j.status IN ('accepted', 'arrived', 'in_progress');
 
 -- name: jobs_by_status :many

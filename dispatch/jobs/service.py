@@ -63,6 +63,7 @@ class Jobs:
             if turn.replay is not None:
                 return turn.replay
             who = await turn.tx.fetchrow(store.Q["customer_name"], actor.user_id)
+            assert who is not None
             view = await turn.tx.fetchval(
                 store.Q["job_create"],
                 job_id,
@@ -76,7 +77,7 @@ class Jobs:
                 None if drop is None else drop.lng,
                 None if drop is None else drop.address,
                 orjson.dumps(coarse),
-                rules.passenger_name(who["first_name"], who["last_name"]) if who else rules.passenger_name(None, None),
+                rules.passenger_name(who["first_name"], who["last_name"]),
                 request.note,
                 str(request.payment_method or "cashless"),
                 market.currency,
@@ -89,6 +90,8 @@ class Jobs:
                 parts.surge_minor,
                 net_minor(parts.total_minor, market.platform_fee_percent),
                 market.job_ttl_s,
+                who["first_name"],
+                who["phone_number"],
             )
             await turn.tx.execute(store.Q["job_event"], job_id, 1, None, "pending", 0, actor.user_id, "customer", None)
             facts = await inbox_store.append(turn.tx, [pending(actor.user_id, "job.created", _job(view))])

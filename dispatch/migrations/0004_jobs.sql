@@ -17,6 +17,12 @@ CREATE TABLE jobs (
   customer_id uuid NOT NULL REFERENCES users (id),
   provider_id uuid REFERENCES providers (id),
   provider_user_id uuid REFERENCES users (id),            -- kept beside provider_id so that row policies need no sub-select
+  -- What the parties see of each other, as it was when they met: a view of a job is a function of its row, so that every change of it
+  -- is a change of the row, and an event.
+  provider_first_name text,
+  provider_rating numeric(3, 2),
+  customer_first_name text,
+  customer_phone text,
   accept_id uuid,
   pickup_lat double precision NOT NULL CHECK (pickup_lat BETWEEN -90 AND 90),
   pickup_lng double precision NOT NULL CHECK (pickup_lng BETWEEN -180 AND 180),
@@ -129,7 +135,7 @@ CREATE POLICY offers_own ON offers FOR SELECT TO dispatch_app USING (provider_us
 CREATE POLICY offers_system ON offers TO dispatch_system USING (true) WITH CHECK (true);
 
 GRANT SELECT ON jobs, job_events, offers TO dispatch_app;
-GRANT INSERT (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
+GRANT INSERT (id, market, service_type, customer_id, customer_first_name, customer_phone, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
   coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor,
   surge_minor, estimated_earnings_minor, next_search_at, expires_at) ON jobs TO dispatch_app;
 GRANT UPDATE (status, version, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor, estimated,
@@ -159,23 +165,18 @@ CREATE FUNCTION active_job_of(p_provider uuid) RETURNS uuid LANGUAGE sql STABLE 
 RETURN (SELECT j.id FROM jobs j WHERE j.provider_id = p_provider AND j.status IN ('accepted', 'arrived', 'in_progress'));
 
 -- What the customer sees of the assigned provider.
-CREATE FUNCTION provider_card(j jobs) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
-RETURN (SELECT json_strip_nulls(json_build_object('id', p.id, 'first_name', p.first_name, 'rating', p.rating,
-    'location', CASE WHEN j.provider_lat IS NOT NULL THEN
-      json_build_object('lat', j.provider_lat, 'lng', j.provider_lng, 'at', wire_at(j.provider_located_at)) END))
-  FROM providers p WHERE p.id = j.provider_id);
+CREATE FUNCTION provider_card(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_strip_nulls(json_build_object('id', j.provider_id, 'first_name', j.provider_first_name, 'rating', j.provider_rating,
+  'location', CASE WHEN j.provider_lat IS NOT NULL THEN
+    json_build_object('lat', j.provider_lat, 'lng', j.provider_lng, 'at', wire_at(j.provider_located_at)) END));
 
 -- The job as the wire shows it. `p_contact`: also how to reach the customer, for the assigned provider of an active job only.
-CREATE FUNCTION job_view(j jobs, p_contact boolean) RETURNS json LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-DECLARE
-  contact json;
-BEGIN
-  IF p_contact AND j.status IN ('accepted', 'arrived', 'in_progress') THEN
-    SELECT json_build_object('first_name', u.first_name, 'phone_number', u.phone_number) INTO contact FROM users u WHERE u.id = j.customer_id;
-  END IF;
-  RETURN json_strip_nulls(json_build_object(
+CREATE FUNCTION job_view(j jobs, p_contact boolean) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_strip_nulls(json_build_object(
     'id', j.id, 'market', j.market, 'service_type', j.service_type, 'status', j.status, 'round', j.round, 'version', j.version,
-    'customer_id', j.customer_id, 'provider', CASE WHEN j.provider_id IS NOT NULL THEN provider_card(j) END, 'customer', contact,
+    'customer_id', j.customer_id, 'provider', CASE WHEN j.provider_id IS NOT NULL THEN provider_card(j) END,
+    'customer', CASE WHEN p_contact AND j.status IN ('accepted', 'arrived', 'in_progress') THEN
+      json_build_object('first_name', j.customer_first_name, 'phone_number', j.customer_phone) END,
     'pickup', json_build_object('lat', j.pickup_lat, 'lng', j.pickup_lng, 'address', j.pickup_address),
     'dropoff', CASE WHEN j.dropoff_lat IS NOT NULL THEN
       json_build_object('lat', j.dropoff_lat, 'lng', j.dropoff_lng, 'address', j.dropoff_address) END,
@@ -185,7 +186,6 @@ BEGIN
     'created_at', wire_at(j.created_at), 'accepted_at', wire_at(j.accepted_at), 'arrived_at', wire_at(j.arrived_at),
     'started_at', wire_at(j.started_at), 'completed_at', wire_at(j.completed_at), 'cancelled_at', wire_at(j.cancelled_at),
     'cancelled_by', j.cancelled_by, 'cancellation_reason', j.cancellation_reason));
-END $$;
 
 -- The part of a job that somebody sees who has not won it: coarse places, no contact.
 CREATE FUNCTION job_glance(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE

@@ -254,6 +254,7 @@ BEGIN
   SELECT * INTO before FROM jobs WHERE id = p_job;
   PERFORM ctx_require(before.provider_user_id);
   UPDATE jobs SET status = 'offered', round = round + 1, version = version + 1, provider_id = NULL, provider_user_id = NULL, accept_id = NULL,
+    provider_first_name = NULL, provider_rating = NULL,
     accepted_at = NULL, arrived_at = NULL, provider_lat = NULL, provider_lng = NULL, provider_located_at = NULL, trail_m = 0, trail_fixes = 0,
     offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = greatest(expires_at, clock_timestamp() + (expires_at - created_at))
    WHERE id = p_job RETURNING * INTO j;

@@ -103,7 +103,8 @@ BEGIN
   END IF;
 
   was := j.status;
-  UPDATE jobs SET status = 'accepted', provider_id = gate.provider_id, provider_user_id = p_user, accept_id = p_accept, version = version + 1,
+  UPDATE jobs SET status = 'accepted', provider_id = gate.provider_id, (provider_first_name, provider_rating) = (
+      SELECT p.first_name, p.rating FROM providers p WHERE p.id = gate.provider_id), provider_user_id = p_user, accept_id = p_accept, version = version + 1,
     round = greatest(jobs.round, 1), accepted_at = clock_timestamp(), offer_deadline = NULL, next_search_at = NULL,
     provider_lat = p_lat, provider_lng = p_lng, provider_located_at = p_located_at, trail_m = 0, trail_fixes = 0
    WHERE id = p_job AND jobs.status = was AND jobs.round = j.round RETURNING * INTO STRICT j;  -- stays conditional, though the row is locked

@@ -225,9 +225,6 @@ class Tracking:
                     [job_id for job_id, _ in peeked],
                     [trail.distance_m for _, trail in peeked],
                     [trail.fixes for _, trail in peeked],
-                    [trail.lat for _, trail in peeked],
-                    [trail.lng for _, trail in peeked],
-                    [trail.at for _, trail in peeked],
                 )
             for job_id, trail in peeked:
                 self.taken(job_id, trail)

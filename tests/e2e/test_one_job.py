@@ -33,7 +33,10 @@ async def test_a_job_goes_from_request_to_fare(server: Server) -> None:
         done = (await phone.advance(job["id"], "completed", distance_m=400, duration_s=1))["job"]
         assert done["status"] == "completed"
         fare = done["fare"]
-        assert fare["total_minor"] == fare["base_minor"] + fare["distance_minor"] + fare["time_minor"] + fare["surge_minor"]
+        assert (
+            fare["total_minor"]
+            == fare["base_minor"] + fare["distance_minor"] + fare["time_minor"] + fare["surge_minor"]
+        )
         assert not fare["estimated"]
         assert (fare["base_minor"], fare["distance_minor"]) == (3500, 200)
         await customer.inbox.status(job["id"], "completed")

@@ -142,7 +142,11 @@ async def test_two_starts_at_once_share_one_pair(tmp_path: Path) -> None:
     async def start() -> tuple[str, ...]:
         async with stores(tmp_path / "data") as running:
             await both_in.wait()
-            await write(running, "x")
+            connection = await asyncpg.connect(running.database_url)
+            assert await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'dispatch'") == 1
+            await connection.close()
+            async with redis.from_url(running.redis_url) as client:
+                assert await client.ping()
             await both_in.wait()
             return running.started
 

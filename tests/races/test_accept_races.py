@@ -23,7 +23,9 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
         yield running
 
 
-async def race(server: Server, job_id: UUID, racers: list[Racer], offers: dict[UUID, UUID], round: int = 1) -> list[str]:
+async def race(
+    server: Server, job_id: UUID, racers: list[Racer], offers: dict[UUID, UUID], round: int = 1
+) -> list[str]:
     """All accept at the same moment, each until his answer is final."""
     start = asyncio.Barrier(len(racers))
 
@@ -66,7 +68,11 @@ async def test_a_hundred_overlapping_jobs_are_each_won_once(server: Server) -> N
         return job, await until_final(server, by_id[provider], job, offer_id)
 
     answers = await asyncio.gather(
-        *(run(job, provider, offer_id) for job, given in zip(jobs, offers, strict=True) for provider, offer_id in given.items())
+        *(
+            run(job, provider, offer_id)
+            for job, given in zip(jobs, offers, strict=True)
+            for provider, offer_id in given.items()
+        )
     )
     told: dict[UUID, int] = {}
     for job, word in answers:
@@ -157,7 +163,9 @@ async def test_a_lying_claim_changes_nothing(server: Server, monkeypatch: pytest
     racers = await crowd(server, 20)
     job_id = await lone_job(server)
     answers = await race(server, job_id, racers, await offer(server, job_id, racers))
-    assert sorted(answers) == sorted(["accepted"] + [TAKEN] * 19), "a wrong «committed» may not turn into «taken» either (I1b)"
+    assert sorted(answers) == sorted(["accepted"] + [TAKEN] * 19), (
+        "a wrong «committed» may not turn into «taken» either (I1b)"
+    )
     await check_invariants(server)
 
 
@@ -198,11 +206,16 @@ async def test_the_same_request_sent_ten_times_gets_one_answer(server: Server) -
     job_id = await lone_job(server)
     offers = await offer(server, job_id, [racer])
     key = str(uuid4())
-    answers = await asyncio.gather(*(server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key) for _ in range(10)))
+    answers = await asyncio.gather(
+        *(server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key) for _ in range(10))
+    )
     assert len({answer.job for answer in answers}) == 1
     later = await server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key)
     assert later.duplicate and later.job == answers[0].job
-    assert await outcome(server.app.claims.accept(racer.actor, job_id, offers[racer.id], None, key)) == "IDEMPOTENCY_KEY_REUSED"
+    assert (
+        await outcome(server.app.claims.accept(racer.actor, job_id, offers[racer.id], None, key))
+        == "IDEMPOTENCY_KEY_REUSED"
+    )
     events = await server.sql("SELECT name FROM events WHERE user_id = $1 ORDER BY seq", racer.actor.user_id)
     assert [row["name"] for row in events] == ["offer.created", "offer.withdrawn", "job.updated"]
 

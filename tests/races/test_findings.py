@@ -48,7 +48,11 @@ async def test_finding_1_postgres_alone_decides(database_url: str, redis_url: st
         jobs = [await lone_job(server) for _ in range(15)]
         offers = [await offer(server, job, racers) for job in jobs]
         answers = await asyncio.gather(
-            *(until_final(server, racer, job, given[racer.id]) for job, given in zip(jobs, offers, strict=True) for racer in racers)
+            *(
+                until_final(server, racer, job, given[racer.id])
+                for job, given in zip(jobs, offers, strict=True)
+                for racer in racers
+            )
         )
         assert answers.count("accepted") == 15, "more racers than jobs: each job is won"
         await check_invariants(server)
@@ -146,7 +150,9 @@ async def test_finding_3_the_gate_held_for_share_makes_the_accept_wait(server: S
     change = suspending.transaction()
     await change.start()
     await suspending.execute("SELECT 1 FROM provider_gate WHERE provider_id = $1 FOR UPDATE", racer.id)
-    await suspending.execute("UPDATE provider_gate SET status = 'suspended', status_ver = status_ver + 1 WHERE provider_id = $1", racer.id)
+    await suspending.execute(
+        "UPDATE provider_gate SET status = 'suspended', status_ver = status_ver + 1 WHERE provider_id = $1", racer.id
+    )
     ours = asyncio.create_task(until_final(server, racer, job_id, offers[racer.id]))
     await until_any_waiting(server)
     await change.commit()
@@ -176,5 +182,3 @@ async def test_a_held_job_row_makes_the_accept_busy_and_not_lost(server: Server)
     await change.rollback()
     assert await until_final(server, racer, job_id, offers[racer.id], key="k") == "accepted"
     await holder.close()
-
-

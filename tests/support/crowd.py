@@ -56,7 +56,13 @@ async def lone_job(server: Server, customer: UUID | None = None, *, at: tuple[fl
         )
     finally:
         server.app.jobs.on_search[:] = searches
-    job_id = (await server.sql("UPDATE jobs SET next_search_at = expires_at WHERE customer_id = $1 AND id = $2 RETURNING id", user, _id(answer.body)))[0]["id"]
+    job_id = (
+        await server.sql(
+            "UPDATE jobs SET next_search_at = expires_at WHERE customer_id = $1 AND id = $2 RETURNING id",
+            user,
+            _id(answer.body),
+        )
+    )[0]["id"]
     return UUID(str(job_id))
 
 
@@ -66,18 +72,29 @@ def _id(body: bytes) -> UUID:
     return UUID(orjson.loads(body)["id"])
 
 
-async def offer(server: Server, job_id: UUID, racers: Sequence[Racer], *, ttl_s: float = 60.0, at_once: int = 0, round: int = 0) -> dict[UUID, UUID]:
+async def offer(
+    server: Server, job_id: UUID, racers: Sequence[Racer], *, ttl_s: float = 60.0, at_once: int = 0, round: int = 0
+) -> dict[UUID, UUID]:
     """Offer a job to these providers in one round, through the judge's own function; provider id → offer id."""
     async with server.app.pg.system() as conn:
         made = await conn.fetchrow(
-            MATCHING["offers_create"], job_id, round, [new_id() for _ in racers], [racer.id for racer in racers], [100] * len(racers), ttl_s, at_once, 5.0, 15.0
+            MATCHING["offers_create"],
+            job_id,
+            round,
+            [new_id() for _ in racers],
+            [racer.id for racer in racers],
+            [100] * len(racers),
+            ttl_s,
+            at_once,
+            5.0,
+            15.0,
         )
     assert made is not None and made["word"] == "offered", made
     return dict(zip(made["offered_to"], made["offered"], strict=True))
 
 
 async def outcome(work: Any) -> str:
-    """"accepted", or the code of the refusal."""
+    """ "accepted", or the code of the refusal."""
     from dispatch.kit.errors import DispatchError
 
     try:
@@ -88,7 +105,9 @@ async def outcome(work: Any) -> str:
     return "accepted"
 
 
-async def until_final(server: Server, racer: Racer, job_id: UUID, offer_id: UUID | None, round: int | None = 1, *, key: str | None = None) -> str:
+async def until_final(
+    server: Server, racer: Racer, job_id: UUID, offer_id: UUID | None, round: int | None = 1, *, key: str | None = None
+) -> str:
     """Ask with one id until the answer is final, as a client does."""
     import asyncio
 
@@ -111,7 +130,9 @@ async def check_invariants(server: Server) -> None:
              SELECT FROM offers o WHERE o.job_id = j.id AND o.round = j.round AND o.provider_id = j.provider_id AND o.status = 'accepted')"""
     )
     assert not without, f"assigned without an accepted offer: {without}"
-    winners = await server.sql("SELECT job_id, round FROM offers WHERE status = 'accepted' GROUP BY job_id, round HAVING count(*) > 1")
+    winners = await server.sql(
+        "SELECT job_id, round FROM offers WHERE status = 'accepted' GROUP BY job_id, round HAVING count(*) > 1"
+    )
     assert not winners, f"rounds with two winners: {winners}"
     gaps = await server.sql(
         """SELECT h.user_id, h.seq, count(e.seq) AS n, max(e.seq) AS top FROM inbox_head h LEFT JOIN events e USING (user_id)

@@ -92,7 +92,14 @@ class Inbox:
     async def status(self, job_id: str, status: str) -> Event:
         """The event that tells of this job in this status."""
         event: Event = await self.until(
-            lambda: next((e for e in self.events if e.data.get("job", {}).get("id") == job_id and e.data["job"].get("status") == status), None)
+            lambda: next(
+                (
+                    e
+                    for e in self.events
+                    if e.data.get("job", {}).get("id") == job_id and e.data["job"].get("status") == status
+                ),
+                None,
+            )
         )
         return event
 
@@ -156,7 +163,14 @@ class Server:
         http = await self._stack.enter_async_context(Http(self.url(worker), token, locale=locale))
         return Person(user, token, http, self, names)
 
-    async def provider(self, *, service_types: Sequence[str] = ("ride",), approved: bool = True, worker: int = 0, radius_m: int | None = None) -> Person:
+    async def provider(
+        self,
+        *,
+        service_types: Sequence[str] = ("ride",),
+        approved: bool = True,
+        worker: int = 0,
+        radius_m: int | None = None,
+    ) -> Person:
         """A new user with a provider record, approved unless told otherwise, offline and without a socket."""
         person = await self.person(worker=worker)
         self._phones += 1
@@ -181,7 +195,9 @@ class Server:
         return self._admin
 
     @asynccontextmanager
-    async def working(self, *, at: tuple[float, float] = BANGKOK, worker: int = 0, **given: Any) -> AsyncIterator[tuple[Person, Client]]:
+    async def working(
+        self, *, at: tuple[float, float] = BANGKOK, worker: int = 0, **given: Any
+    ) -> AsyncIterator[tuple[Person, Client]]:
         """A new approved provider, connected, online and known as a candidate."""
         person = await self.provider(worker=worker, **given)
         async with person.connected(worker=worker) as client:
@@ -195,7 +211,15 @@ class Server:
             while not any((live := app.presence.of(person.user_id)) and live.listed for app in self.apps):
                 await asyncio.sleep(0)
 
-    async def request(self, customer: Person, *, at: tuple[float, float] = BANGKOK, to: tuple[float, float] | None = (13.7463, 100.5348), service_type: str = "ride", **given: Any) -> dict[str, Any]:
+    async def request(
+        self,
+        customer: Person,
+        *,
+        at: tuple[float, float] = BANGKOK,
+        to: tuple[float, float] | None = (13.7463, 100.5348),
+        service_type: str = "ride",
+        **given: Any,
+    ) -> dict[str, Any]:
         """A job of this customer."""
         drop = None if to is None else {"lat": to[0], "lng": to[1], "address": "Siam Square"}
         job: dict[str, Any] = await customer.http.create_job(
@@ -214,7 +238,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(database_url: str, redis_url: str, *, workers: int = 1, clock: Clock | None = None, **given: Any) -> AsyncIterator[Server]:
+async def serving(
+    database_url: str, redis_url: str, *, workers: int = 1, clock: Clock | None = None, **given: Any
+) -> AsyncIterator[Server]:
     """A server of `workers` workers in this process, each with its own port."""
     settings = settings_for(database_url, redis_url, **given)
     async with AsyncExitStack() as stack:
