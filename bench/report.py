@@ -5,6 +5,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from bench.demo.summary import commit, machine
 from bench.demo.tally import percentile
 from bench.fleet import FleetError
 from dispatch.kit.embedded import EmbeddedError
+
+LIBRARIES = ("aiohttp", "asyncpg", "msgspec", "orjson", "redis", "uvloop")
+"""Those whose speed is measured along."""
 
 Row = tuple[str, str, str]
 """(what, figure, target or "")"""
@@ -86,7 +90,7 @@ def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[
     facts = {
         "options": given,
         "machine": {**machine(), "cpu": cpu_model()},
-        "versions": versions,
+        "versions": versions | {name: metadata.version(name) for name in LIBRARIES},
         "commit": commit(),
     }
     return figures | facts

@@ -85,7 +85,7 @@ async def server(
     say: Callable[[str], None],
 ) -> AsyncIterator[Running]:
     """Start it all, as an operator would. Raises StageError, EmbeddedError."""
-    wanted = Wanted(market, providers, customers, workers, market_overrides)
+    wanted = Wanted(market, providers, customers, workers, {market: market_overrides})
     async with (
         stage(wanted, say) as running,
         aioredis.Redis.from_url(running.redis_url) as redis,

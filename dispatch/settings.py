@@ -65,7 +65,6 @@ class Settings(BaseSettings):
     gone_after_s: float = Field(
         45.0, gt=5, description="without a socket this long: offline, and the job is released before pickup"
     )
-    repeat_s: float = Field(5.0, gt=0, description="an event that is not acked is repeated after this")
     keep_events_days: int = Field(7, ge=1, description="how long events can be resumed from")
     keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
 

@@ -21,6 +21,7 @@ from protocol.lifecycle import Stage
 # What the phone reports is the road, not the line: about the detour that the market assumes. The server's bound is
 # 1.3 of its own trail and 500 m more.
 REPORTED_DETOUR = 1.25
+FIX_APART_S = 0.1
 
 
 class Phase(StrEnum):
@@ -62,11 +63,18 @@ class Cab:
         self._over: set[str] = set()  # jobs that were taken from us, also before we knew that we had them
         self._switching = False
         self._driven_m = 0.0
+        self._seen: Place | None = None  # where it was last
+        self._sent_at = 0.0
 
     # --- the road
 
     def place(self) -> Place | None:
         """Where it is now; None while the recording does not know and nothing else moves it."""
+        here = self._place()
+        self._seen = here or self._seen
+        return here
+
+    def _place(self) -> Place | None:
         if self._drive is not None:
             now = time.monotonic()
             # Driven back to its trace: from there on it follows it.
@@ -94,7 +102,8 @@ class Cab:
 
     async def _drive_to(self, goal: Place, speed_mps: float, at_least_s: float = 0.0) -> None:
         """Drive there and return on arrival; not before `at_least_s`."""
-        here = self.place() or goal
+        # An offer may be accepted in the second in which the recording falls silent.
+        here = self.place() or self._seen or goal
         now = time.monotonic()
         way = drive(here, goal, now, speed_mps)
         self._drive = Drive(here, goal, now, max(way.end, now + at_least_s))
@@ -119,7 +128,14 @@ class Cab:
                 self._switch(on_at=None)
         elif not self.online:
             self._switch(on_at=here)
-        elif self.client.locate(*here):
+        else:
+            self._send(here)
+
+    def _send(self, here: Place) -> None:
+        """A fix, unless there was one just now: phones do not send two in a moment."""
+        now = time.monotonic()
+        if now - self._sent_at >= FIX_APART_S and self.client.locate(*here):
+            self._sent_at = now
             self._city.tally.positions += 1
 
     def _switch(self, on_at: Place | None) -> None:
@@ -267,9 +283,8 @@ class Cab:
         self._free()
 
     async def _advance(self, job_id: UUID, to: Stage, **measures: float) -> None:
-        here = self.place()
-        if here is not None and self.client.locate(*here):
-            self._city.tally.positions += 1
+        if (here := self.place()) is not None:
+            self._send(here)
         await self.client.advance(job_id, to, **measures)
 
     async def _ride_on(self, pickup: Place, dropoff: Place, fare: Fare) -> None:

@@ -81,23 +81,23 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def market_of(recording: Recording) -> Market:
+def market_of(recording: Recording, markets: Markets) -> Market:
     """The market that most of the requests lie in. Raises RecordingError when that is none of ours."""
-    markets = Markets.load()
     codes = Counter(market.code for market in markets.at_many([r.pickup for r in recording.requests]) if market)
     if not codes:
         raise RecordingError(f"no request lies in one of the markets: {', '.join(market.code for market in markets)}")
     return markets[codes.most_common(1)[0][0]]
 
 
-def overrides(market: Market, speed: float) -> dict[str, object]:
-    """What the demo's market has different: the server knows no time-lapse, so its cabs are simply very fast."""
-    return {
-        "speed_mps": market.speed_mps * speed,
-        "speed_max_mps": market.speed_max_mps * speed,
-        # Offers go out one wave after the other; on the board everybody would see everything.
-        "open_board": False,
-    }
+def overrides(market: Market, default: Market, speed: float) -> dict[str, dict[str, object]]:
+    """What the demo's markets have different: the server knows no time-lapse, so its cabs are simply very fast.
+
+    Outside of all markets the server believes what it believes in its default market, and some trips lead there.
+    """
+    fast: dict[str, object] = {"speed_max_mps": market.speed_max_mps * speed}
+    # Offers go out one wave after the other; on the board everybody would see everything.
+    own = fast | {"speed_mps": market.speed_mps * speed, "open_board": False}
+    return {default.code: fast} | {market.code: own}
 
 
 class Brake:
@@ -113,7 +113,8 @@ async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, di
     folder = options.data if any(options.data.glob("requests_*")) else options.data / "sf"
     date = options.date or DATE
     recording = read(folder, date, options.run_s * options.speed)
-    market = market_of(recording)
+    markets = Markets.load()
+    market = market_of(recording, markets)
     length_s = recording.end - recording.start
     if length_s < options.run_s * options.speed:
         print(f"The recording ends after {length_s / options.speed:.0f} s at this speed; so does the run.")
@@ -132,7 +133,7 @@ async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, di
         providers=len(vehicles),
         customers=customers,
         workers=options.workers,
-        market_overrides=overrides(market, options.speed),
+        overrides=overrides(market, markets.default, options.speed),
     )
     async with (
         stage(wanted, print) as running,

@@ -34,7 +34,8 @@ TICKS_PER_S = 20
 # Sockets opened, jobs created, shifts begun at a time before the clock runs: a server that has just started answers
 # some hundreds of handshakes a second.
 AT_A_TIME = 40
-WARM_TIMEOUT_S = 25.0
+# Trips that have not got where they were by then drive on from where they are.
+WARM_TIMEOUT_S = 10.0
 # How long clients get after the end for what is still on its way to them.
 SETTLE_S = 20.0
 # The live latency is that of the newest this many offers; one unseen for longer than this counts as infinite in it.

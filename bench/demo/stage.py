@@ -66,13 +66,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to start. `market_overrides` are the market's settings that differ from its file."""
+    """What to start. `overrides` are the settings of markets that differ from their files."""
 
     market: str
     providers: int
     customers: int
     workers: int
-    market_overrides: Mapping[str, object]
+    overrides: Mapping[str, Mapping[str, object]]
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: 
     return kept | {
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
-        "DISPATCH_MARKETS": orjson.dumps({wanted.market: dict(wanted.market_overrides)}).decode(),
+        "DISPATCH_MARKETS": orjson.dumps({code: dict(keys) for code, keys in wanted.overrides.items()}).decode(),
         # Hundreds of phones behind one address: ours.
         "DISPATCH_ADDRESS_RATE": "0",
         "DISPATCH_STAMP_FILE": str(stamp_file),

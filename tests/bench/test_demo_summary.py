@@ -135,17 +135,22 @@ def test_more_cabs_than_the_recording_has_are_told_before_anything_starts(capsys
 
 
 def test_the_recording_decides_the_market_and_the_time_lapse_its_speeds() -> None:
-    market = market_of(read(EXTRACT, "2008-05-23", 60))
+    markets = Markets.load()
+    market = market_of(read(EXTRACT, "2008-05-23", 60), markets)
     assert market.code == "sf"
-    changed = overrides(market, 20)
-    assert changed == {"speed_mps": 150.0, "speed_max_mps": 1100.0, "open_board": False}
-    assert Markets.load({"sf": changed})["sf"].speed_mps == 150
+    changed = overrides(market, markets.default, 20)
+    assert changed == {
+        "sf": {"speed_mps": 150.0, "speed_max_mps": 1100.0, "open_board": False},
+        "bkk": {"speed_max_mps": 1100.0},
+    }
+    assert Markets.load(changed)["sf"].speed_mps == 150
+    assert overrides(market, market, 20) == {"sf": changed["sf"]}
 
 
 def test_a_recording_from_nowhere_has_no_market() -> None:
     lost = Recording(0, 60, (Request(0, (0.0, 0.0), None),), {}, (), 0)
     with pytest.raises(ValueError, match="no request lies in one of the markets: bkk, sf"):
-        market_of(lost)
+        market_of(lost, Markets.load())
 
 
 def test_stamps_are_read_on_from_where_they_ended_and_from_every_worker(tmp_path: Path) -> None:

@@ -1,0 +1,299 @@
+"""`python -m bench accepts`: many providers after few jobs, all answering at once. One winner each, and how fast?
+
+Two races, several rounds each. **Crowd**: providers stand on a circle, one job waits beside each of them and is offered to
+the five nearest, so every provider has five offers and every job five takers. At one instant all providers accept all
+they were offered; whoever loses, accepts whatever he is offered next. A round ends when every job has its
+provider. **Racers**: one job is offered to everybody, and everybody accepts at one instant.
+
+A winner's latency runs from his accept's first byte to the yes, asking again after BUSY included. A loser's runs to the
+final no. Double assignments are counted at the phones: jobs for which two of them were told yes.
+"""
+
+import argparse
+import asyncio
+import gc
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from bench.demo.command import at_least_one
+from bench.demo.tally import Assignments
+from bench.fleet import METRES_PER_DEGREE, Drive, FleetError, Phone, fleet, lost, open_all
+from bench.report import complete, ms, options, perform, show, spread, verdict
+from bench.server import Running, Usage, server, until
+from dispatch.markets import Markets
+from protocol.frames import Accept, Event
+from protocol.http import Http
+from protocol.lifecycle import ServiceType
+
+MARKET, SERVICE = "bkk", "ride"
+TARGET_MS = 100.0
+WAVE = 5
+CIRCLE_M = 3_000.0
+"""With 100 providers on it, neighbours stand 190 m apart."""
+OFFERED_WITHIN_S, SETTLED_WITHIN_S, FREE_WITHIN_S = 20.0, 30.0, 20.0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = options("accepts", "Races for jobs: one winner each, and how fast he knows.")
+    found.add_argument("--jobs", type=at_least_one, default=100, help="and providers, in the crowd (default: 100)")
+    found.add_argument("--racers", type=at_least_one, default=50, help="on one job, at most 50 (default: 50)")
+    found.add_argument("--rounds", type=at_least_one, default=5, help="of the crowd (default: 5)")
+    found.add_argument("--races", type=at_least_one, default=20, help="of the racers (default: 20)")
+    found.add_argument(
+        "--fingers",
+        type=at_least_one,
+        default=WAVE,
+        help="offers that one provider accepts at once; 1 takes the next after a no (default: all)",
+    )
+    return found
+
+
+def circle(count: int, radius_m: float, centre: tuple[float, float]) -> list[tuple[float, float]]:
+    """Places on a circle, evenly; neighbours in the list are neighbours there."""
+    wide = METRES_PER_DEGREE * math.cos(math.radians(centre[0]))
+    turns = [2 * math.pi * number / count for number in range(count)]
+    return [
+        (
+            round(centre[0] + radius_m * math.sin(turn) / METRES_PER_DEGREE, 6),
+            round(centre[1] + radius_m * math.cos(turn) / wide, 6),
+        )
+        for turn in turns
+    ]
+
+
+@dataclass(slots=True)
+class Score:
+    """What all rounds of one race came to."""
+
+    winners_ms: list[float] = field(default_factory=list)
+    losers_ms: list[float] = field(default_factory=list)
+    answers: dict[str, int] = field(default_factory=dict)
+    asked_again: int = 0
+    """Winners who were told BUSY first."""
+    jobs: int = 0
+    not_offered: int = 0
+    offers: int = 0
+    rounds_s: list[float] = field(default_factory=list)
+    """From the instant to the last final answer."""
+    assignments: Assignments = field(default_factory=Assignments)
+
+
+class Race:
+    """Phones and what they were offered. Before the start they wait; after it they accept."""
+
+    def __init__(self, fingers: int, score: Score) -> None:
+        self.score = score
+        self.started = False
+        self.offers: dict[str, dict[str, Phone]] = defaultdict(dict)
+        """Job → the phones that were offered it, by provider."""
+        self.won: dict[str, str] = {}
+        self.ended_ns = 0
+        self._fingers = fingers
+        self._queues: dict[Phone, list[dict[str, Any]]] = defaultdict(list)
+        self._busy: dict[Phone, int] = defaultdict(int)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def quiet(self) -> bool:
+        """No accept waits for its answer."""
+        return not self._tasks
+
+    def event(self, phone: Phone, event: Event, now_ns: int) -> None:
+        """One event at one phone."""
+        if event.name == "offer.created":
+            self.score.offers += 1
+            self.offers[event.data["job"]["id"]][str(phone.provider_id)] = phone
+            self._queues[phone].append(event.data)
+            if self.started:
+                self._turn(phone)
+        elif event.name == "offer.withdrawn":
+            # Who reads that it is over does not try any more.
+            offer_id = event.data["offer_id"]
+            self._queues[phone] = [offer for offer in self._queues[phone] if offer["offer_id"] != offer_id]
+
+    def start(self) -> None:
+        """Everybody accepts, in one turn of the loop."""
+        self.started = True
+        for phone in list(self._queues):
+            self._turn(phone)
+
+    def _turn(self, phone: Phone) -> None:
+        queue = self._queues[phone]
+        while queue and self._busy[phone] < self._fingers:
+            self._busy[phone] += 1
+            task = asyncio.ensure_future(self._accept(phone, queue.pop(0)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, phone: Phone, offer: dict[str, Any]) -> None:
+        job_id = offer["job"]["id"]
+        frame = Accept(id=uuid4(), job_id=UUID(job_id), offer_id=UUID(offer["offer_id"]), round=offer["round"])
+        began_ns = time.monotonic_ns()
+        answered = await phone.ask(frame)
+        self.ended_ns = max(self.ended_ns, answered.at_ns)
+        latency_ms = (answered.at_ns - began_ns) / 1e6
+        if answered.reply.ok:
+            word = "ok"
+            self.won[job_id] = str(phone.provider_id)
+            self.score.assignments.told_yes(job_id, offer["round"], str(phone.provider_id))
+            self.score.winners_ms.append(latency_ms)
+            self.score.asked_again += answered.asked > 1
+        else:
+            word = answered.reply.error.code if answered.reply.error is not None else "?"
+            self.score.losers_ms.append(latency_ms)
+        self.score.answers[word] = self.score.answers.get(word, 0) + 1
+        self._busy[phone] -= 1
+        self._turn(phone)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """One kind of race."""
+
+    providers: int
+    jobs: int
+    wave: int
+    rounds: int
+    fingers: int
+
+
+async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usage, int, dict[str, str]]:
+    """All rounds of one kind, on a server of its own; (score, CPU, lines lost, versions)."""
+    score = Score()
+    race = Race(kind.fingers, score)
+    centre = Markets.load()[MARKET].centre()
+    places = circle(kind.providers, CIRCLE_M, centre)
+    overrides: Mapping[str, object] = {
+        "wave_size": kind.wave,
+        "offers_at_once": 0,
+        "open_board": False,
+        "offer_ttl_s": 60,
+        "radius_first_m": 2 * CIRCLE_M if kind.jobs == 1 else 800,
+        "research_s": 0.5,
+    }
+    async with server(
+        market=MARKET,
+        providers=kind.providers,
+        customers=kind.jobs,
+        workers=shown.workers,
+        market_overrides=overrides,
+        say=print,
+    ) as running:
+        phones = fleet(
+            running.stage.url, running.stage.providers, places, lambda phone, event, at: race.event(phone, event, at)
+        )
+        await open_all(phones)
+        gc.collect()
+        gc.freeze()
+        customers = [Http(running.stage.url, one.token, session=running.http) for one in running.stage.customers]
+        async with Drive(phones, len(phones) / 5):
+            before = running.usage()
+            for _ in range(kind.rounds):
+                await _all_free(running, len(phones))
+                race = Race(kind.fingers, score)
+                await _round(race, customers, centre if kind.jobs == 1 else None, places, kind)
+            used = running.usage().since(before)
+        lines = lost(phones)
+        for phone in phones:
+            phone.close()
+        return score, used, lines, running.stage.versions
+
+
+async def _all_free(running: Running, count: int) -> None:
+    """Wait until searches see everybody."""
+    async with asyncio.timeout(FREE_WITHIN_S):
+        while await running.redis.zcard(f"{{{MARKET}}}:geo:{SERVICE}") < count:
+            await asyncio.sleep(0.05)
+
+
+async def _round(
+    race: Race,
+    customers: Sequence[Http],
+    one_place: tuple[float, float] | None,
+    places: Sequence[tuple[float, float]],
+    kind: Contest,
+) -> None:
+    pickups = [one_place] if one_place is not None else list(places)
+    jobs = await asyncio.gather(*map(_create, customers, pickups))
+    race.score.jobs += len(jobs)
+    wanted = min(kind.wave, kind.providers)
+    # A job that fewer take part in is a race all the same; it is counted.
+    await until(lambda: all(len(race.offers[job]) >= wanted for job in jobs), within_s=OFFERED_WITHIN_S)
+    race.score.not_offered += sum(len(race.offers[job]) < wanted for job in jobs)
+    began_ns = time.monotonic_ns()
+    race.start()
+    await until(lambda: race.quiet and len(race.won) == len(jobs), within_s=SETTLED_WITHIN_S)
+    await until(lambda: race.quiet, within_s=SETTLED_WITHIN_S)
+    race.score.rounds_s.append((race.ended_ns - began_ns) / 1e9)
+    await asyncio.gather(*(customer.cancel(UUID(job)) for customer, job in zip(customers, jobs, strict=True)))
+
+
+async def _create(customer: Http, pickup: tuple[float, float]) -> str:
+    job = await customer.create_job(ServiceType.RIDE, {"lat": pickup[0], "lng": pickup[1], "address": "1 Bench Road"})
+    return str(job["id"])
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    return {
+        "jobs": score.jobs,
+        "jobs_accepted": len(score.assignments),
+        "double_assignments": score.assignments.doubles(),
+        "jobs_short_of_offers": score.not_offered,
+        **spread(score.winners_ms, "accept_ms"),
+        **spread(score.losers_ms, "loser_ms"),
+        "winners_told_busy_first": score.asked_again,
+        "offers": score.offers,
+        "answers": dict(sorted(score.answers.items())),
+        "round_s_max": round(max(score.rounds_s, default=0.0), 3),
+    }
+
+
+async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Raises StageError, EmbeddedError, FleetError."""
+    if shown.racers > 50:
+        raise FleetError("a wave has at most 50 providers")
+    crowd = Contest(shown.jobs, shown.jobs, WAVE, shown.rounds, shown.fingers)
+    score, used, lines, versions = await contest(crowd, shown)
+    figures = _figures(score)
+    figures["cpu_us_per_accepted_job"] = used.per(max(1, len(score.assignments)))
+    racers = Contest(shown.racers, 1, shown.racers, shown.races, shown.fingers)
+    score, used, more_lines, _ = await contest(racers, shown)
+    figures["racers"] = _figures(score) | {"cpu_us_per_race": used.per(max(1, len(score.assignments)))}
+    figures["double_assignments"] += figures["racers"]["double_assignments"]
+    figures["lines_lost"] = lines + more_lines
+    _show(f"{shown.jobs} jobs, each offered to {WAVE} of {shown.jobs} providers, {shown.rounds} rounds", figures)
+    _show(f"{shown.racers} racers on one job, {shown.races} races", figures["racers"])
+    won = all(found["jobs_accepted"] == found["jobs"] for found in (figures, figures["racers"]))
+    code = 0 if won and not figures["double_assignments"] else 1
+    return complete(figures, shown, versions), code
+
+
+def _show(title: str, figures: dict[str, Any]) -> None:
+    p99 = figures["accept_ms_p99"]
+    every = "met" if figures["jobs_accepted"] == figures["jobs"] else "MISSED"
+    doubles = "met" if figures["double_assignments"] == 0 else "MISSED"
+    show(
+        title,
+        [
+            ("jobs accepted", f"{figures['jobs_accepted']:,} of {figures['jobs']:,}", f"all: {every}"),
+            ("double assignments", f"{figures['double_assignments']}", f"0: {doubles}"),
+            ("winner's yes p50", ms(figures["accept_ms_p50"]), ""),
+            ("winner's yes p99", ms(p99), verdict(p99, TARGET_MS, "ms")),
+            ("winner's yes max", ms(figures["accept_ms_max"]), ""),
+            ("winners told BUSY first", f"{figures['winners_told_busy_first']:,}", ""),
+            ("loser's final no p50", ms(figures["loser_ms_p50"]), ""),
+            ("loser's final no p99", ms(figures["loser_ms_p99"]), ""),
+            ("longest round", f"{figures['round_s_max']:.2f} s", ""),
+            ("final answers", ", ".join(f"{word} {count:,}" for word, count in figures["answers"].items()), ""),
+        ],
+    )
+
+
+def main(args: list[str]) -> int:
+    """Run it; 1 when a job had two winners or none."""
+    return perform(scenario, parser().parse_args(args))
