@@ -33,8 +33,8 @@ from protocol.lifecycle import ServiceType
 MARKET, SERVICE = "bkk", "ride"
 TARGET_MS = 100.0
 WAVE = 5
-CIRCLE_M = 3_000.0
-"""With 100 providers on it, neighbours stand 190 m apart."""
+APART_M = 190.0
+"""Neighbours on the circle: the five nearest are well within the first search radius of 800 m."""
 OFFERED_WITHIN_S, SETTLED_WITHIN_S, FREE_WITHIN_S = 20.0, 30.0, 20.0
 
 
@@ -167,13 +167,14 @@ async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usag
     score = Score()
     race = Race(kind.fingers, score)
     centre = Markets.load()[MARKET].centre()
-    places = circle(kind.providers, CIRCLE_M, centre)
+    radius_m = kind.providers * APART_M / (2 * math.pi)
+    places = circle(kind.providers, radius_m, centre)
     overrides: Mapping[str, object] = {
         "wave_size": kind.wave,
         "offers_at_once": 0,
         "open_board": False,
         "offer_ttl_s": 60,
-        "radius_first_m": 2 * CIRCLE_M if kind.jobs == 1 else 800,
+        "radius_first_m": 2 * radius_m if kind.jobs == 1 else 800,
         "research_s": 0.5,
     }
     async with server(
@@ -282,6 +283,7 @@ def _show(title: str, figures: dict[str, Any]) -> None:
         [
             ("jobs accepted", f"{figures['jobs_accepted']:,} of {figures['jobs']:,}", f"all: {every}"),
             ("double assignments", f"{figures['double_assignments']}", f"0: {doubles}"),
+            ("jobs short of offers at the start", f"{figures['jobs_short_of_offers']:,}", ""),
             ("winner's yes p50", ms(figures["accept_ms_p50"]), ""),
             ("winner's yes p99", ms(p99), verdict(p99, TARGET_MS, "ms")),
             ("winner's yes max", ms(figures["accept_ms_max"]), ""),

@@ -1,5 +1,6 @@
 """What must be true before there is a server: stores found, reachable, new enough and migrated. Told in sentences if not."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,9 +95,10 @@ async def redis_trouble(url: str) -> str | None:
     try:
         # One word with a blank: redis-py then leaves the answer alone, whose rows are in our order, null for the unknown.
         rows = await client.execute_command("COMMAND INFO", *REDIS_COMMANDS)
-    except AuthenticationError as error:
-        return f"Redis refuses the login: {error}. Correct REDIS_URL={shown}."
     except (RedisError, OSError, TimeoutError) as error:
+        # redis-py wraps the refusal in one error or another, depending on when it comes.
+        if isinstance(error, AuthenticationError) or re.search(r"password|auth", str(error), re.IGNORECASE):
+            return f"Redis refuses the login: {error}. Correct REDIS_URL={shown}."
         return (
             f"Redis cannot be reached at REDIS_URL={shown} ({_reason(error)}). "
             "Start it or correct the address; without REDIS_URL an embedded one is used."

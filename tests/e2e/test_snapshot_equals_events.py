@@ -19,7 +19,9 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
         database_url,
         redis_url,
         workers=2,
-        markets={"bkk": {"offer_ttl_s": 1.0, "research_s": 0.2, "lapse_cooldown_s": 0.2, "redispatch": True, "wave_size": 2}},
+        markets={
+            "bkk": {"offer_ttl_s": 1.0, "research_s": 0.2, "lapse_cooldown_s": 0.2, "redispatch": True, "wave_size": 2}
+        },
     ) as running:
         yield running
 
@@ -65,7 +67,9 @@ class Folded:
 async def compare(server: Server, folded: Folded) -> None:
     """Take a fresh snapshot from the judge, wait for its seq to arrive, and compare."""
     fresh = await server.app.matching.state_of(folded.person.user_id)
-    await folded.person.inbox.until(lambda: fresh.seq == folded.seq or any(e.seq >= fresh.seq for e in folded.person.inbox.events) or fresh.seq == 0)
+    await folded.person.inbox.until(
+        lambda: fresh.seq == folded.seq or any(e.seq >= fresh.seq for e in folded.person.inbox.events) or fresh.seq == 0
+    )
     provider, jobs, offers = folded.upto(fresh.seq)
     assert (None if fresh.provider is None else orjson.loads(fresh.provider)) == provider
     assert {job["id"]: job for job in map(orjson.loads, fresh.jobs)} == jobs
@@ -91,7 +95,11 @@ async def test_snapshot_and_events_equal_a_fresh_snapshot(server: Server, seed: 
             customer = chance.choice(customers)
             mine = [job for job in await _jobs(driver) if job["status"] in ("accepted", "arrived", "in_progress")]
             theirs = [job for job in await _jobs(customer) if job["status"] not in FINAL]
-            what = chance.choice(["request"] * 3 + ["answer"] * 5 + ["advance", "advance", "cancel", "drop", "shift", "release", "rename"])
+            what = chance.choice(
+                ["request"] * 3
+                + ["answer"] * 5
+                + ["advance", "advance", "cancel", "drop", "shift", "release", "rename"]
+            )
             try:
                 match what:
                     case "request" if len(theirs) < 2:

@@ -22,14 +22,18 @@ async def tell(server: Server, person: Person, count: int, *, worker: int = 0, s
     """Commit `count` events for this person and deliver them on a worker, as a use case does."""
     app = server.apps[worker]
     async with app.pg.system_tx() as tx:
-        facts = await inbox_store.append(tx, [(person.user_id, "test.told", b'{"n":%d,"pad":"%s"}' % (n, b"x" * size)) for n in range(count)])
+        facts = await inbox_store.append(
+            tx, [(person.user_id, "test.told", b'{"n":%d,"pad":"%s"}' % (n, b"x" * size)) for n in range(count)]
+        )
     app.inbox.deliver(facts)
 
 
 async def silently(server: Server, person: Person, count: int, *, size: int = 2) -> None:
     """Commit events and deliver nothing: as when the worker dies after its commit."""
     async with server.app.pg.system_tx() as tx:
-        await inbox_store.append(tx, [(person.user_id, "test.told", b'{"n":%d,"pad":"%s"}' % (n, b"x" * size)) for n in range(count)])
+        await inbox_store.append(
+            tx, [(person.user_id, "test.told", b'{"n":%d,"pad":"%s"}' % (n, b"x" * size)) for n in range(count)]
+        )
 
 
 def sequence(person: Person) -> list[int]:
@@ -153,11 +157,15 @@ async def test_acks_are_written_down_and_never_go_back(server: Server) -> None:
         await tell(server, person, 4)
         await upto(person, 4)
         async with asyncio.timeout(WITHIN_S):
-            while not await server.sql("SELECT 1 FROM inbox_marks WHERE user_id = $1 AND acked_seq = 4", person.user_id):
+            while not await server.sql(
+                "SELECT 1 FROM inbox_marks WHERE user_id = $1 AND acked_seq = 4", person.user_id
+            ):
                 await asyncio.sleep(0)
     server.app.inbox._acks[person.user_id] = 2
     await server.app.inbox.flush_acks()
-    assert (await server.sql("SELECT acked_seq FROM inbox_marks WHERE user_id = $1", person.user_id))[0]["acked_seq"] == 4
+    assert (await server.sql("SELECT acked_seq FROM inbox_marks WHERE user_id = $1", person.user_id))[0][
+        "acked_seq"
+    ] == 4
 
 
 async def test_the_copy_catches_up_after_redis_was_away(database_url: str, redis_url: str) -> None:
@@ -218,7 +226,9 @@ async def test_the_same_device_with_a_later_attempt_replaces_the_earlier(server:
 async def test_a_lost_order_to_close_is_noticed_by_the_poll(server: Server) -> None:
     person = await server.provider()
     async with person.connected(device="d", worker=0) as client:
-        await server.sql("UPDATE sockets SET conn_id = $2, device = 'other' WHERE user_id = $1", person.user_id, uuid4())
+        await server.sql(
+            "UPDATE sockets SET conn_id = $2, device = 'other' WHERE user_id = $1", person.user_id, uuid4()
+        )
         async with asyncio.timeout(WITHIN_S):
             await client.closed.wait()
         assert client.close_code == 4410

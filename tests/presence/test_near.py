@@ -1,0 +1,140 @@
+"""The search in Redis against a plain reading of its rules, on a real store."""
+
+import random
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from dispatch.kit.geo import distance_m
+from dispatch.kit.redis import Redis
+from dispatch.markets import Markets
+from dispatch.presence import live
+from dispatch.presence.model import Live
+
+MARKETS = Markets.load()
+BKK = MARKETS["bkk"]
+CENTRE = (13.7563, 100.5018)
+NOW = 1_700_000_000_000
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.open(redis_url) as client:
+        await client.load()
+        yield client
+
+
+def provider(lat: float, lng: float, *, seen_ms: int = NOW, radius_m: int = 10_000) -> Live:
+    return Live(
+        uuid4(),
+        uuid4(),
+        uuid4(),
+        ("ride",),
+        radius_m,
+        True,
+        market=BKK,
+        lat=lat,
+        lng=lng,
+        at_ms=seen_ms,
+        seen_ms=seen_ms,
+    )
+
+
+async def listed(redis: Redis, providers: list[Live]) -> None:
+    await live.write(redis, [], providers, [])
+
+
+async def search(
+    redis: Redis,
+    wanted: int,
+    *,
+    excluded: tuple[UUID, ...] = (),
+    hold: bool = False,
+    radius_max_m: float = 10_000,
+    now_ms: int = NOW,
+) -> list[UUID]:
+    found = await live.near(
+        redis,
+        BKK,
+        "ride",
+        *CENTRE,
+        wanted=wanted,
+        radius_max_m=radius_max_m,
+        now_ms=now_ms,
+        fresh_ms=30_000,
+        excluded=excluded,
+        hold=hold,
+    )
+    assert found == sorted(found, key=lambda candidate: candidate.distance_m), "nearest first"
+    return [candidate.provider_id for candidate in found]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("size", [3, 40, 600])
+async def test_the_search_finds_exactly_the_nearest_who_qualify(redis: Redis, seed: int, size: int) -> None:
+    chance = random.Random(seed * 1_000 + size)
+    crowd = [
+        provider(
+            CENTRE[0] + chance.gauss(0, 0.03),
+            CENTRE[1] + chance.gauss(0, 0.03),
+            seen_ms=NOW - chance.choice([0, 29_000, 31_000, 90_000]),
+            radius_m=chance.choice([1_000, 3_000, 50_000]),
+        )
+        for _ in range(size)
+    ]
+    await listed(redis, crowd)
+    excluded = tuple(one.provider_id for one in chance.sample(crowd, min(3, size)))
+
+    def away(one: Live) -> float:
+        return distance_m(*CENTRE, one.lat, one.lng)
+
+    qualify = sorted(
+        (
+            one
+            for one in crowd
+            if one.provider_id not in excluded
+            and one.seen_ms >= NOW - 30_000
+            and away(one) <= min(10_000, one.radius_m) - 2
+        ),
+        key=away,
+    )
+    for wanted in (1, 5, 20):
+        for _ in range(2):  # the second time with a learnt radius
+            found = await search(redis, wanted, excluded=excluded)
+            assert set(found) >= {one.provider_id for one in qualify[:wanted]} or len(found) == wanted
+            assert len(found) >= min(wanted, len(qualify))
+            nearest = {one.provider_id: away(one) for one in crowd}
+            if found and len(qualify) >= wanted:
+                assert max(nearest[one] for one in found) <= away(qualify[wanted - 1]) + 2, (
+                    "nobody nearer was passed over"
+                )
+            assert not set(found) & set(excluded)
+
+
+async def test_jobs_of_one_instant_do_not_pick_the_same(redis: Redis) -> None:
+    await listed(redis, [provider(CENTRE[0] + n / 10_000, CENTRE[1]) for n in range(10)])
+    picked = [await search(redis, 5, hold=True) for _ in range(3)]
+    assert len(picked[0]) == len(picked[1]) == 5
+    assert not set(picked[0]) & set(picked[1])
+    assert picked[2] == []
+    assert len(await search(redis, 5, hold=True, now_ms=NOW + 2_001)) == 5, "a hold lapses by itself"
+
+
+async def test_a_busy_provider_is_not_put_back_by_his_next_fix(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    one.listed = (BKK, ("ride",))
+    await live.write(redis, [], [], [(one, BKK, ("ride",))])
+    await live.write(redis, [one], [], [])
+    assert await search(redis, 5) == []
+
+
+async def test_only_the_connection_that_listed_him_takes_him_off(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    old = Live(one.provider_id, one.user_id, uuid4(), ("ride",), 10_000, True, market=BKK)
+    await live.write(redis, [], [], [(old, BKK, ("ride",))])
+    assert await search(redis, 5) == [one.provider_id]
+    await live.write(redis, [], [], [(one, BKK, ("ride",))])
+    assert await search(redis, 5) == []
