@@ -23,6 +23,9 @@ from dispatch.kit.embedded import EmbeddedError
 LIBRARIES = ("aiohttp", "asyncpg", "msgspec", "orjson", "redis", "uvloop")
 """Those whose speed is measured along."""
 
+PLAIN_COLUMNS = 120
+"""In a file or a pipe there is no edge to wrap at."""
+
 Row = tuple[str, str, str]
 """(what, figure, target or "")"""
 
@@ -70,7 +73,8 @@ def show(title: str, rows: Sequence[Row], console: Console | None = None) -> Non
     for what, figure, target in rows:
         style = "red" if "MISSED" in target else "green" if "met" in target else ""
         table.add_row(what, figure, target, style=style)
-    (console or Console(file=sys.stdout)).print(table)
+    console = console or Console(file=sys.stdout)
+    console.print(table, width=None if console.is_terminal else PLAIN_COLUMNS, no_wrap=not console.is_terminal)
 
 
 def cpu_model() -> str:

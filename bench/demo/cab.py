@@ -14,7 +14,7 @@ from bench.demo.stage import Person
 from bench.demo.tally import Applied
 from dispatch.kit.geo import distance_m, toward
 from protocol.client import Client
-from protocol.errors import Denied
+from protocol.errors import Denied, ErrorCode
 from protocol.frames import ErrorObject, Event, Snapshot
 from protocol.lifecycle import Stage
 
@@ -22,6 +22,7 @@ from protocol.lifecycle import Stage
 # 1.3 of its own trail and 500 m more.
 REPORTED_DETOUR = 1.25
 FIX_APART_S = 0.1
+ADVANCE_TRIES = 10
 
 
 class Phase(StrEnum):
@@ -250,7 +251,6 @@ class Cab:
         tally.assignments.told_yes(job_id, int(job["round"]), self.person.user_id)
         if job_id not in self._over:
             self._job = job_id
-            self._driven_m = 0.0
             self._trip = self._city.spawn(self._serve(job))
 
     # --- a trip
@@ -261,7 +261,6 @@ class Cab:
         dropoff = (float(job["dropoff"]["lat"]), float(job["dropoff"]["lng"])) if "dropoff" in job else pickup
         fare = self._city.warm.get(str(job["customer_id"]))
         job_id = UUID(job["id"])
-        began = time.monotonic()
         try:
             self.phase = Phase.TO_PICKUP
             await self._drive_to(pickup, self._city.warm_mps if fare else self._city.drive_mps)
@@ -271,6 +270,8 @@ class Cab:
                 await asyncio.sleep(self._driver.boarding_s())
             await self._advance(job_id, Stage.IN_PROGRESS)
             self.phase = Phase.RIDING
+            # The meter runs from here.
+            self._driven_m, began = 0.0, time.monotonic()
             if fare is None:
                 await self._drive_to(dropoff, self._city.drive_mps)
             else:
@@ -285,7 +286,16 @@ class Cab:
     async def _advance(self, job_id: UUID, to: Stage, **measures: float) -> None:
         if (here := self.place()) is not None:
             self._send(here)
-        await self.client.advance(job_id, to, **measures)
+        for tries in range(1, ADVANCE_TRIES + 1):
+            try:
+                await self.client.advance(job_id, to, **measures)
+                return
+            except Denied as no:
+                # "Not now" decided nothing; a driver taps again. Any other no is one.
+                if no.code not in (ErrorCode.OVERLOADED, ErrorCode.BUSY) or tries == ADVANCE_TRIES:
+                    raise
+                self._city.tally.count(self._city.tally.errors, no.code)
+                await asyncio.sleep(1)
 
     async def _ride_on(self, pickup: Place, dropoff: Place, fare: Fare) -> None:
         """A recorded trip that began before the clock: to where it is at the start, then on, to end when it ended."""

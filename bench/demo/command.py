@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def speed_up(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A part of all, more than nothing."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: above 0, at most 1")
+    return value
+
+
 def at_least_one(text: str) -> int:
     """A count."""
     value = int(text)
@@ -72,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--speed", type=speed_up, default=20.0, help="time-lapse (default: 20)")
     options.add_argument(
         "--cabs", type=at_least_one, default=300, help="cabs of the recording that drive (default: 300)"
+    )
+    options.add_argument(
+        "--demand", type=share, default=1.0, help="share of the recorded requests that are made (default: 1)"
     )
     options.add_argument("--seed", type=int, default=1, help="of everybody's temper (default: 1)")
     options.add_argument("--workers", type=at_least_one, default=2, help="of the server (default: 2)")
@@ -113,6 +125,7 @@ async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, di
     folder = options.data if any(options.data.glob("requests_*")) else options.data / "sf"
     date = options.date or DATE
     recording = read(folder, date, options.run_s * options.speed)
+    recording = replace(recording, requests=people.asking(options.seed, recording.requests, options.demand))
     markets = Markets.load()
     market = market_of(recording, markets)
     length_s = recording.end - recording.start

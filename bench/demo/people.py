@@ -7,9 +7,11 @@ think faster because a city is replayed faster.
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
+T = TypeVar("T")
 Answer = Literal["accept", "decline", "ignore"]
 
 # Our picture of drivers, not measured: most take what they are offered after looking at it for some seconds.
@@ -84,6 +86,13 @@ class Phone:
 def patience_s(seed: int, request: int) -> float:
     """How long the customer of that request waits for somebody to accept."""
     return PATIENCE_MIN_S + random.Random(f"{seed}:customer:{request}").expovariate(1 / PATIENCE_MORE_S)
+
+
+def asking(seed: int, requests: Sequence[T], share: float) -> tuple[T, ...]:
+    """Those of the requests that are made: about that share, in their order. Who asks at 0.3 asks at 0.6 as well."""
+    return tuple(
+        request for number, request in enumerate(requests) if random.Random(f"{seed}:request:{number}").random() < share
+    )
 
 
 def fleet(seed: int, coverage: dict[str, float], wanted: int) -> list[str]:

@@ -65,6 +65,11 @@ class Trace:
     def __len__(self) -> int:
         return len(self._times)
 
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where it reported from, in order of time."""
+        return self._places
+
     def at(self, moment: float) -> Place | None:
         """The place at `moment`, or None before the first report, after the last and within a silence."""
         after = bisect.bisect_right(self._times, moment)

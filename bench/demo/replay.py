@@ -18,7 +18,7 @@ import asyncpg
 
 from bench.demo.cab import Cab, Phase
 from bench.demo.city import City, CityClock
-from bench.demo.recording import Fare, Recording, Request, Trace
+from bench.demo.recording import Fare, Place, Recording, Request, Trace
 from bench.demo.rider import WAITING, Rider
 from bench.demo.screen import REFRESH_S, Screen
 from bench.demo.stage import Stage, cpu_s
@@ -41,6 +41,7 @@ SETTLE_S = 20.0
 # The live latency is that of the newest this many offers; one unseen for longer than this counts as infinite in it.
 LIVE_OFFERS = 1000
 LIVE_UNSEEN_S = 2.0
+STREET_POINTS = 12_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,17 @@ class Replay:
         edge = len(corners) // 40
         self._box = [corners[edge], sides[edge], corners[-1 - edge], sides[-1 - edge]]
 
+    def _streets(self) -> list[Place]:
+        """Where cabs have reported from: that draws the city better than any map of ours."""
+        south, west, north, east = self._box
+        places = [
+            place
+            for trace in self._recording.traces.values()
+            for place in trace.places
+            if south - 0.05 < place[0] < north + 0.05 and west - 0.05 < place[1] < east + 0.05
+        ]
+        return places[:: max(1, len(places) // STREET_POINTS)]
+
     def _clients(self) -> list[Client]:
         return [*(cab.client for cab in self.cabs), *(rider.client for rider in self.riders)]
 
@@ -132,6 +144,7 @@ class Replay:
         """All of it. Once the city's clock runs, `stop` ends it in good order; before, there is nothing to tell yet:
         cancel. Raises what went wrong in any of its tasks.
         """
+        screen.draw_streets(self._streets())
         reporter = self.city.spawn(self._report(screen))
         opened: list[Client] = []
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from bench.demo.recording import Place
 from bench.demo.view import lines
 
 REFRESH_S = 0.5
@@ -22,6 +23,11 @@ class Screen:
         self._pipe = pipe
         self._line_at = 0.0
         self._phase = ""
+
+    def draw_streets(self, places: list[Place]) -> None:
+        """What the map shows under the cabs, once and for all."""
+        if self._pipe is not None:
+            self._pipe.write(orjson.dumps({"streets": places}) + b"\n")
 
     def show(self, now: dict[str, Any]) -> None:
         """Never waits: while the picture is still being drawn, the next state is left out."""

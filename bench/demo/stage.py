@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -28,6 +29,7 @@ STEP_TIMEOUT_S = 60.0
 # The server drains first; after this it is killed.
 STOP_TIMEOUT_S = 30.0
 LOG_TAIL_LINES = 15
+REMOVE_TRIES = 60
 PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -82,7 +84,8 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
     Raises StageError, and EmbeddedError when there is no Postgres or Valkey to be found.
     """
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatch-", ignore_cleanup_errors=True)))
+        folder = Path(tempfile.mkdtemp(prefix="dispatch-"))
+        stack.push_async_callback(_remove, folder)
         running = await stack.enter_async_context(stores(folder / "stores", echo=say))
         stamp_file = folder / "stamps"
         environment = _environment(wanted, running.database_url, running.redis_url, stamp_file)
@@ -105,6 +108,15 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
             stamp_file=stamp_file,
             versions={str(kind): version for kind, version in running.versions.items()},
         )
+
+
+async def _remove(folder: Path) -> None:
+    """Remove the folder. What was killed while it wrote may write for a moment longer, so not on the first try only."""
+    for _ in range(REMOVE_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        await asyncio.sleep(0.05)
 
 
 def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ reads stdin until it ends, draws the newest line, and leaves the terminal as it 
 import math
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -20,8 +20,11 @@ from rich.text import Text
 
 # The dots of a braille character, by column and row: U+2800 plus these bits.
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+# Characters for the figures beside the map.
+SIDE = 34
 # Later wins where several share a character.
 LAYERS = (("free", "green"), ("to_pickup", "yellow"), ("riding", "bright_red"), ("waiting", "bright_cyan"))
+GROUND = "grey30"
 LABELS = {"free": "free cab", "to_pickup": "on its way", "riding": "with a rider", "waiting": "customer waits"}
 STATES = ("pending", "offered", "accepted", "arrived", "in_progress", "completed", "cancelled")
 
@@ -41,16 +44,33 @@ class Canvas:
         self._north = (north + south) / 2 + degrees * dots_high / 2
         self._west = (west + east) / 2 - self._degrees_right * dots_wide / 2
         self._cells: dict[tuple[int, int], tuple[int, str]] = {}
+        self._ground: dict[tuple[int, int], int] = {}
 
-    def dot(self, lat: float, lng: float, colour: str) -> bool:
-        """Set the dot at that place. False: it lies outside."""
+    def _at(self, lat: float, lng: float) -> tuple[tuple[int, int], int] | None:
+        """The character, by row and column, and the dot within it; None outside of the map."""
         right = math.floor((lng - self._west) / self._degrees_right)
         down = math.floor((self._north - lat) / self._degrees_up)
         if not (0 <= right < self._columns * 2 and 0 <= down < self._rows * 4):
+            return None
+        return (down // 4, right // 2), DOTS[right % 2][down % 4]
+
+    def draw_ground(self, places: Iterable[Sequence[float]]) -> None:
+        """What lies under everything else: dim, and not seen where there is a dot."""
+        for lat, lng in places:
+            if found := self._at(lat, lng):
+                self._ground[found[0]] = self._ground.get(found[0], 0) | found[1]
+
+    def clear(self) -> None:
+        """Take all dots away; the ground stays."""
+        self._cells.clear()
+
+    def dot(self, lat: float, lng: float, colour: str) -> bool:
+        """Set the dot at that place. False: it lies outside."""
+        found = self._at(lat, lng)
+        if found is None:
             return False
-        cell = (down // 4, right // 2)
-        bits, _ = self._cells.get(cell, (0, colour))
-        self._cells[cell] = (bits | DOTS[right % 2][down % 4], colour)
+        bits, _ = self._cells.get(found[0], (0, colour))
+        self._cells[found[0]] = (bits | found[1], colour)
         return True
 
     def text(self) -> Text:
@@ -58,8 +78,8 @@ class Canvas:
         picture = Text(no_wrap=True)
         for row in range(self._rows):
             for column in range(self._columns):
-                bits, colour = self._cells.get((row, column), (0, ""))
-                picture.append(chr(0x2800 + bits), style=colour or None)
+                bits, colour = self._cells.get((row, column), (0, GROUND))
+                picture.append(chr(0x2800 + (bits or self._ground.get((row, column), 0))), style=colour)
             if row < self._rows - 1:
                 picture.append("\n")
         return picture
@@ -94,21 +114,27 @@ def figures(now: dict[str, Any]) -> Table:
     return table
 
 
-def picture(now: dict[str, Any], width: int, height: int) -> Layout:
-    """The whole screen, `width` characters wide and `height` high."""
-    side = 34
-    canvas = Canvas(now["box"], width - side - 4, height - 5)
+def canvas_of(box: Sequence[float], width: int, height: int, streets: Iterable[Sequence[float]] = ()) -> Canvas:
+    """The map of a screen of that size."""
+    canvas = Canvas(box, width - SIDE - 4, height - 5)
+    canvas.draw_ground(streets)
+    return canvas
+
+
+def picture(now: dict[str, Any], canvas: Canvas) -> Layout:
+    """The whole screen, the map on `canvas`."""
+    canvas.clear()
     for layer, colour in LAYERS:
         for lat, lng in now["map"].get(layer, []):
             canvas.dot(lat, lng, colour)
     legend = Text("  ").join(Text(f"● {LABELS[layer]}", style=colour) for layer, colour in LAYERS)
     title = f"{now['title']} · {now['city_time']} · {now['speed']:g}x"
     share = min(1.0, now["seconds"] / now["of_s"])
-    left = round(share * (side - 4))
-    bar = Text("━" * left, style="green") + Text("━" * (side - 4 - left), style="bright_black")
+    left = round(share * (SIDE - 4))
+    bar = Text("━" * left, style="green") + Text("━" * (SIDE - 4 - left), style="bright_black")
     clock = Text(f"{now['phase']}  {now['seconds']:.0f} s of {now['of_s']:.0f} s", style="dim")
     screen = Layout()
-    screen.split_row(Layout(name="map"), Layout(name="side", size=side))
+    screen.split_row(Layout(name="map"), Layout(name="side", size=SIDE))
     screen["map"].update(Panel(Group(canvas.text(), legend), title=title, border_style="bright_black"))
     screen["side"].update(Panel(Group(figures(now), Text(""), bar, clock), border_style="bright_black"))
     return screen
@@ -140,10 +166,17 @@ def main() -> None:
     # Ctrl-C is for the replay; we end when it closes our stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     console = Console()
+    streets: list[Sequence[float]] = []
+    canvas, drawn_for = canvas_of((0, 0, 1, 1), 80, 24), None
     with Live(console=console, screen=True, auto_refresh=False) as live:
         for now in frames(sys.stdin.buffer):
-            width, height = console.size
-            live.update(picture(now, width, height), refresh=True)
+            if "streets" in now:
+                streets = now["streets"]
+                continue
+            if drawn_for != console.size:
+                drawn_for = console.size
+                canvas = canvas_of(now["box"], *console.size, streets)
+            live.update(picture(now, canvas), refresh=True)
 
 
 if __name__ == "__main__":

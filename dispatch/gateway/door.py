@@ -98,7 +98,7 @@ class Door:
             autoping=False,
             autoclose=False,
             compress=False,
-            max_msg_size=FRAME_BYTES_MAX,
+            max_msg_size=FRAME_BYTES_MAX + 1,  # aiohttp refuses at the limit, not beyond it
             heartbeat=None,
             timeout=2.0,
         )

@@ -56,10 +56,17 @@ class Nursery:
         """Let what runs finish for `grace_s`, then cancel the rest and wait for it."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_s)
-        for task in set(self._tasks):
+        await _cancel(set(self._tasks))
+
+
+async def _cancel(tasks: "set[asyncio.Task[Any]]") -> None:
+    """Cancel until they are done. Once is not enough: a cancellation that meets a reply or a timeout inside a store's client may be
+    swallowed there (seen with redis 8.1 on 3.11.2), and the loop around it goes on as if nothing had been said.
+    """
+    while tasks:
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+        _, tasks = await asyncio.wait(tasks, timeout=0.2)
 
 
 async def each(items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, None]]) -> None:
@@ -106,6 +113,4 @@ async def running(duties: Iterable[tuple[str, Coroutine[Any, Any, None]]]) -> As
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(set(tasks))

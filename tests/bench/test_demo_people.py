@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.demo.people import Driver, Phone, fleet, patience_s
+from bench.demo.people import Driver, Phone, asking, fleet, patience_s
 
 
 def history(seed: int, number: int) -> list[object]:
@@ -49,6 +49,14 @@ def test_customers_wait_before_they_give_up() -> None:
     assert min(waits) >= 20
     assert len(set(waits)) == 100
     assert waits == [patience_s(1, request) for request in range(100)]
+
+
+def test_a_share_of_the_requests_is_made_and_a_greater_share_holds_the_smaller() -> None:
+    some, more = asking(1, range(1000), 0.3), asking(1, range(1000), 0.6)
+    assert 250 < len(some) < 350
+    assert set(some) < set(more)
+    assert list(some) == sorted(some)
+    assert asking(1, range(1000), 1.0) == tuple(range(1000))
 
 
 def test_the_fleet_is_those_who_are_on_the_road_longest_and_the_seed_decides_among_equals() -> None:

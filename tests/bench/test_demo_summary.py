@@ -113,7 +113,16 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--speed", "0"], ["--speed", "101"], ["--cabs", "0"], ["--for", "x"], ["--xyz"]]
+    "arguments",
+    [
+        ["--speed", "0"],
+        ["--speed", "101"],
+        ["--demand", "0"],
+        ["--demand", "2"],
+        ["--cabs", "0"],
+        ["--for", "x"],
+        ["--xyz"],
+    ],
 )
 def test_impossible_options_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refusal:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.demo.view import Canvas, frames, lines, picture
+from bench.demo.view import Canvas, canvas_of, frames, lines, picture
 
 NOW: dict[str, Any] = {
     "box": [37.7, -122.52, 37.81, -122.38],
@@ -33,7 +33,7 @@ NOW: dict[str, Any] = {
 
 def drawn(now: dict[str, Any], width: int = 100, height: int = 36) -> str:
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=False)
-    console.print(picture(now, width, height), height=height)
+    console.print(picture(now, canvas_of(now["box"], width, height)), height=height)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -68,6 +68,16 @@ def test_two_dots_share_a_character_and_the_later_colour_wins() -> None:
     assert text.plain[0] == chr(0x2800 + 0x01 + 0x02)
     assert "red" in [str(span.style) for span in text.spans]
     assert "green" not in [str(span.style) for span in text.spans]
+
+
+def test_streets_lie_under_the_cabs_and_stay_when_the_cabs_move_on() -> None:
+    canvas = Canvas((0, 0, 1, 1), 8, 4)
+    canvas.draw_ground([(0.99, 0.01), (0.99, 0.99), (5.0, 5.0)])
+    canvas.dot(0.90, 0.01, "red")
+    assert canvas.text().plain[0] == chr(0x2800 + 0x02)
+    assert canvas.text().plain[7] != "\u2800"
+    canvas.clear()
+    assert canvas.text().plain[0] == chr(0x2800 + 0x01)
 
 
 def test_a_cab_off_the_map_is_left_out() -> None:

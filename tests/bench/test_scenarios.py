@@ -1,0 +1,355 @@
+"""The parts of the load tools that can be wrong without anybody noticing: figures, frames, pacing."""
+
+import argparse
+import asyncio
+import io
+import itertools
+import math
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from websockets.frames import Frame, Opcode
+from websockets.protocol import SERVER, Protocol
+
+from bench import report, server
+from bench.accepts import WAVE, Race, Score, circle
+from bench.demo.stage import Person
+from bench.fleet import Answered, Pace, Phone, arrivals, cloud, framed, unframed
+from bench.offers import Seen
+from bench.offers import _figures as offer_figures
+from bench.positions import parser as positions_parser
+from dispatch.kit.geo import distance_m
+from dispatch.markets import Markets
+from protocol import codec
+from protocol.frames import ErrorObject, Event, Reply, Request
+
+# --- frames
+
+
+SIZES = st.integers(0, 300) | st.sampled_from([125, 126, 65_535, 65_536])
+"""The length of a payload is written in one of three ways."""
+
+
+@given(SIZES, st.sampled_from([Opcode.TEXT, Opcode.CLOSE, Opcode.PONG]))
+def test_a_websocket_server_reads_our_frames(size: int, opcode: Opcode) -> None:
+    payload = {Opcode.TEXT: b"a" * size, Opcode.CLOSE: b"\x03\xe8", Opcode.PONG: b"a" * min(size, 125)}[opcode]
+    peer = Protocol(SERVER, max_size=None)
+    peer.receive_data(framed(payload, opcode))
+    (frame,) = peer.events_received()
+    assert isinstance(frame, Frame)
+    assert (frame.opcode, bytes(frame.data), frame.fin) == (opcode, payload, True)
+
+
+@given(st.lists(SIZES, max_size=4), st.data())
+def test_we_read_a_websocket_servers_frames_however_they_are_cut(sizes: list[int], data: st.DataObject) -> None:
+    payloads = [bytes([number]) * size for number, size in enumerate(sizes)]
+    sender = Protocol(SERVER)
+    for payload in payloads:
+        sender.send_binary(payload)
+    stream = b"".join(sender.data_to_send())
+    cut = data.draw(st.integers(0, len(stream)))
+    first, rest = unframed(stream[:cut])
+    second, rest = unframed(rest + stream[cut:])
+    assert [payload for _, payload in first + second] == payloads
+    assert rest == b""
+    assert {opcode for opcode, _ in first + second} <= {0x2}
+
+
+class Line(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def a_phone(name: str = "ann") -> tuple[Phone, Line]:
+    phone, line = Phone("http://127.0.0.1:1", Person(name, "token"), 13.75, 100.5), Line()
+    phone.connection_made(line)
+    line.written.clear()
+    return phone, line
+
+
+def test_a_position_is_a_frame_of_the_contract_and_moves_like_a_person() -> None:
+    phone, line = a_phone()
+    places = []
+    for second in range(40):
+        phone.locate(f"2026-11-20T10:36:{second:02}.000Z".encode())
+        peer = Protocol(SERVER)
+        peer.receive_data(line.written[-1])
+        (frame,) = peer.events_received()
+        assert isinstance(frame, Frame)
+        location: Any = codec.decode_client(bytes(frame.data))
+        assert (location.lat, location.lng) == pytest.approx(phone.sent, abs=1e-6)
+        places.append((location.lat, location.lng))
+    assert len(set(places)) == 16
+    assert all(distance_m(*a, *b) < 20 for a, b in itertools.pairwise(places))
+
+
+def test_a_phone_that_is_refused_says_with_which_status() -> None:
+    phone, line = a_phone()
+    aborted: list[bool] = []
+    line.abort = lambda: aborted.append(True)  # type: ignore[method-assign]
+    phone.data_received(b"HTTP/1.1 503 Service")
+    assert aborted == []
+    phone.data_received(b" Unavailable\r\nRetry-After: 3\r\n\r\n")
+    assert (phone.refused, aborted) == (503, [True])
+
+
+def test_a_ping_is_answered() -> None:
+    phone, line = a_phone()
+    server_side = Protocol(SERVER)
+    server_side.send_ping(b"are you there")
+    phone.data_received(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + b"".join(server_side.data_to_send()))
+    hello, pong = line.written
+    reader = Protocol(SERVER)
+    reader.receive_data(hello + pong)
+    frames = [frame for frame in reader.events_received() if isinstance(frame, Frame)]
+    assert [frame.opcode for frame in frames] == [Opcode.TEXT, Opcode.PONG]
+    assert bytes(frames[1].data) == b"are you there"
+
+
+# --- pacing
+
+
+@given(st.floats(0.5, 5_000), st.lists(st.floats(0.0001, 0.5), min_size=1, max_size=50))
+def test_an_open_loop_sends_what_is_due_and_never_more(rate: float, steps: list[float]) -> None:
+    pace, now = Pace(rate, 100.0), 100.0
+    assert pace.due(now) == 1
+    for step in steps:
+        now += step
+        pace.due(now)
+        due = (now - 100.0) * rate + 1
+        assert due - 1.001 <= pace.sent <= due + 0.001
+
+
+def test_a_pause_of_the_sender_is_made_up_for_and_told() -> None:
+    pace = Pace(100.0, 0.0)
+    assert [pace.due(0.0), pace.due(0.005), pace.due(0.01)] == [1, 0, 1]
+    assert pace.due(1.01) == 100
+    assert pace.late_s_max == pytest.approx(0.99)
+    assert pace.sent == 102
+
+
+def test_arrivals_are_a_poisson_process() -> None:
+    moments = arrivals(50, 200, seed=1)
+    assert moments == arrivals(50, 200, seed=1)
+    assert moments != arrivals(50, 200, seed=2)
+    assert moments == sorted(moments)
+    assert 0 < moments[0]
+    assert moments[-1] < 200
+    assert len(moments) == pytest.approx(10_000, rel=0.05)
+    gaps = [b - a for a, b in itertools.pairwise(moments)]
+    # Exponential gaps spread as widely as their mean; an even stream would not spread at all.
+    mean = sum(gaps) / len(gaps)
+    assert math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) == pytest.approx(mean, rel=0.05)
+
+
+# --- places
+
+
+def test_a_cloud_lies_in_its_market_and_is_the_same_for_the_same_seed() -> None:
+    market = Markets.load()["bkk"]
+    places = cloud(market, 300, seed=1)
+    assert places == cloud(market, 300, seed=1)
+    assert all(market.holds(*place) for place in places)
+    away_m = sorted(distance_m(*market.centre(), *place) for place in places)
+    assert 3_000 < away_m[150] < 12_000
+
+
+def test_on_the_circle_the_five_nearest_are_oneself_and_two_on_either_side() -> None:
+    places = circle(100, 3_000, (13.75, 100.5))
+    for number, place in enumerate(places):
+        nearest = sorted(range(100), key=lambda other: distance_m(*place, *places[other]))[:WAVE]
+        assert set(nearest) == {(number + step) % 100 for step in (-2, -1, 0, 1, 2)}
+
+
+# --- figures
+
+
+def test_what_never_came_is_infinite_and_not_left_out() -> None:
+    found = report.spread([1.0] * 98 + [math.inf] * 2, "x_ms")
+    assert found == {"x_ms_p50": 1.0, "x_ms_p99": None, "x_ms_max": None}
+    assert report.verdict(found["x_ms_p99"], 15, "ms") == "≤ 15 ms: MISSED"
+    assert report.ms(None) == "never"
+    assert report.spread([], "x_ms") == {"x_ms_p50": None, "x_ms_p99": None, "x_ms_max": None}
+    assert report.verdict(15.0, 15, "ms") == "≤ 15 ms: met"
+
+
+def test_offers_are_counted_by_their_stamps() -> None:
+    seen = Seen()
+    for offer, at_ns in (("early", 1_500_000), ("a", 12_000_000), ("b", 14_000_000), ("unstamped", 15_000_000)):
+        seen.offers[offer] = at_ns
+    seen.asked = {"j1": 9_000_000, "j2": 10_000_000}
+    seen.first_of_job = {"j1": 12_000_000}
+    stamps = {"early": 1_000_000, "a": 11_000_000, "b": 12_000_000, "never": 13_000_000, "late": 90_000_000}
+    figures = offer_figures(seen, stamps, 10_000_000, 20_000_000)
+    assert (figures["offers"], figures["offers_never_seen"], figures["offers_seen_without_stamp"]) == (3, 1, 1)
+    assert figures["commit_to_frame_ms_p50"] == 2.0
+    assert figures["commit_to_frame_ms_p99"] is None
+    assert (figures["jobs"], figures["jobs_without_offer"], figures["request_to_first_frame_ms_p50"]) == (2, 1, 3.0)
+
+
+def test_a_table_is_plain_in_a_file() -> None:
+    text = io.StringIO()
+    rows = [("winner's yes p99", "120.0 ms", "≤ 100 ms: MISSED"), ("answers", "ok 1", "")]
+    report.show("Races", rows, Console(file=text))
+    assert "\x1b" not in text.getvalue()
+    assert "120.0 ms" in text.getvalue()
+    assert "MISSED" in text.getvalue()
+
+
+def test_figures_stand_beside_what_they_belong_to() -> None:
+    found = report.complete({"x": 1}, argparse.Namespace(workers=2, json=None), {"postgres": "18"})
+    assert found["x"] == 1
+    assert found["options"] == {"workers": 2}
+    assert {"cores", "python", "cpu"} <= found["machine"].keys()
+    assert {"postgres", "aiohttp", "uvloop"} <= found["versions"].keys()
+    assert found["commit"]
+
+
+def test_rates_are_a_list() -> None:
+    options = positions_parser().parse_args(["--rates", "400,2000"])
+    assert options.rates == [400.0, 2000.0]
+    with pytest.raises(SystemExit):
+        positions_parser().parse_args(["--rates", "0"])
+
+
+# --- processes
+
+
+def test_cpu_and_parents_are_read_from_proc() -> None:
+    before = server.own_cpu_s()
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    assert 0.03 <= server.own_cpu_s() - before < 1
+    assert server.parent(os.getpid()) == os.getppid()
+    fields = ["S", "7", *["0"] * 9, "150", "25", *["0"] * 10]
+    assert server.ticks_s(fields) == (1.5, 0.25)
+
+
+def test_children_and_their_memory_are_found() -> None:
+    program = "print('up', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        assert child.pid in server.children(os.getpid())
+        assert server.rss_of([child.pid]) > 1_000
+        child.kill()
+    assert child.pid not in server.children(os.getpid())
+    assert server.rss_kib("Name:\tx\nVmHWM:\t  999 kB\nVmRSS:\t  4321 kB\n") == 4321
+    with pytest.raises(ValueError, match="has ended"):
+        server.rss_kib("Name:\tx\nState:\tZ (zombie)\n")
+
+
+def test_usage_is_divided_by_what_it_was_used_for() -> None:
+    used = server.Usage(3.0, 1.5, 1.0, 9.0).since(server.Usage(1.0, 1.0, 1.0, 8.0))
+    assert used.per(10_000) == {"server": 200.0, "redis": 50.0, "postgres": 0.0, "load_generator": 100.0}
+
+
+def test_a_metric_is_summed_over_its_labels() -> None:
+    text = (
+        '# HELP a_total x\n# TYPE a_total counter\na_total{pid="0"} 3.0\na_total{pid="1"} 4e1\na_total_other 9\nb 1\n'
+    )
+    assert server.total(text, "a_total") == 43
+    with pytest.raises(KeyError):
+        server.total(text, "a")
+
+
+# --- the race
+
+
+class Asked(Phone):
+    """A phone whose server is the test."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("http://127.0.0.1:1", Person(name, "token"), 0, 0)
+        self.provider_id = name
+        self.asked: list[tuple[str, asyncio.Future[Answered]]] = []
+
+    async def ask(self, frame: Request) -> Answered:
+        answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self.asked.append((str(getattr(frame, "job_id", "")), answer))
+        return await answer
+
+
+JOBS = [str(UUID(int=number)) for number in range(3)]
+YES = Answered(Reply(id=UUID(int=9), ok=True, data={}), 0, 1)
+NO = Answered(Reply(id=UUID(int=9), ok=False, error=ErrorObject(code="JOB_NOT_AVAILABLE", message="")), 0, 1)
+
+
+def an_offer(race: Race, phone: Phone, job: str) -> None:
+    data = {"offer_id": str(UUID(int=100 + JOBS.index(job))), "round": 1, "job": {"id": job}}
+    at = codec.decode_server(codec.event(1, "offer.created", b"{}", "2026-11-20T10:36:00.000Z"))
+    assert isinstance(at, Event)
+    race.event(phone, Event(1, "offer.created", at.at, data), 0)
+
+
+class Straight:
+    """Chance that changes nothing."""
+
+    def shuffle(self, _: list[Any]) -> None:
+        pass
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("fingers", "at_once"), [(1, JOBS[:1]), (2, JOBS[:2]), (5, JOBS)])
+async def test_nobody_accepts_before_the_start_and_then_with_all_his_fingers(fingers: int, at_once: list[str]) -> None:
+    score = Score()
+    race, phone = Race(fingers, score), Asked("ann")
+    for job in JOBS:
+        an_offer(race, phone, job)
+    await settle()
+    assert phone.asked == []
+    chance: Any = Straight()
+    race.start(chance)
+    await settle()
+    assert [job for job, _ in phone.asked] == at_once
+    phone.asked[0][1].set_result(NO)
+    await settle()
+    assert len(phone.asked) == min(3, fingers + 1)
+    assert score.answers == {"JOB_NOT_AVAILABLE": 1}
+    assert not race.quiet
+    for _ in JOBS:
+        for _, answer in phone.asked:
+            if not answer.done():
+                answer.set_result(NO)
+        await settle()
+    assert race.quiet
+
+
+async def test_two_phones_that_are_told_yes_are_a_double_assignment() -> None:
+    score = Score()
+    race = Race(1, score)
+    phones = [Asked("ann"), Asked("bob")]
+    for phone in phones:
+        an_offer(race, phone, JOBS[0])
+    chance: Any = Straight()
+    race.start(chance)
+    await settle()
+    for phone in phones:
+        phone.asked[0][1].set_result(YES)
+        await settle()
+    assert score.assignments.doubles() == 1
+    assert len(score.winners_ms) == 2

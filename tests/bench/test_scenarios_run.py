@@ -1,0 +1,77 @@
+"""Each scenario once, small, against a real server: it runs, it checks itself, and its JSON has the keys that others read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
+    """Its JSON. Figures of time are not looked at: no test depends on how fast this machine is."""
+    file = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", scenario, *options, "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    assert {"machine", "versions", "commit", "options"} <= found.keys()
+    assert found["lines_lost"] == 0
+    return found
+
+
+def test_positions_arrive_in_redis(tmp_path: Path) -> None:
+    options = ("--sockets", "40", "--rates", "80", "--for", "1", "--warm-up", "0.5")
+    found = run(tmp_path, "positions", *options)
+    assert found["server_cpu_us_per_position"] > 0
+    assert found["redis_cpu_us_per_position"] >= 0
+    assert [one["rate"] for one in found["rates"]] == [80]
+    for one in found["rates"]:
+        assert one["taken_by_server"] == one["sent_with_warm_up"] >= one["positions"] > 0
+        assert one["misplaced_in_redis"] == 0
+    assert found["errors"] == {}
+
+
+def test_offers_reach_their_phones(tmp_path: Path) -> None:
+    options = (
+        "--providers",
+        "60",
+        "--customers",
+        "10",
+        "--rate",
+        "5",
+        "--for",
+        "1.5",
+        "--warm-up",
+        "0.5",
+        "--hold",
+        "0.3",
+    )
+    found = run(tmp_path, "offers", *options)
+    assert found["offers"] > 0
+    assert (found["offers_never_seen"], found["offers_seen_without_stamp"]) == (0, 0)
+    assert 0 < found["commit_to_frame_ms_p50"] <= found["commit_to_frame_ms_p99"]
+    assert found["requests_failed"] == {}
+
+
+def test_every_job_gets_one_provider(tmp_path: Path) -> None:
+    options = ("--jobs", "10", "--rounds", "1", "--racers", "8", "--races", "2")
+    found = run(tmp_path, "accepts", *options)
+    assert (found["jobs"], found["jobs_accepted"], found["double_assignments"]) == (10, 10, 0)
+    assert found["accept_ms_p99"] > 0
+    assert (found["racers"]["jobs"], found["racers"]["jobs_accepted"]) == (2, 2)
+    assert found["racers"]["answers"] == {"JOB_NOT_AVAILABLE": 14, "ok": 2}
+
+
+def test_sockets_are_weighed(tmp_path: Path) -> None:
+    found = run(tmp_path, "sockets", "--sockets", "100", "--first", "30", "--settle", "0.5")
+    assert (found["sockets"], found["workers"]) == (100, 2)
+    assert found["rss_kib_per_empty_worker"] > 10_000
+    assert isinstance(found["rss_kib_per_socket"], float)
