@@ -22,6 +22,9 @@ from protocol.lifecycle import Stage
 # 1.3 of its own trail and 500 m more.
 REPORTED_DETOUR = 1.25
 FIX_APART_S = 0.1
+# In the warm-up each cab waits where its fare began; an offer from farther away is somebody else's, unless he is busy.
+STANDS_THERE_M = 20
+NOT_MINE_S = 0.6
 ADVANCE_TRIES = 10
 
 
@@ -211,8 +214,9 @@ class Cab:
         self._offers[offer] = (str(offered["job"]["id"]), int(offered["round"]))
         reply = self._driver.reply()
         if not self._city.clock.started.is_set():
-            # The trips that are under way at the start were accepted long ago.
-            self._answer(offer, "accept")
+            # The trips that are under way at the start were accepted long ago, each by the cab that stands there.
+            mine = int(offered["pickup_distance_m"]) <= STANDS_THERE_M
+            asyncio.get_running_loop().call_later(0 if mine else NOT_MINE_S, self._answer, offer, "accept")
         else:
             asyncio.get_running_loop().call_later(reply.after_s, self._answer, offer, reply.answer)
 

@@ -36,6 +36,8 @@ TICKS_PER_S = 20
 AT_A_TIME = 40
 # Trips that have not got where they were by then drive on from where they are.
 WARM_TIMEOUT_S = 10.0
+WARM_AT_A_TIME = 6
+WARM_YES_S = 0.5
 # How long clients get after the end for what is still on its way to them.
 SETTLE_S = 20.0
 # The live latency is that of the newest this many offers; one unseen for longer than this counts as infinite in it.
@@ -203,9 +205,9 @@ class Replay:
 
         await self._together(open_one(client) for client in self._clients())
 
-    async def _together(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
-        """Do all of it, AT_A_TIME at a time."""
-        places = asyncio.Semaphore(AT_A_TIME)
+    async def _together(self, works: Iterable[Coroutine[Any, Any, None]], at_a_time: int = AT_A_TIME) -> None:
+        """Do all of it, so many at a time."""
+        places = asyncio.Semaphore(at_a_time)
 
         async def one(work: Coroutine[Any, Any, None]) -> None:
             async with places:
@@ -218,8 +220,8 @@ class Replay:
     async def _warm_up(self, fares: dict[str, Fare]) -> None:
         """Bring everybody to where he was when the recording starts; the clock stands meanwhile.
 
-        First only the cabs that had a fare are online, each where that began, and their customers ask: so each
-        is taken by a cab nearby, mostly by its own. Who is left without one asks on like anybody else.
+        First only the cabs that had a fare are online, each where that began, and their customers ask, a few at a
+        time: so nearly each is taken by its own cab. Who is left without one asks on like anybody else.
         """
         loop = asyncio.get_running_loop()
         with_fare = [
@@ -233,12 +235,20 @@ class Replay:
         )
         for rider, (_, fare) in zip(self.riders, with_fare, strict=False):
             self.city.warm[rider.person.user_id] = fare
-        await self._together(rider.ask(request, -1) for rider, request in zip(self.riders, requests, strict=False))
+        asking = (self._ask_warm(rider, request) for rider, request in zip(self.riders, requests, strict=False))
+        await self._together(asking, WARM_AT_A_TIME)
         deadline = loop.time() + WARM_TIMEOUT_S
         while loop.time() < deadline and sum(cab.warm_trip_ready for cab, _ in with_fare) < len(with_fare):
             await asyncio.sleep(0.1)
         others = [(cab, place) for cab in self.cabs if not cab.on_duty and (place := cab.place()) is not None]
         await self._together(cab.go_online(place) for cab, place in others)
+
+    async def _ask_warm(self, rider: Rider, request: Request) -> None:
+        """Ask, and wait a moment for the yes: the next one then finds the other cabs free."""
+        await rider.ask(request, -1)
+        deadline = time.monotonic() + WARM_YES_S
+        while rider.status in WAITING and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
 
     def _begin(self) -> None:
         """The clock runs: cabs without a job follow their traces, customers come as recorded, phones lose lines."""

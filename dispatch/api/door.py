@@ -14,13 +14,15 @@ from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
 from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import LOST
-from dispatch.kit.route import Call, Route
+from dispatch.kit.route import REQUEST_ID, Call, Route
 from protocol.codec import decode_body, wire_time
 from protocol.errors import ErrorCode, Refused, status_of, text_of
 
 log = structlog.get_logger("api")
 
 BODY_BYTES_MAX = 1024 * 1024
+_LOCALE = web.RequestKey("locale", str)
+_ROUTE = web.RequestKey("route", str)
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Accept-Language, X-Request-Id",
@@ -88,7 +90,7 @@ class Api:
 
     def _serve(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            request["route"] = route.path
+            request[_ROUTE] = route.path
             actor, claims = await self._identify(route, request)
             query: dict[str, str] = {}
             for name, value in request.query.items():
@@ -104,7 +106,7 @@ class Api:
             body: Any = None
             if route.body is not None:
                 body = decode_body(await request.read(), route.body)
-            call = Call(actor, claims, body, request.match_info, query, key, request["locale"], request["request_id"])
+            call = Call(actor, claims, body, request.match_info, query, key, request[_LOCALE], request[REQUEST_ID])
             answered = await route.handler(call)
             return web.Response(body=answered.body, status=answered.status, content_type="application/json")
 
@@ -120,7 +122,7 @@ class Api:
         if header[:7].lower() != "bearer ":
             raise Unauthenticated("no bearer token")
         actor, claims = await self._rules.by_token(header[7:].strip(), request.remote or "")
-        request["locale"] = self._locale(request, self._rules.locale_of(actor))
+        request[_LOCALE] = self._locale(request, self._rules.locale_of(actor))
         self._limit(self._users.wait_s(self._rules.key_of(actor), now))
         if route.who == "admin" and not self._rules.admin(actor):
             raise Forbidden("admins only")
@@ -138,12 +140,12 @@ class Api:
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request.headers.get("X-Request-Id", "")
-        request["request_id"] = (
+        request[REQUEST_ID] = (
             request_id
             if 8 <= len(request_id) <= 64 and request_id.isascii() and request_id.isprintable()
             else new_word(16)
         )
-        request["locale"] = self._locale(request, "th")
+        request[_LOCALE] = self._locale(request, "th")
         origin = request.headers.get("Origin")
         foreign = origin if origin is not None and origin in self._rules.origins else None
         try:
@@ -166,28 +168,28 @@ class Api:
             response = self._refusal(request, ErrorCode.NOT_FOUND, 404, {})
         except web.HTTPException as error:
             response = self._refusal(request, ErrorCode.VALIDATION_ERROR, error.status, {})
-        except LOST as error:
-            log.warning("no Postgres for a request", route=request.get("route"), error=repr(error))
-            response = self._refusal(request, ErrorCode.OVERLOADED, 503, Overloaded().details)
-        except TimeoutError:
+        except TimeoutError:  # also an OSError, so it stands before LOST: asked, and no word whether it was done
             response = self._refusal(request, ErrorCode.BUSY, 503, Busy().details)
+        except LOST as error:
+            log.warning("no Postgres for a request", route=request.get(_ROUTE), error=repr(error))
+            response = self._refusal(request, ErrorCode.OVERLOADED, 503, Overloaded().details)
         except Exception as error:
-            log.error("request failed", route=request.get("route"), request_id=request["request_id"], exc_info=error)
+            log.error("request failed", route=request.get(_ROUTE), request_id=request[REQUEST_ID], exc_info=error)
             response = self._refusal(request, ErrorCode.INTERNAL_ERROR, 500, {})
-        response.headers["X-Request-Id"] = request["request_id"]
+        response.headers["X-Request-Id"] = request[REQUEST_ID]
         if foreign is not None:
             response.headers["Access-Control-Allow-Origin"] = foreign
             response.headers["Vary"] = "Origin"
-        seen = (request.get("route", "other"), response.status)
+        seen = (request.get(_ROUTE, "other"), response.status)
         self.answers[seen] = self.answers.get(seen, 0) + 1
         return response
 
     def _refusal(self, request: web.Request, code: ErrorCode, status: int, details: dict[str, Any]) -> web.Response:
-        error: dict[str, Any] = {"code": str(code), "message": text_of(code, request["locale"])}
+        error: dict[str, Any] = {"code": str(code), "message": text_of(code, request[_LOCALE])}
         if details:
             error["details"] = details
         error["timestamp"] = wire_time(self._clock.now())
-        error["request_id"] = request["request_id"]
+        error["request_id"] = request[REQUEST_ID]
         headers = {}
         if status in (429, 503):
             headers["Retry-After"] = str(details.get("retry_after_s", 1))

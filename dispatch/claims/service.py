@@ -154,6 +154,10 @@ class Claims:
 
     async def _from_board(self, ask: Ask) -> tuple[int | None, bool, int]:
         """(round, whether the board may give him this job, metres to it)."""
+        # Before the job is looked up: to somebody who is no provider, one that exists must look like one that does not.
+        state = await self._providers.state(ask.user_id)
+        if state is None:
+            raise ProviderMissing("this user is no provider")
         async with self._pg.system() as conn:
             facts = await conn.fetchrow(Q["job_facts"], ask.job_id)
         if facts is None:
@@ -161,9 +165,6 @@ class Claims:
         market = self._markets.get(facts["market"])
         if market is None or not market.open_board:
             return facts["round"], False, 0
-        state = await self._providers.state(ask.user_id)
-        if state is None:
-            raise ProviderMissing("this user is no provider")
         place = await self._presence.place_of(state) or await self._providers.last_place(ask.user_id)
         if place is None:
             raise LocationRequired("no position is known")

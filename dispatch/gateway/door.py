@@ -14,6 +14,7 @@ from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
 from dispatch.kit.ids import jitter_s, new_id
 from dispatch.kit.postgres import LOST
+from dispatch.kit.route import REQUEST_ID
 from dispatch.kit.tasks import Nursery
 from protocol import codec
 from protocol.errors import ByeReason, CloseCode, ErrorCode, Refused, text_of
@@ -148,7 +149,7 @@ class Door:
                 "code": code,
                 "message": text_of(code, locale),
                 "timestamp": codec.wire_time(self._clock.now()),
-                "request_id": str(request.get("request_id") or new_id()),
+                "request_id": str(request.get(REQUEST_ID) or new_id()),
             }
         }
         return web.json_response(body, status=status, headers=headers)

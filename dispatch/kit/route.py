@@ -5,11 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
+from aiohttp import web
+
 from dispatch.kit.errors import Invalid
 from protocol.errors import ErrorCode
 
 Who = Literal["anyone", "user", "admin"]
 """`user`: any valid token. Finer rights (customer of, provider of) are the use case's business."""
+
+REQUEST_ID = web.RequestKey("request_id", str)
+"""The request's name in answers, headers and logs."""
 
 E = TypeVar("E")
 

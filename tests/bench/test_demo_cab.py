@@ -37,7 +37,7 @@ def in_a_city(act: Callable[[City, Cab], Awaitable[None]]) -> None:
 
 
 def offer(number: int, job: str = "j1") -> dict[str, Any]:
-    return {"offer_id": f"o{number}", "round": 1, "job": {"id": job}}
+    return {"offer_id": f"o{number}", "round": 1, "job": {"id": job}, "pickup_distance_m": 10}
 
 
 def event(seq: int, name: str, data: dict[str, Any]) -> Event:
