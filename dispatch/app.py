@@ -39,10 +39,9 @@ from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, repeat, running
 from dispatch.markets import Markets
-from dispatch.matching import Matching, Shifts
+from dispatch.matching import Matching, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
 from dispatch.matching import sockets as matching_sockets
-from dispatch.matching.quotes import Quotes
 from dispatch.presence import Presence
 from dispatch.presence import sockets as presence_sockets
 from dispatch.providers import Providers

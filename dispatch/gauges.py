@@ -6,7 +6,7 @@ from dispatch.api import Api
 from dispatch.claims import Claims
 from dispatch.gateway import Door
 from dispatch.inbox import Inbox
-from dispatch.jobs import store as jobs_store
+from dispatch.jobs import counted
 from dispatch.kit.metrics import Metrics
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import Redis
@@ -113,8 +113,7 @@ class Gauges:
         if self._slot != 0:
             return
         async with self._pg.system() as conn:
-            rows = await conn.fetch(jobs_store.Q["jobs_by_status"])
-        found = {(row["market"], row["status"]): row["n"] for row in rows}
+            found = await counted(conn)
         for key in self._known - found.keys():
             self._gauges["jobs"].set(*key, to=0)
         for key, n in found.items():

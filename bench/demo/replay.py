@@ -35,8 +35,9 @@ TICKS_PER_S = 20
 # some hundreds of handshakes a second.
 AT_A_TIME = 40
 # Trips that have not got where they were by then drive on from where they are.
-WARM_TIMEOUT_S = 10.0
-WARM_AT_A_TIME = 6
+WARM_TIMEOUT_S = 8.0
+WARM_ENOUGH = 0.9
+WARM_AT_A_TIME = 3
 WARM_YES_S = 0.5
 # How long clients get after the end for what is still on its way to them.
 SETTLE_S = 20.0
@@ -103,7 +104,7 @@ class Replay:
             tally=Tally(),
             seed=seed,
             drive_mps=market.speed_mps / market.detour_factor * speed,
-            warm_mps=speed_max_mps / 2,
+            warm_mps=speed_max_mps * 0.9,
         )
         self._stage = stage
         self._recording = recording
@@ -238,7 +239,7 @@ class Replay:
         asking = (self._ask_warm(rider, request) for rider, request in zip(self.riders, requests, strict=False))
         await self._together(asking, WARM_AT_A_TIME)
         deadline = loop.time() + WARM_TIMEOUT_S
-        while loop.time() < deadline and sum(cab.warm_trip_ready for cab, _ in with_fare) < len(with_fare):
+        while loop.time() < deadline and sum(cab.warm_trip_ready for cab in self.cabs) < WARM_ENOUGH * len(with_fare):
             await asyncio.sleep(0.1)
         others = [(cab, place) for cab in self.cabs if not cab.on_duty and (place := cab.place()) is not None]
         await self._together(cab.go_online(place) for cab, place in others)

@@ -52,7 +52,7 @@ class Accounts:
             issuer=s.jwt_issuer,
             audience=s.jwt_audience,
             roles_claim=s.jwt_roles_claim,
-            at=at or datetime.now(UTC),
+            at=at or self._clock.now(),
             ttl_s=ttl_s,
         )
 

@@ -6,15 +6,12 @@ import orjson
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, pending
-from dispatch.inbox import store as inbox_store
-from dispatch.jobs import store as jobs_store
+from dispatch.inbox import Inbox, append, pending
+from dispatch.jobs import cancelled, locked
 from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Actor
-from dispatch.matching import Matching
-from dispatch.matching.service import Q as MATCHING
-from dispatch.providers import lock_gate, status_set
-from dispatch.providers.rules import judged
+from dispatch.matching import Matching, jobs_locked_of, offers_voided
+from dispatch.providers import judged, lock_gate, status_set
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import AdminAction, JobStatus, ProviderStatus
 
@@ -47,23 +44,20 @@ class Admin:
             goal = judged(status, action, reason)
             told: list[tuple[UUID, str, bytes]] = []
             if goal is ProviderStatus.SUSPENDED:
-                for row in await tx.fetch(MATCHING["jobs_lock_of"], provider_id):
-                    job = await jobs_store.locked(tx, row["job_id"])
+                for job_id in await jobs_locked_of(tx, provider_id):
+                    job = await locked(tx, job_id)
                     if (
                         job is None
                         or job.provider_id != provider_id
                         or job.status in (JobStatus.COMPLETED, JobStatus.CANCELLED)
                     ):
                         continue
-                    facts = await jobs_store.cancelled(
+                    told += await cancelled(
                         tx, job.id, by="system", actor_id=actor.user_id, role=Role.ADMIN, reason="provider_suspended"
                     )
-                    told += [(fact["user_id"], fact["name"], fact["body"]) for fact in facts]
                     affected.append(job.id)
-                voided = await tx.fetchrow(MATCHING["offers_void"], provider_id, "revoked")
-                assert voided is not None
-                told += [(fact["user_id"], fact["name"], fact["body"]) for fact in voided["told"]]
-                wake = list(voided["wake"])
+                withdrawn, wake = await offers_voided(tx, provider_id, "revoked")
+                told += withdrawn
             view = await status_set(
                 tx,
                 provider_id,
@@ -75,7 +69,7 @@ class Admin:
                 actor_id=actor.user_id,
             )
             told.append(pending(user_id, "provider.updated", b'{"provider":' + view + b"}"))
-            committed = await inbox_store.append(tx, told)
+            committed = await append(tx, told)
             jobs = orjson.dumps([str(job_id) for job_id in affected])
             answer = turn.keep(Answer(b'{"success":true,"provider":' + view + b',"affected_jobs":' + jobs + b"}"))
         self._inbox.deliver(committed)

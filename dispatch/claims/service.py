@@ -16,8 +16,7 @@ from dispatch.accounts import fingerprint_of
 from dispatch.claims import live
 from dispatch.claims.errors import AlreadyBusy
 from dispatch.claims.model import Accepted, Ask
-from dispatch.inbox import Fact, Inbox
-from dispatch.inbox import store as inbox_store
+from dispatch.inbox import Fact, Inbox, facts_of
 from dispatch.jobs import JobMissing
 from dispatch.kit.errors import Busy, DispatchError, KeyReused, Overloaded
 from dispatch.kit.geo import distance_m
@@ -27,12 +26,9 @@ from dispatch.kit.redis import Redis
 from dispatch.kit.sql import Queries
 from dispatch.kit.tasks import Nursery
 from dispatch.markets import Markets
-from dispatch.matching import JobNotAvailable, Matching, OfferMissing
-from dispatch.matching.errors import ServiceMismatch
-from dispatch.presence import Presence
-from dispatch.presence.errors import LocationRequired, Offline
-from dispatch.providers import ProviderMissing, Providers
-from dispatch.providers.errors import NotApproved, Suspended
+from dispatch.matching import JobNotAvailable, Matching, OfferMissing, ServiceMismatch
+from dispatch.presence import LocationRequired, Offline, Presence
+from dispatch.providers import NotApproved, ProviderMissing, Providers, Suspended
 
 log = structlog.get_logger("claims")
 
@@ -147,7 +143,7 @@ class Claims:
             return self._refuse(ask, row, board)
         if held in ("first", "yours") and round is not None:
             await live.settle(self._redis, ask, round, committed=True)
-        facts = inbox_store.facts_of(row["facts"])
+        facts = facts_of(row["facts"])
         if facts:
             self._won(ask, facts, row["round"])
         return Accepted(row["job"], _navigation(row["job"]), duplicate=not facts)

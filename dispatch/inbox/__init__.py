@@ -5,8 +5,8 @@ carries hand-overs between workers; both are hints. A worker asks `inbox_head` a
 often while Redis is away), so a lost hint costs a second and never an event.
 """
 
-from dispatch.inbox.model import Fact, Greeting, Line, Seat
+from dispatch.inbox.model import Fact, Greeting, Line, Seat, State
 from dispatch.inbox.service import Inbox
-from dispatch.inbox.store import pending
+from dispatch.inbox.store import append, collected, facts_of, pending
 
-__all__ = ["Fact", "Greeting", "Inbox", "Line", "Seat", "pending"]
+__all__ = ["Fact", "Greeting", "Inbox", "Line", "Seat", "State", "append", "collected", "facts_of", "pending"]

@@ -2,10 +2,6 @@
 -- Number and store facts. $1 users uuid[], $2 names text[], $3 bodies json[]
 SELECT inbox_append($1, $2, $3);
 
--- name: append_pending :value
--- Number and store facts that SQL functions have collected. $1 facts pending_fact[]
-SELECT inbox_append_pending($1);
-
 -- name: head :one
 -- Where a user's history stands: newest seq, the seq after which all is kept, and its name. $1 user_id uuid
 SELECT h.epoch, coalesce((SELECT seq FROM inbox_head WHERE user_id = $1), 0) AS newest,
@@ -40,7 +36,7 @@ ON CONFLICT (user_id) DO UPDATE SET acked_seq = greatest(m.acked_seq, excluded.a
 SELECT word, victims, victim_workers, victim_codes FROM socket_open($1, $2, $3, $4, $5, $6);
 
 -- name: socket_lost :exec
--- $1 conn_ids uuid[]
+-- $1 conn_ids uuid[], $2 worker_id text
 UPDATE sockets SET lost_at = clock_timestamp() WHERE conn_id = ANY ($1::uuid[]) AND lost_at IS NULL AND worker_id = $2;
 
 -- name: sockets_of_worker :many

@@ -29,9 +29,9 @@ async def append(tx: Tx, facts: Sequence[tuple[UUID, str, bytes]]) -> list[Fact]
     return facts_of(rows)
 
 
-async def append_pending(tx: Tx, rows: Iterable[Any]) -> list[Fact]:
-    """The same for facts that SQL functions have collected (`pending_fact`)."""
-    return await append(tx, [(row["user_id"], row["name"], row["body"]) for row in rows])
+def collected(rows: Iterable[Any]) -> list[tuple[UUID, str, bytes]]:
+    """Facts that SQL functions have collected (`pending_fact`), to be numbered by `append` with what else there is to tell."""
+    return [(row["user_id"], row["name"], row["body"]) for row in rows]
 
 
 def facts_of(rows: Iterable[Any] | None) -> list[Fact]:

@@ -4,9 +4,22 @@ The truth is Postgres (`jobs`, `job_events`). Every change is a row in `job_even
 each party, in the same transaction. The accept is the one change made elsewhere (claims), through this slice's row.
 """
 
-from dispatch.jobs.errors import JobMissing, NotYourJob
+from dispatch.jobs.errors import JobMissing, JobNotActive, NotYourJob
 from dispatch.jobs.model import JobRow, Trail, TrailBook
 from dispatch.jobs.service import Jobs
-from dispatch.jobs.store import cancelled, locked, released
+from dispatch.jobs.store import add_trails, cancelled, counted, locked, released
 
-__all__ = ["JobMissing", "JobRow", "Jobs", "NotYourJob", "Trail", "TrailBook", "cancelled", "locked", "released"]
+__all__ = [
+    "JobMissing",
+    "JobNotActive",
+    "JobRow",
+    "Jobs",
+    "NotYourJob",
+    "Trail",
+    "TrailBook",
+    "add_trails",
+    "cancelled",
+    "counted",
+    "locked",
+    "released",
+]

@@ -10,8 +10,7 @@ import orjson
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Fact, Inbox, pending
-from dispatch.inbox import store as inbox_store
+from dispatch.inbox import Fact, Inbox, append, pending
 from dispatch.jobs import rules, store
 from dispatch.jobs.errors import JobMissing, NotYourJob, OutsideMarket
 from dispatch.jobs.model import JobRow, Trail, TrailBook
@@ -94,7 +93,7 @@ class Jobs:
                 who["phone_number"],
             )
             await turn.tx.execute(store.Q["job_event"], job_id, 1, None, "pending", 0, actor.user_id, "customer", None)
-            facts = await inbox_store.append(turn.tx, [pending(actor.user_id, "job.created", _job(view))])
+            facts = await append(turn.tx, [pending(actor.user_id, "job.created", _job(view))])
             answer = turn.keep(Answer(view, 201))
         self._inbox.deliver(facts)
         log.info("job created", job_id=str(job_id), market=market.code, service_type=str(request.service_type))
@@ -184,7 +183,7 @@ class Jobs:
                 None,
             )
             customer_event = "job.completed" if goal is JobStatus.COMPLETED else "job.updated"
-            facts = await inbox_store.append(
+            facts = await append(
                 turn.tx,
                 [
                     pending(actor.user_id, "job.updated", _job(done["own"])),
@@ -263,7 +262,7 @@ class Jobs:
             else:
                 rules.check_move(job.status, JobStatus.CANCELLED, role)
                 rows = await store.cancelled(turn.tx, job_id, by=by, actor_id=actor.user_id, role=role, reason=told)
-            facts = await inbox_store.append_pending(turn.tx, rows)
+            facts = await append(turn.tx, rows)
             answer = turn.keep(Answer(_told_job(rows, actor.user_id, job)))
         self._finish(facts, job_id, searching)
         log.info("job released" if searching else "job cancelled", job_id=str(job_id), by=by, reason=told)
@@ -280,7 +279,7 @@ class Jobs:
             rows = await store.released(
                 turn.tx, job_id, by="system", actor_id=actor.user_id, role=Role.ADMIN, reason=told
             )
-            facts = await inbox_store.append_pending(turn.tx, rows)
+            facts = await append(turn.tx, rows)
             answer = turn.keep(Answer(_told_job(rows, job.customer_id, job)))
         self._finish(facts, job_id, True)
         log.info("job released", job_id=str(job_id), by="admin", reason=told)
@@ -306,10 +305,10 @@ def _job(view: bytes) -> bytes:
     return b'{"job":' + view + b"}"
 
 
-def _told_job(rows: list[Any], user_id: UUID, job: JobRow) -> bytes:
+def _told_job(rows: list[tuple[UUID, str, bytes]], user_id: UUID, job: JobRow) -> bytes:
     """The job as this user is told of it in `rows`; an admin reads what the customer reads."""
     whose = user_id if user_id in (job.customer_id, job.provider_user_id) else job.customer_id
-    body = next(row["body"] for row in rows if row["user_id"] == whose and row["name"].startswith("job."))
+    body = next(body for told, name, body in rows if told == whose and name.startswith("job."))
     return orjson.dumps(orjson.loads(body)["job"])
 
 

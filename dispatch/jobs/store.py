@@ -1,10 +1,12 @@
 """Rows of jobs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from dispatch.jobs.model import JobRow
+from dispatch.inbox import collected
+from dispatch.jobs.model import JobRow, Trail
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
 from protocol.lifecycle import Actor, JobStatus
@@ -28,15 +30,31 @@ async def seen(tx: Tx, job_id: UUID) -> JobRow | None:
     return None if row is None else _row(row)
 
 
+async def add_trails(conn: Tx, trails: Sequence[tuple[UUID, Trail]]) -> None:
+    """Add what was seen of running jobs to their rows. By job id, so that two workers cannot deadlock."""
+    rows = sorted(trails, key=lambda row: row[0])
+    await conn.execute(
+        Q["trail_add"],
+        [job for job, _ in rows],
+        [trail.distance_m for _, trail in rows],
+        [trail.fixes for _, trail in rows],
+    )
+
+
+async def counted(conn: Tx) -> dict[tuple[str, str], int]:
+    """Jobs that are not over, by (market, status)."""
+    return {(row["market"], row["status"]): row["n"] for row in await conn.fetch(Q["jobs_by_status"])}
+
+
 async def cancelled(
     tx: Tx, job_id: UUID, *, by: str, actor_id: UUID | None, role: Actor, reason: str | None
-) -> list[Any]:
+) -> list[tuple[UUID, str, bytes]]:
     """End a job that is locked and may end. Returns facts yet to be numbered."""
-    return list(await tx.fetchval(Q["job_cancel"], job_id, by, actor_id, str(role), reason))
+    return collected(await tx.fetchval(Q["job_cancel"], job_id, by, actor_id, str(role), reason))
 
 
 async def released(
     tx: Tx, job_id: UUID, *, by: str, actor_id: UUID | None, role: Actor, reason: str | None
-) -> list[Any]:
+) -> list[tuple[UUID, str, bytes]]:
     """Take a locked job back from its provider and open the next round. Returns facts yet to be numbered."""
-    return list(await tx.fetchval(Q["job_release"], job_id, by, actor_id, str(role), reason))
+    return collected(await tx.fetchval(Q["job_release"], job_id, by, actor_id, str(role), reason))

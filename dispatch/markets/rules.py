@@ -17,7 +17,7 @@ def _divided_half_up(amount: int, by: int) -> int:
 def _whole(name: str, value: int, lowest: int = 0, highest: int | None = None) -> None:
     """Refuse what is no whole number within bounds. A bool is an int to Python, not to a tariff."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
+        raise ValueError(f"{name} must be a whole number, got {value!r}")  # noqa: TRY004 (callers handle one kind)
     if value < lowest or (highest is not None and value > highest):
         bound = f"at least {lowest}" if highest is None else f"{lowest} to {highest}"
         raise ValueError(f"{name} must be {bound}, got {value}")

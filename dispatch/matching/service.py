@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,29 +9,23 @@ import orjson
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox
-from dispatch.inbox import store as inbox_store
-from dispatch.inbox.model import State
-from dispatch.jobs import store as jobs_store
+from dispatch.inbox import Inbox, State, append, facts_of
+from dispatch.jobs import cancelled, locked
 from dispatch.kit.clock import monotonic_ns
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres
-from dispatch.kit.sql import Queries
 from dispatch.kit.tasks import Nursery, each
 from dispatch.markets import Market, Markets
 from dispatch.matching.errors import JobNotAvailable, OfferMissing
 from dispatch.matching.model import Search
 from dispatch.matching.policies import policy_named
-from dispatch.presence import Candidate, Live, Presence
-from dispatch.presence.errors import LocationRequired, Offline
-from dispatch.providers import ProviderMissing, Providers
-from dispatch.providers.rules import check_may_work
+from dispatch.matching.store import Q, offers_voided
+from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
+from dispatch.providers import ProviderMissing, Providers, check_may_work
 from protocol.errors import NO_PROVIDER
 from protocol.lifecycle import Actor as Role
 
 log = structlog.get_logger("matching")
-
-Q = Queries(Path(__file__).with_name("queries.sql"))
 
 LEASE_S = 2.0
 """A search takes milliseconds; a worker that dies with one loses it after this."""
@@ -122,7 +115,7 @@ class Matching:
             await self._give_up(search)
         elif search.lapsed:
             async with self._gate, self._pg.system() as conn:
-                facts = inbox_store.facts_of(await conn.fetchval(Q["offers_lapse"], search.job_id))
+                facts = facts_of(await conn.fetchval(Q["offers_lapse"], search.job_id))
             self.lapsed += len(facts)
             self._inbox.deliver(facts)
             await self._search_one(search.job_id)
@@ -160,7 +153,7 @@ class Matching:
             )
             at_ns = monotonic_ns()
         assert made is not None
-        self._inbox.deliver(inbox_store.facts_of(made["facts"]))
+        self._inbox.deliver(facts_of(made["facts"]))
         if self._stamp is not None and made["offered"]:
             self._stamp(made["offered"], at_ns)
         if made["word"] == "offered":
@@ -189,13 +182,11 @@ class Matching:
     async def _give_up(self, search: Search) -> None:
         """Nobody took it within the market's job TTL: the system cancels it, and the customer is told why."""
         async with self._gate, self._pg.system_tx() as tx:
-            job = await jobs_store.locked(tx, search.job_id)
+            job = await locked(tx, search.job_id)
             if job is None or job.provider_id is not None or job.status in ("completed", "cancelled"):
                 return
-            rows = await jobs_store.cancelled(
-                tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason=NO_PROVIDER
-            )
-            facts = await inbox_store.append_pending(tx, rows)
+            rows = await cancelled(tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason=NO_PROVIDER)
+            facts = await append(tx, rows)
         self._inbox.deliver(facts)
         log.info("job given up", job_id=str(search.job_id), rounds=search.round)
 
@@ -220,17 +211,16 @@ class Matching:
     async def close(self, job_id: UUID) -> None:
         """Tell the losers of a job that has its provider or its end."""
         async with self._pg.system() as conn:
-            facts = inbox_store.facts_of(await conn.fetchval(Q["offers_close"], job_id))
+            facts = facts_of(await conn.fetchval(Q["offers_close"], job_id))
         self._inbox.deliver(facts)
 
     async def void(self, provider_id: UUID) -> None:
         """Withdraw what else was offered to a provider who has won a job; those jobs are searched again at once."""
         async with self._pg.system_tx() as tx:
-            row = await tx.fetchrow(Q["offers_void"], provider_id, "revoked")
-            assert row is not None
-            facts = await inbox_store.append_pending(tx, row["told"])
+            told, wake = await offers_voided(tx, provider_id, "revoked")
+            facts = await append(tx, told)
         self._inbox.deliver(facts)
-        for job_id in row["wake"]:
+        for job_id in wake:
             self.search(job_id)
 
     async def settle(self) -> None:
@@ -262,7 +252,7 @@ class Matching:
                 case "cancelled" | "expired" as word:
                     raise JobNotAvailable(word)
             answer = turn.keep(Answer(b"{}"))
-        self._inbox.deliver(inbox_store.facts_of(row["facts"]))
+        self._inbox.deliver(facts_of(row["facts"]))
         log.info("offer declined", offer_id=str(offer_id), job_id=str(row["job_id"]))
         if row["exhausted"]:
             self.search(row["job_id"])

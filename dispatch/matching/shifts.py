@@ -6,15 +6,14 @@ from uuid import UUID
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, pending
-from dispatch.inbox import store as inbox_store
-from dispatch.jobs import store as jobs_store
+from dispatch.inbox import Inbox, append, pending
+from dispatch.jobs import locked, released
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.matching.errors import ServiceMismatch
-from dispatch.matching.service import Matching, Q
+from dispatch.matching.service import Matching
+from dispatch.matching.store import Q, jobs_locked_of, offers_voided
 from dispatch.presence import Presence
-from dispatch.providers import ProviderMissing, ProviderState, lock_gate, online_set, state_of_user
-from dispatch.providers.rules import check_may_work
+from dispatch.providers import ProviderMissing, ProviderState, check_may_work, lock_gate, online_set, state_of_user
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import JobStatus
 
@@ -55,7 +54,7 @@ class Shifts:
                 turn.tx, state.id, True, lat, lng, "provider", None if kinds is None else list(kinds)
             )
             if not state.online:
-                facts = await inbox_store.append(turn.tx, [pending(actor.user_id, "provider.updated", _provider(view))])
+                facts = await append(turn.tx, [pending(actor.user_id, "provider.updated", _provider(view))])
             answer = turn.keep(Answer(view))
         self._inbox.deliver(facts)
         live = self._presence.of(actor.user_id)
@@ -76,19 +75,17 @@ class Shifts:
                 return turn.replay
             state = await self._locked(turn.tx, actor.user_id)
             view = await online_set(turn.tx, state.id, False, None, None, "provider")
-            row = await turn.tx.fetchrow(Q["offers_void"], state.id, "revoked")
-            assert row is not None
-            told = [(fact["user_id"], fact["name"], fact["body"]) for fact in row["told"]]
+            told, wake = await offers_voided(turn.tx, state.id, "revoked")
             if state.online:
                 told.append(pending(actor.user_id, "provider.updated", _provider(view)))
-            facts = await inbox_store.append(turn.tx, told)
+            facts = await append(turn.tx, told)
             answer = turn.keep(Answer(view))
         self._inbox.deliver(facts)
         live = self._presence.of(actor.user_id)
         if live is not None:
             live.open = False
             self._presence.touch(live)
-        for job_id in row["wake"]:
+        for job_id in wake:
             self._matching.search(job_id)
         log.info("provider offline", provider_id=str(state.id), by="provider")
         return answer
@@ -102,7 +99,6 @@ class Shifts:
         return len(gone)
 
     async def _end_gone(self, provider_id: UUID, user_id: UUID, gone_s: float) -> None:
-        searching: list[UUID] = []
         async with self._pg.system_tx() as tx:
             _, _, online = await lock_gate(tx, provider_id)
             # Asked again under the lock: another worker may have done it, or he may have come back.
@@ -110,23 +106,18 @@ class Shifts:
                 row["provider_id"] == provider_id for row in await tx.fetch(Q["providers_gone"], gone_s, 10_000)
             ):
                 return
-            await tx.fetch(Q["jobs_lock_of"], provider_id)
+            await jobs_locked_of(tx, provider_id)
             view = await online_set(tx, provider_id, False, None, None, "system")
-            row = await tx.fetchrow(Q["offers_void"], provider_id, "revoked")
-            assert row is not None
-            told = [(fact["user_id"], fact["name"], fact["body"]) for fact in row["told"]]
-            searching += row["wake"]
+            told, searching = await offers_voided(tx, provider_id, "revoked")
             state = await state_of_user(tx, user_id)
-            job = None if state is None or state.active_job is None else await jobs_store.locked(tx, state.active_job)
+            job = None if state is None or state.active_job is None else await locked(tx, state.active_job)
             if job is not None and job.status in (JobStatus.ACCEPTED, JobStatus.ARRIVED):
-                rows = await jobs_store.released(
-                    tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason="provider_gone"
-                )
-                told += [(fact["user_id"], fact["name"], fact["body"]) for fact in rows]
+                rows = await released(tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason="provider_gone")
+                told += rows
                 searching.append(job.id)
             if online:
                 told.append(pending(user_id, "provider.updated", _provider(view)))
-            facts = await inbox_store.append(tx, told)
+            facts = await append(tx, told)
         self._inbox.deliver(facts)
         for job_id in searching:
             self._matching.search(job_id)

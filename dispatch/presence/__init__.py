@@ -5,7 +5,8 @@ free, last fixes, reservations) and is rebuilt from the workers' memory within a
 anything to a person: an offer is judged by Postgres when it is made.
 """
 
+from dispatch.presence.errors import LocationRequired, Offline
 from dispatch.presence.model import Candidate, Live, Move
 from dispatch.presence.service import Presence
 
-__all__ = ["Candidate", "Live", "Move", "Presence"]
+__all__ = ["Candidate", "Live", "LocationRequired", "Move", "Offline", "Presence"]

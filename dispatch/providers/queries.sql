@@ -35,10 +35,6 @@ FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = 
 -- First lock of a change of status or intent. $1 provider_id
 SELECT provider_id, user_id, status, online, status_ver FROM providers_gate_lock($1);
 
--- name: id_of_user :value
--- $1 user_id
-SELECT provider_id FROM provider_gate WHERE user_id = $1;
-
 -- name: status_set :value
 -- $1 provider_id, $2 status, $3 reason, $4 cause, $5 provider_uid, $6 actor_id
 SELECT providers_set_status($1, $2, $3, $4, $5, $6);

@@ -6,8 +6,7 @@ import asyncpg
 import orjson
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, pending
-from dispatch.inbox import store as inbox_store
+from dispatch.inbox import Inbox, append, pending
 from dispatch.kit.ids import new_id
 from dispatch.kit.phone import e164
 from dispatch.kit.postgres import Actor, Postgres
@@ -54,7 +53,7 @@ class Providers:
                     request.referral_code,
                 )
                 view = await turn.tx.fetchval(store.Q["provider_mine"], actor.user_id)
-                facts = await inbox_store.append(
+                facts = await append(
                     turn.tx, [pending(actor.user_id, "provider.updated", b'{"provider":' + view + b"}")]
                 )
                 answer = turn.keep(Answer(orjson.dumps({"provider_id": str(provider_id), "status": "pending"}), 201))
@@ -88,9 +87,7 @@ class Providers:
                 )
                 if view is None:
                     raise ProviderMissing("this user is no provider")
-                facts = await inbox_store.append(
-                    tx, [pending(actor.user_id, "provider.updated", b'{"provider":' + view + b"}")]
-                )
+                facts = await append(tx, [pending(actor.user_id, "provider.updated", b'{"provider":' + view + b"}")])
         except asyncpg.UniqueViolationError as error:
             raise PhoneTaken("another provider has this number") from error
         self._inbox.deliver(facts)

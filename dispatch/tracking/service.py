@@ -9,9 +9,7 @@ import msgspec
 import structlog
 
 from dispatch.inbox import Line
-from dispatch.jobs import JobMissing, NotYourJob, Trail
-from dispatch.jobs import store as jobs_store
-from dispatch.jobs.errors import JobNotActive
+from dispatch.jobs import JobMissing, JobNotActive, NotYourJob, Trail, add_trails
 from dispatch.kit.clock import Clock
 from dispatch.kit.geo import distance_m
 from dispatch.kit.postgres import Actor, Postgres
@@ -217,15 +215,10 @@ class Tracking:
 
     async def flush(self, active: set[UUID]) -> None:
         """Write the trails down; forget ways of jobs that none of our providers is on any more (`active`: those that they are)."""
-        peeked = sorted((job_id, self.peek(job_id)) for job_id, way in self._ways.items() if way.fixes)
+        peeked = [(job_id, self.peek(job_id)) for job_id, way in self._ways.items() if way.fixes]
         if peeked:
             async with self._pg.system() as conn:
-                await conn.execute(
-                    jobs_store.Q["trail_add"],
-                    [job_id for job_id, _ in peeked],
-                    [trail.distance_m for _, trail in peeked],
-                    [trail.fixes for _, trail in peeked],
-                )
+                await add_trails(conn, peeked)
             for job_id, trail in peeked:
                 self.taken(job_id, trail)
         for job_id in [job_id for job_id in self._ways if job_id not in active]:

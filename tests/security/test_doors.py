@@ -45,7 +45,9 @@ async def test_every_admin_route_refuses_everybody_else(server: Server) -> None:
         for person in people:
             for route in admin_routes:
                 url = server.url() + re.sub(r"{[^}]*}", str(uuid4()), route.path)
-                async with session.request(route.method, url, json={}, headers={"Authorization": f"Bearer {person.token}"}) as answer:
+                async with session.request(
+                    route.method, url, json={}, headers={"Authorization": f"Bearer {person.token}"}
+                ) as answer:
                     assert answer.status == 403, f"{person.roles} {route.path}"
 
 
@@ -77,9 +79,17 @@ async def test_two_tenants_cannot_reach_each_others_things(server: Server) -> No
                 answers = []
                 for target in (job["id"], str(driver.provider_id), str(uuid4())):
                     body = {"to": "arrived", "reason": "x", "action": "approve"}
-                    wanted = {} if route.body is None else {k: v for k, v in body.items() if k in route.body.__struct_fields__}
-                    async with session.request(route.method, server.url() + route.path.replace("{id}", target), json=wanted) as answer:
+                    wanted = (
+                        {}
+                        if route.body is None
+                        else {k: v for k, v in body.items() if k in route.body.__struct_fields__}
+                    )
+                    async with session.request(
+                        route.method, server.url() + route.path.replace("{id}", target), json=wanted
+                    ) as answer:
                         text = await answer.json()
                         answers.append((answer.status, text["error"]["code"]))
                 assert answers[0][0] in (403, 404), (route.path, answers)
-                assert len(set(answers)) == 1, f"{route.path}: an id that exists is told from one that does not: {answers}"
+                assert len(set(answers)) == 1, (
+                    f"{route.path}: an id that exists is told from one that does not: {answers}"
+                )

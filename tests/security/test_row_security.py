@@ -34,16 +34,22 @@ async def test_every_table_has_row_security_and_forces_it(server: Server) -> Non
 
 
 async def test_no_role_of_ours_can_log_in_rule_or_bypass(server: Server) -> None:
-    rows = await server.sql("SELECT rolname, rolsuper, rolbypassrls, rolcanlogin, rolcreaterole FROM pg_roles WHERE rolname LIKE 'dispatch_%'")
+    rows = await server.sql(
+        "SELECT rolname, rolsuper, rolbypassrls, rolcanlogin, rolcreaterole FROM pg_roles WHERE rolname LIKE 'dispatch_%'"
+    )
     assert {row["rolname"] for row in rows} == {"dispatch_owner", "dispatch_app", "dispatch_system"}
     for row in rows:
         assert not any((row["rolsuper"], row["rolbypassrls"], row["rolcanlogin"], row["rolcreaterole"])), row["rolname"]
 
 
 async def test_no_policy_of_the_application_lets_everything_through(server: Server) -> None:
-    rows = await server.sql("SELECT tablename, policyname, roles, qual, with_check FROM pg_policies WHERE schemaname = 'dispatch'")
+    rows = await server.sql(
+        "SELECT tablename, policyname, roles, qual, with_check FROM pg_policies WHERE schemaname = 'dispatch'"
+    )
     for row in rows:
-        assert set(row["roles"]) <= {"dispatch_app", "dispatch_system", "dispatch_owner"}, f"{row['policyname']} is for PUBLIC"
+        assert set(row["roles"]) <= {"dispatch_app", "dispatch_system", "dispatch_owner"}, (
+            f"{row['policyname']} is for PUBLIC"
+        )
         if "dispatch_app" in row["roles"] and row["tablename"] != "history":
             assert row["qual"] != "true" and row["with_check"] != "true", row["policyname"]
 
@@ -56,8 +62,12 @@ async def test_every_definer_function_pins_its_path_and_is_closed_to_the_public(
     for row in rows:
         if row["prosecdef"]:
             assert row["owner"] == "dispatch_system", row["proname"]
-            assert any(setting.startswith("search_path=dispatch, pg_temp") for setting in row["proconfig"] or []), row["proname"]
-        assert row["acl"] is not None and not any(entry.startswith("=") for entry in row["acl"]), f"{row['proname']} is open to PUBLIC"
+            assert any(setting.startswith("search_path=dispatch, pg_temp") for setting in row["proconfig"] or []), row[
+                "proname"
+            ]
+        assert row["acl"] is not None and not any(entry.startswith("=") for entry in row["acl"]), (
+            f"{row['proname']} is open to PUBLIC"
+        )
 
 
 async def test_without_an_acting_user_no_row_is_seen(server: Server) -> None:
@@ -106,7 +116,9 @@ WRITES = [
 
 @pytest.mark.parametrize("statement", WRITES)
 @pytest.mark.parametrize("roles", [frozenset(), frozenset({"admin"})])
-async def test_the_application_role_may_not_write_what_functions_guard(server: Server, statement: str, roles: frozenset[str]) -> None:
+async def test_the_application_role_may_not_write_what_functions_guard(
+    server: Server, statement: str, roles: frozenset[str]
+) -> None:
     person = await server.provider(approved=False)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with server.app.pg.acting(Actor(person.user_id, roles)) as tx:
