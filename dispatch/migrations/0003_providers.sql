@@ -50,6 +50,8 @@ CREATE TABLE provider_gate (
   open boolean GENERATED ALWAYS AS (online AND status IN ('approved', 'active')) STORED
 ) WITH (fillfactor = 50);
 
+CREATE INDEX provider_gate_online ON provider_gate (provider_id) WHERE online;
+
 -- Who went online or off, when and by whom: the operator's record (OPS-09).
 CREATE TABLE provider_log (
   provider_id uuid NOT NULL REFERENCES providers (id),

@@ -8,7 +8,7 @@ from uuid import UUID
 from dispatch.kit.redis import Argument, Redis
 from dispatch.markets import Market
 from dispatch.presence import keys
-from dispatch.presence.model import Candidate, Live
+from dispatch.presence.model import Candidate, Live, Unlisting
 
 _CHUNK = 500
 _HOLD_MS = 2_000
@@ -19,9 +19,10 @@ async def write(
     redis: Redis,
     moved: Sequence[Live],
     listing: Sequence[Live],
-    unlisting: Sequence[tuple[Live, Market, tuple[str, ...]]],
+    unlisting: Sequence[Unlisting],
+    released: Sequence[Live] = (),
 ) -> None:
-    """One tick: new places of the listed, newly listed, taken off. One pipeline, variadic, chunks of 500.
+    """One tick: new places of the listed, newly listed, taken off, no longer held by an offer. One pipeline, variadic, chunks of 500.
 
     Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back.
     """
@@ -34,9 +35,12 @@ async def write(
                 geo[(market.code, kind)] += (live.lng, live.lat, live.key)
             seen[market.code] += (live.seen_ms, live.key)
     async with redis.plain.pipeline(transaction=False) as pipe:
-        for live, market, kinds in unlisting:
-            names = _names(market, kinds)
-            pipe.execute_command("FCALL", "unlist", len(names), *names, live.key, str(live.conn_id))
+        for gone in unlisting:
+            names = _names(gone.market, gone.service_types)
+            pipe.execute_command("FCALL", "unlist", len(names), *names, gone.provider, gone.connection)
+        for live in released:
+            if live.listed is not None:
+                pipe.execute_command("ZREM", keys.reserved(live.listed[0].code), live.key)
         for live in listing:
             assert live.market is not None
             code = live.market.code

@@ -49,6 +49,16 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlisting:
+    """Take a provider off a market's map, if `connection` is still the one that put him there."""
+
+    provider: str
+    connection: str
+    market: Market
+    service_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """One accepted fix of a provider, as tracking wants it."""
 

@@ -13,7 +13,7 @@ from dispatch.kit.redis import DOWN, Redis
 from dispatch.markets import Market, Markets
 from dispatch.presence import keys, live
 from dispatch.presence.errors import ClockSkew, PositionRejected
-from dispatch.presence.model import Candidate, Live, Move
+from dispatch.presence.model import Candidate, Live, Move, Unlisting
 from dispatch.presence.rules import judge
 from dispatch.providers import ProviderState
 from protocol.frames import Fix
@@ -58,7 +58,8 @@ class Presence:
         self._fresh_ms = int(fresh_s * 1000)
         self._by_user: dict[UUID, Live] = {}
         self._dirty: dict[UUID, Live] = {}
-        self._unlisting: list[tuple[Live, Market, tuple[str, ...]]] = []
+        self._unlisting: list[Unlisting] = []
+        self._released: dict[UUID, Live] = {}
         self._epoch = ""
         self._movers: list[Callable[[Move], None]] = []
         self._freed: list[Callable[[Live], None]] = []
@@ -174,9 +175,14 @@ class Presence:
 
     def hear(self, user_id: UUID, name: str, body: bytes) -> None:
         """A fact reached this user's device: what does it change for searches?"""
+        known = self._by_user.get(user_id)
+        if name == "offer.withdrawn":
+            # Whatever became of it, this offer holds him no longer: other jobs may find him.
+            if known is not None:
+                self._released[user_id] = known
+            return
         if name not in ("provider.updated", "job.updated", "job.cancelled"):
             return
-        known = self._by_user.get(user_id)
         self._revisions[user_id] = self._revisions.get(user_id, 0) + 1
         if known is None:
             return
@@ -213,7 +219,7 @@ class Presence:
     def _unlist(self, known: Live) -> None:
         if known.listed is not None:
             market, kinds = known.listed
-            self._unlisting.append((known, market, kinds))
+            self._unlisting.append(Unlisting(known.key, str(known.conn_id), market, kinds))
             known.listed = None
 
     # --- the tick
@@ -226,9 +232,10 @@ class Presence:
             del self._by_user[gone.user_id]
             self._dirty.pop(gone.user_id, None)
             self._revisions.pop(gone.user_id, None)
-        if not self._dirty and not self._unlisting:
+        if not self._dirty and not self._unlisting and not self._released:
             return
         dirty, self._dirty = self._dirty, {}
+        released, self._released = self._released, {}
         moved: list[Live] = []
         listing: list[Live] = []
         for known in dirty.values():
@@ -245,16 +252,17 @@ class Presence:
                 listing.append(known)
         unlisting, self._unlisting = self._unlisting, []
         try:
-            await live.write(self._redis, moved, listing, unlisting)
+            await live.write(self._redis, moved, listing, unlisting, list(released.values()))
         except DOWN:
             for known in listing:
                 known.listed = None
             self._dirty = {**dirty, **self._dirty}
+            self._released = {**released, **self._released}
             self._unlisting = unlisting + self._unlisting
             if len(self._unlisting) > 10_000:  # Redis was away for long: it will have been rebuilt by then
                 del self._unlisting[:-10_000]
             raise
-        for known in listing:
+        for known in (*listing, *released.values()):
             for listener in self._freed:
                 listener(known)
 

@@ -10,7 +10,7 @@ from dispatch.kit.geo import distance_m
 from dispatch.kit.redis import Redis
 from dispatch.markets import Markets
 from dispatch.presence import live
-from dispatch.presence.model import Live
+from dispatch.presence.model import Live, Unlisting
 
 MARKETS = Markets.load()
 BKK = MARKETS["bkk"]
@@ -39,6 +39,10 @@ def provider(lat: float, lng: float, *, seen_ms: int = NOW, radius_m: int = 10_0
         at_ms=seen_ms,
         seen_ms=seen_ms,
     )
+
+
+def off(one: Live) -> Unlisting:
+    return Unlisting(one.key, str(one.conn_id), BKK, ("ride",))
 
 
 async def listed(redis: Redis, providers: list[Live]) -> None:
@@ -125,7 +129,7 @@ async def test_a_busy_provider_is_not_put_back_by_his_next_fix(redis: Redis) -> 
     one = provider(*CENTRE)
     await listed(redis, [one])
     one.listed = (BKK, ("ride",))
-    await live.write(redis, [], [], [(one, BKK, ("ride",))])
+    await live.write(redis, [], [], [off(one)])
     await live.write(redis, [one], [], [])
     assert await search(redis, 5) == []
 
@@ -134,7 +138,17 @@ async def test_only_the_connection_that_listed_him_takes_him_off(redis: Redis) -
     one = provider(*CENTRE)
     await listed(redis, [one])
     old = Live(one.provider_id, one.user_id, uuid4(), ("ride",), 10_000, True, market=BKK)
-    await live.write(redis, [], [], [(old, BKK, ("ride",))])
+    await live.write(redis, [], [], [off(old)])
     assert await search(redis, 5) == [one.provider_id]
-    await live.write(redis, [], [], [(one, BKK, ("ride",))])
+    await live.write(redis, [], [], [off(one)])
     assert await search(redis, 5) == []
+
+
+async def test_a_settled_offer_lets_its_provider_be_found_again(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    one.listed = (BKK, ("ride",))
+    await live.hold(redis, BKK, [one.provider_id], [], NOW + 15_000)
+    assert await search(redis, 5, hold=True) == []
+    await live.write(redis, [], [], [], [one])
+    assert await search(redis, 5, hold=True) == [one.provider_id]
