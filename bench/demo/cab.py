@@ -274,8 +274,10 @@ class Cab:
                 await asyncio.sleep(self._driver.boarding_s())
             await self._advance(job_id, Stage.IN_PROGRESS)
             self.phase = Phase.RIDING
-            # The meter runs from here.
+            # The meter runs from here, on both sides.
             self._driven_m, began = 0.0, time.monotonic()
+            self._sent_at = 0.0
+            self.tick()
             if fare is None:
                 await self._drive_to(dropoff, self._city.drive_mps)
             else:

@@ -31,7 +31,7 @@ def polygons_only(geometry: shapely.Geometry) -> Polygon | MultiPolygon:
         return geometry
     merged = shapely.union_all([part for part in shapely.get_parts(geometry) if isinstance(part, Polygon)])
     if not isinstance(merged, Polygon | MultiPolygon):
-        raise ValueError(f"nothing with an area in {geometry}")
+        raise TypeError(f"nothing with an area in {geometry}")
     return merged
 
 

@@ -1,7 +1,7 @@
 -- name: jobs_due :many
--- $1 job_id or NULL, $2 limit, $3 lease_s, $4 cooldown_s
+-- $1 job_id or NULL, $2 limit, $3 lease_s, $4 markets text[], $5 their cooldowns in s float8[]
 SELECT job_id, market, service_type, status, round, pickup_lat, pickup_lng, expired, lapsed, waiting, excluded
-FROM jobs_due($1, $2, make_interval(secs => $3), make_interval(secs => $4));
+FROM jobs_due($1, $2, make_interval(secs => $3), $4, $5);
 
 -- name: offers_create :one
 -- $1 job_id, $2 round, $3 offer_ids uuid[], $4 provider_ids uuid[], $5 distances int[], $6 ttl_s, $7 offers at once, $8 again_s, $9 cooldown_s

@@ -59,6 +59,7 @@ class Matching:
         self._stamp = stamp
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._boards = [market.code for market in markets if market.open_board]
+        self._cooldowns = ([market.code for market in markets], [market.lapse_cooldown_s for market in markets])
         self._freed: dict[str, set[str]] = {}
         self.on_round: list[Callable[[UUID, int, int], None]] = []
         """Told (job_id, round, how many were offered) of each round made here."""
@@ -91,9 +92,8 @@ class Matching:
             log.exception("search failed", job_id=str(search.job_id))
 
     async def _take(self, job_id: UUID | None) -> list[Search]:
-        cooldown_s = max(market.lapse_cooldown_s for market in self._markets)
         async with self._gate, self._pg.system() as conn:
-            rows = await conn.fetch(Q["jobs_due"], job_id, _DUE_MAX, LEASE_S, cooldown_s)
+            rows = await conn.fetch(Q["jobs_due"], job_id, _DUE_MAX, LEASE_S, *self._cooldowns)
         return [
             Search(
                 row["job_id"],

@@ -22,7 +22,7 @@ RETURN ROW(p_user, 'offer.withdrawn', json_build_object('offer_id', p_offer, 'jo
 
 -- Take jobs whose next action is due (or the one asked for) on lease, so that of many workers one searches. No leader: whoever
 -- dies with a lease loses it when it runs out. `excluded`: providers who answered this job already, or let it lapse a moment ago.
-CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_cooldown interval)
+CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_markets text[], p_cooldowns_s double precision[])
 RETURNS TABLE (job_id uuid, market text, service_type text, status text, round int, pickup_lat double precision, pickup_lng double precision,
                customer_id uuid, expired boolean, lapsed boolean, waiting boolean, excluded uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
@@ -41,7 +41,8 @@ BEGIN
     coalesce(t.offer_deadline <= clock_timestamp(), false),
     EXISTS (SELECT FROM offers o WHERE o.job_id = t.id AND o.status = 'live'),
     ARRAY(SELECT DISTINCT o.provider_id FROM offers o WHERE o.job_id = t.id
-          AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp() - p_cooldown))
+          AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp()
+            - make_interval(secs => coalesce(p_cooldowns_s[array_position(p_markets, t.market)], 0))))
   FROM taken t;
 END $$;
 

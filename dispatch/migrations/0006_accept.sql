@@ -111,7 +111,7 @@ BEGIN
   IF o.offer_id IS NULL THEN
     INSERT INTO offers AS f (offer_id, job_id, round, provider_id, provider_user_id, status, reason, pickup_distance_m, expires_at, responded_at)
       VALUES (p_board_offer, p_job, j.round, gate.provider_id, p_user, 'accepted', 'board', p_distance_m, clock_timestamp(), clock_timestamp())
-      ON CONFLICT (job_id, round, provider_id) DO UPDATE SET status = 'accepted', reason = 'board', responded_at = clock_timestamp();
+      ON CONFLICT ON CONSTRAINT offers_job_id_round_provider_id_key DO UPDATE SET status = 'accepted', reason = 'board', responded_at = clock_timestamp();
   ELSE
     UPDATE offers SET status = 'accepted', reason = 'accepted', responded_at = clock_timestamp() WHERE offer_id = o.offer_id;
     told := ARRAY[offer_withdrawn(p_user, o.offer_id, p_job, 'accepted')];

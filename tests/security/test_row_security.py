@@ -109,7 +109,7 @@ WRITES = [
     "UPDATE users SET blocked_at = NULL",
     "UPDATE history SET epoch = 'mine'",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
-    "SELECT jobs_due(NULL, 1, '1 s', '1 s')",
+    "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
 ]
 

@@ -1,0 +1,207 @@
+"""The stage of the property tests: one server per test, fresh people per example, and a city that is cleared between them."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+import asyncpg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from dispatch.kit.postgres import Actor
+from dispatch.markets import Markets
+from dispatch.providers import seed
+from protocol.client import Client
+from protocol.http import Http
+from protocol.lifecycle import ServiceType
+from tests.support.server import BANGKOK, WITHIN_S, Person, Server, serving
+
+PROPERTY = settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+"""One server for all examples: what an example leaves behind, `Scene.clear` takes away before the next."""
+
+MARKETS = Markets.load()
+BROADCAST = {"bkk": {"policy": "broadcast"}}
+
+kind = st.sampled_from([str(service) for service in ServiceType])
+kinds = st.lists(kind, min_size=1, max_size=5, unique=True)
+
+_EARTH_M = 6_371_008.8
+_STOCK = 120
+
+_OFFER = """SELECT word, offered, offered_to, round FROM offers_create($1, $2, $3, $4, $5, make_interval(secs => $6), 0,
+  interval '5 s', interval '0 s')"""
+
+
+def place(north_m: float, east_m: float, near: tuple[float, float] = BANGKOK) -> tuple[float, float]:
+    """(lat, lng) of a point so many metres north and east of `near`."""
+    metres = math.radians(1) * _EARTH_M
+    return near[0] + north_m / metres, near[1] + east_m / metres / math.cos(math.radians(near[0]))
+
+
+def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Along the great circle, by the law of cosines on vectors: not the server's formula."""
+
+    def vector(lat: float, lng: float) -> tuple[float, float, float]:
+        north, east = math.radians(lat), math.radians(lng)
+        return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
+
+    return 2 * _EARTH_M * math.asin(min(1.0, math.dist(vector(*a), vector(*b)) / 2))
+
+
+@dataclass
+class Scene:
+    """A server and the people of one example."""
+
+    server: Server
+    judge: "asyncpg.Connection[Any]"
+    customer: Person
+    """On a socket for the whole test; all jobs are his unless somebody else is named."""
+    _session: aiohttp.ClientSession
+    _stock: list[tuple[UUID, UUID]] = field(default_factory=list)
+    freed: set[UUID] = field(default_factory=set)
+    """Users whom searches can find since they last switched on."""
+
+    async def drivers(
+        self, count: int, *, service_types: Sequence[str] = ("ride",), radius_m: int = 10_000
+    ) -> list[Person]:
+        """New approved providers, off, whose phones Postgres believes connected."""
+        if len(self._stock) < count:
+            await self._restock()
+        taken = [self._stock.pop() for _ in range(count)]
+        await self.judge.execute(
+            "UPDATE providers SET service_types = $2, service_radius_m = $3 WHERE id = ANY ($1::uuid[])",
+            [provider for _, provider in taken],
+            list(service_types),
+            radius_m,
+        )
+        return [self._person(user, provider_id=str(provider)) for user, provider in taken]
+
+    async def driver(self, *, service_types: Sequence[str] = ("ride",), radius_m: int = 10_000) -> Person:
+        return (await self.drivers(1, service_types=service_types, radius_m=radius_m))[0]
+
+    async def _restock(self) -> None:
+        people = await seed(self.server.settings, providers=_STOCK, customers=0)
+        users = [user for _, user in people]
+        await self.judge.execute(
+            """INSERT INTO sockets (user_id, device, attempt, worker_id, conn_id)
+               SELECT u, 'believed', 1, $2, gen_random_uuid() FROM unnest($1::uuid[]) u""",
+            users,
+            self.server.app.inbox.worker_id,
+        )
+        rows = await self.judge.fetch("SELECT user_id, id FROM providers WHERE user_id = ANY ($1::uuid[])", users)
+        self._stock += [(row["user_id"], row["id"]) for row in rows]
+
+    def _person(self, user: UUID, *roles: str, provider_id: str | None = None) -> Person:
+        names = list(roles) or ["customer"]
+        token = self.server.app.accounts.mint(user, names, 3600)
+        http = Http(self.server.url(), token, session=self._session, locale="en")
+        return Person(user, token, http, self.server, names, provider_id)
+
+    def somebody(self, *roles: str) -> Person:
+        """A new user, without a socket."""
+        return self._person(uuid4(), *roles)
+
+    def http(self, person: Person, worker: int) -> Http:
+        """The HTTP door of another worker."""
+        return Http(self.server.url(worker), person.token, session=self._session, locale="en")
+
+    async def online(self, person: Person, phone: Client, at: tuple[float, float] = BANGKOK) -> None:
+        """Switch on by the socket. Returns when searches find him, if the place is in a market."""
+        self.freed.discard(person.user_id)
+        await phone.online(*at)
+        if MARKETS.at(*at) is not None:
+            await self.until_free(person)
+
+    async def until_free(self, person: Person) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while person.user_id not in self.freed:
+                await asyncio.sleep(0)
+
+    async def job(
+        self, kind: str = "ride", at: tuple[float, float] = BANGKOK, customer: Person | None = None
+    ) -> dict[str, Any]:
+        """A job by HTTP, with its first search over."""
+        job = await self.server.request(customer or self.customer, at=at, service_type=kind, to=None)
+        await self.quiet()
+        return job
+
+    async def offer(self, job: dict[str, Any], *drivers: Person, round: int = 0, ttl_s: float = 60.0) -> dict[str, Any]:
+        """Offer by the judge's own function, past the search: provider id → offer id of those it found eligible."""
+        async with self.server.app.pg.system() as conn:
+            row = await conn.fetchrow(
+                _OFFER,
+                UUID(job["id"]),
+                round,
+                [uuid4() for _ in drivers],
+                [UUID(driver.provider_id) for driver in drivers],
+                [100] * len(drivers),
+                ttl_s,
+            )
+        assert row is not None
+        return {str(one): str(offer) for one, offer in zip(row["offered_to"], row["offered"], strict=True)}
+
+    async def offered(self, job: dict[str, Any]) -> set[str]:
+        """Providers who were ever offered the job."""
+        rows = await self.judge.fetch("SELECT provider_id FROM offers WHERE job_id = $1", UUID(job["id"]))
+        return {str(row["provider_id"]) for row in rows}
+
+    async def row(self, job: dict[str, Any]) -> "asyncpg.Record":
+        row = await self.judge.fetchrow("SELECT * FROM jobs WHERE id = $1", UUID(job["id"]))
+        assert row is not None
+        return row
+
+    async def told(self, person: Person, name: str, job: dict[str, Any]) -> list["asyncpg.Record"]:
+        """Committed events of that name about that job, oldest first."""
+        rows: list[asyncpg.Record] = await self.judge.fetch(
+            """SELECT seq, at, body FROM events WHERE user_id = $1 AND name = $2
+               AND coalesce(body -> 'job' ->> 'id', body ->> 'job_id') = $3 ORDER BY seq""",
+            person.user_id,
+            name,
+            job["id"],
+        )
+        return rows
+
+    async def quiet(self) -> None:
+        """Until no worker has unfinished work: searches, aftermaths, answers."""
+        async with asyncio.timeout(WITHIN_S):
+            while any(len(app.nursery) for app in self.server.apps):
+                await asyncio.sleep(0)
+
+    async def clear(self) -> None:
+        """End every job of the examples before, behind everybody's back."""
+        await self.quiet()
+        await self.judge.execute(
+            """UPDATE jobs SET status = 'cancelled', cancelled_by = 'system', cancelled_at = clock_timestamp(), next_search_at = NULL,
+                 offer_deadline = NULL WHERE status NOT IN ('completed', 'cancelled')"""
+        )
+        await self.judge.execute("UPDATE offers SET status = 'withdrawn' WHERE status = 'live'")
+
+
+@asynccontextmanager
+async def scene_of(database_url: str, redis_url: str, **given: Any) -> AsyncIterator[Scene]:
+    """A server with these settings, a customer on a socket, and nobody else."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(database_url, redis_url, **given))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        judge = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
+        stack.push_async_callback(judge.close)
+        customer = await server.person()
+        await stack.enter_async_context(customer.connected())
+        scene = Scene(server, judge, customer, session)
+        for app in server.apps:
+            app.presence.on_free(lambda live: scene.freed.add(live.user_id))
+        yield scene
+
+
+def actor(person: Person) -> Actor:
+    """The person as services know him."""
+    return Actor(person.user_id, frozenset(person.roles), "en")
