@@ -57,7 +57,7 @@ def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * _EARTH_M * math.asin(min(1.0, math.dist(vector(*a), vector(*b)) / 2))
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class Scene:
     """A server and the people of one example."""
 
