@@ -56,7 +56,6 @@ _RELEASE = frozenset({Actor.ADMIN, Actor.SYSTEM, Actor.PROVIDER})
 
 LEGAL: Final[Mapping[tuple[JobStatus, JobStatus], frozenset[Actor]]] = {
     (JobStatus.PENDING, JobStatus.OFFERED): _SYSTEM,
-    (JobStatus.PENDING, JobStatus.ACCEPTED): _PROVIDER,  # from the open board, before any offer went out
     (JobStatus.PENDING, JobStatus.CANCELLED): _OPEN_SIDE,
     (JobStatus.OFFERED, JobStatus.ACCEPTED): _PROVIDER,
     (JobStatus.OFFERED, JobStatus.CANCELLED): _OPEN_SIDE,

@@ -10,7 +10,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from dispatch.kit.clock import Clock
 from dispatch.kit.lua import scripts
 
 Argument = str | bytes | int | float
@@ -89,10 +88,3 @@ class Redis:
     def subscriber(self) -> "aioredis.client.PubSub":
         """A pub/sub connection of its own. Lossy by design: carries wake-ups and hand-overs, never truth."""
         return self.plain.pubsub(ignore_subscribe_messages=True)
-
-
-@asynccontextmanager
-async def within(seconds: float, clock: Clock | None = None) -> AsyncIterator[None]:
-    """A deadline around Redis calls; raises TimeoutError, which is in DOWN."""
-    async with asyncio.timeout(seconds):
-        yield

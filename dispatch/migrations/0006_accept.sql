@@ -65,7 +65,7 @@ BEGIN
   ELSE
     SELECT * INTO o FROM offers f WHERE f.offer_id = p_offer AND f.job_id = p_job AND f.provider_id = gate.provider_id;
   END IF;
-  IF o.offer_id IS NULL AND (p_offer IS NOT NULL OR NOT p_board) THEN
+  IF o.offer_id IS NULL AND (p_offer IS NOT NULL OR NOT p_board OR j.customer_id = p_user) THEN
     word := 'no_offer';
     RETURN;
   END IF;
@@ -104,8 +104,8 @@ BEGIN
 
   was := j.status;
   UPDATE jobs SET status = 'accepted', provider_id = gate.provider_id, (provider_first_name, provider_rating) = (
-      SELECT p.first_name, p.rating FROM providers p WHERE p.id = gate.provider_id), provider_user_id = p_user, accept_id = p_accept, version = version + 1,
-    round = greatest(jobs.round, 1), accepted_at = clock_timestamp(), offer_deadline = NULL, next_search_at = NULL,
+      SELECT p.first_name, p.rating FROM providers p WHERE p.id = gate.provider_id), provider_user_id = p_user, accept_id = p_accept,
+    version = version + CASE was WHEN 'pending' THEN 2 ELSE 1 END, round = greatest(jobs.round, 1), accepted_at = clock_timestamp(), offer_deadline = NULL, next_search_at = NULL,
     provider_lat = p_lat, provider_lng = p_lng, provider_located_at = p_located_at, trail_m = 0, trail_fixes = 0
    WHERE id = p_job AND jobs.status = was AND jobs.round = j.round RETURNING * INTO STRICT j;  -- stays conditional, though the row is locked
   IF o.offer_id IS NULL THEN
@@ -121,8 +121,13 @@ BEGIN
   facts := inbox_append_pending(coalesce(told, '{}')
     || ROW(p_user, 'job.updated', json_build_object('job', job))::pending_fact
     || ROW(j.customer_id, 'job.accepted', json_build_object('job', job_view(j, false), 'provider', provider_card(j)))::pending_fact);
+  -- Nothing is accepted that was not offered: from the board the offer of this moment is part of the history too.
+  IF was = 'pending' THEN
+    INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_role, reason)
+      VALUES (p_job, j.version - 1, 'pending', 'offered', j.round, 'system', 'board');
+  END IF;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role)
-    VALUES (p_job, j.version, was, 'accepted', j.round, p_user, 'provider');
+    VALUES (p_job, j.version, 'offered', 'accepted', j.round, p_user, 'provider');
   IF p_key IS NOT NULL THEN
     INSERT INTO idem (user_id, key, fingerprint, status, response) VALUES (p_user, p_key, p_fingerprint, 200, job::text);
   END IF;

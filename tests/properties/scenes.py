@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from dispatch.kit.postgres import Actor
 from dispatch.markets import Markets
+from dispatch.presence import keys as presence_keys
 from dispatch.providers import seed
 from protocol.client import Client
 from protocol.http import Http
@@ -57,18 +57,20 @@ def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * _EARTH_M * math.asin(min(1.0, math.dist(vector(*a), vector(*b)) / 2))
 
 
-@dataclass(repr=False, eq=False)
 class Scene:
     """A server and the people of one example."""
 
-    server: Server
-    judge: "asyncpg.Connection[Any]"
-    customer: Person
-    """On a socket for the whole test; all jobs are his unless somebody else is named."""
-    _session: aiohttp.ClientSession
-    _stock: list[tuple[UUID, UUID]] = field(default_factory=list)
-    freed: set[UUID] = field(default_factory=set)
-    """Users whom searches can find since they last switched on."""
+    def __init__(
+        self, server: Server, judge: "asyncpg.Connection[Any]", customer: Person, session: aiohttp.ClientSession
+    ) -> None:
+        self.server = server
+        self.judge = judge
+        self.customer = customer
+        """On a socket for the whole test; all jobs are his unless somebody else is named."""
+        self.freed: set[UUID] = set()
+        """Users whom searches can find since they last switched on."""
+        self._session = session
+        self._stock: list[tuple[UUID, UUID]] = []
 
     async def drivers(
         self, count: int, *, service_types: Sequence[str] = ("ride",), radius_m: int = 10_000
@@ -134,6 +136,19 @@ class Scene:
         await self.quiet()
         return job
 
+    async def quiet_job(self, kind: str = "ride", at: tuple[float, float] = BANGKOK) -> dict[str, Any]:
+        """A job that no search looks for: only `offer` brings it to somebody."""
+        searches = [app.jobs.on_search[:] for app in self.server.apps]
+        for app in self.server.apps:
+            app.jobs.on_search.clear()
+        try:
+            job = await self.server.request(self.customer, at=at, service_type=kind, to=None)
+        finally:
+            for app, listeners in zip(self.server.apps, searches, strict=True):
+                app.jobs.on_search.extend(listeners)
+        await self.judge.execute("UPDATE jobs SET next_search_at = expires_at WHERE id = $1", UUID(job["id"]))
+        return job
+
     async def offer(self, job: dict[str, Any], *drivers: Person, round: int = 0, ttl_s: float = 60.0) -> dict[str, Any]:
         """Offer by the judge's own function, past the search: provider id → offer id of those it found eligible."""
         async with self.server.app.pg.system() as conn:
@@ -153,6 +168,18 @@ class Scene:
         """Providers who were ever offered the job."""
         rows = await self.judge.fetch("SELECT provider_id FROM offers WHERE job_id = $1", UUID(job["id"]))
         return {str(row["provider_id"]) for row in rows}
+
+    async def until_offered(self, job: dict[str, Any], expected: set[str]) -> None:
+        """Until exactly these have been offered the job; nobody else ever may be.
+
+        Mostly they are when the job's first search is over. A provider who came on a moment before also starts a search, and
+        of two that meet at one job the first to lock it makes the offers.
+        """
+        async with asyncio.timeout(WITHIN_S):
+            while (offered := await self.offered(job)) != expected:
+                assert offered < expected
+        await self.quiet()
+        assert await self.offered(job) == expected
 
     async def row(self, job: dict[str, Any]) -> "asyncpg.Record":
         row = await self.judge.fetchrow("SELECT * FROM jobs WHERE id = $1", UUID(job["id"]))
@@ -177,13 +204,22 @@ class Scene:
                 await asyncio.sleep(0)
 
     async def clear(self) -> None:
-        """End every job of the examples before, behind everybody's back."""
+        """Take away what the examples before have left: jobs, behind everybody's back, and providers on the map."""
         await self.quiet()
         await self.judge.execute(
             """UPDATE jobs SET status = 'cancelled', cancelled_by = 'system', cancelled_at = clock_timestamp(), next_search_at = NULL,
                  offer_deadline = NULL WHERE status NOT IN ('completed', 'cancelled')"""
         )
         await self.judge.execute("UPDATE offers SET status = 'withdrawn' WHERE status = 'live'")
+        # A phone that has gone stays a candidate for 5 s, so that a tunnel costs no offer: here he goes home.
+        for app in self.server.apps:
+            for live in app.presence:
+                if live.open:
+                    await app.shifts.end(Actor(live.user_id), None)
+        maps = [presence_keys.free(market.code, str(service)) for market in MARKETS for service in ServiceType]
+        async with asyncio.timeout(WITHIN_S):
+            while await self.server.app.redis.plain.exists(*maps):
+                await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -141,7 +141,7 @@ async def test_a_toggle_changes_who_is_matched_at_once(
             await toggle(scene, *crew[who], wanted, door, was=on[who])
             on[who] = wanted
         job = await scene.job()
-        assert await scene.offered(job) == {crew[who][0].provider_id for who in on if on[who]}
+        await scene.until_offered(job, {crew[who][0].provider_id for who in on if on[who]})
         for who, (driver, _) in enumerate(crew):
             if on[who]:
                 await driver.inbox.until(lambda driver=driver: job["id"] in asked(driver))
