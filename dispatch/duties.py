@@ -1,0 +1,93 @@
+"""What nobody asks for: it is time. Every loop of a worker, in one list."""
+
+import gc
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dispatch.kit.tasks import repeat
+from protocol.errors import CloseCode
+
+if TYPE_CHECKING:
+    from dispatch.app import App
+
+
+def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
+    """Every loop of a worker. Each runs on all workers, in bounded batches, and may run twice harmlessly."""
+    settings, clock = app.settings, app.clock
+
+    def loop(name: str, every_s: float, duty: Callable[[], Any]) -> tuple[str, Coroutine[Any, Any, None]]:
+        return name, repeat(duty, every_s=every_s, clock=clock, name=name, on_failure=app.gauges.failed)
+
+    async def beat() -> None:
+        await app.inbox.beat()
+        app.health.postgres_at = clock.monotonic()
+
+    async def flush_trails() -> None:
+        await app.tracking.flush({live.busy for live in app.presence if live.busy is not None})
+
+    turns = 0
+
+    async def relay() -> None:
+        # While Redis is away the heads are all there is: asked twice as often.
+        nonlocal turns
+        turns += 1
+        if turns % 2 == 0 or not app.redis.reachable:
+            await app.inbox.poll_heads()
+
+    async def note_lost() -> None:
+        lost, app.lost[:] = app.lost[:], []
+        if lost:
+            try:
+                await app.inbox.lost(lost)
+            except BaseException:
+                app.lost.extend(lost)
+                raise
+
+    async def revoke() -> None:
+        users = app.inbox.users()
+        blocked = await app.accounts.blocked_of(users) if users else []
+        app.accounts.forget(blocked)
+        for user_id in blocked:
+            for seat in tuple(app.inbox.seats_of(user_id)):
+                app.inbox.close(seat.line.conn_id, CloseCode.BLOCKED)
+
+    async def gather() -> None:
+        app.gauges.gather()
+
+    async def freeze() -> None:
+        gc.freeze()
+
+    async def forget() -> None:
+        while await app.inbox.forget_events(days=settings.keep_events_days):
+            await clock.sleep(0.1)
+        while await app.accounts.forget_request_ids(hours=settings.keep_idem_hours):
+            await clock.sleep(0.1)
+
+    return [
+        ("copier", app.inbox.copier.run()),
+        ("hand_over", app.inbox.listen()),
+        ("fix_hand_over", app.tracking.listen()),
+        loop("positions", settings.tick_s, app.presence.tick),
+        loop("gate_refresher", settings.tick_s, lambda: app.presence.refresh(app.providers.states)),
+        loop("tracker", 0.25, app.tracking.tick),
+        loop("offer_expirer", 0.25, app.matching.turn),
+        loop("job_waker", 0.2, app.matching.wake),
+        loop("reconciler", 1.0, app.matching.settle),
+        loop("event_relay", 0.5, relay),
+        loop("unacked_repusher", 1.0, app.inbox.repeat),
+        loop("ack_writer", 1.0, app.inbox.flush_acks),
+        loop("socket_poller", 1.0, app.inbox.poll_sockets),
+        loop("socket_revoker", 1.0, revoke),
+        loop("socket_sweeper", 1.0, app.door.sweep),
+        loop("lost_noter", 0.5, note_lost),
+        loop("presence_sweeper", 2.0, lambda: app.shifts.sweep(settings.gone_after_s)),
+        loop("redis_watcher", 0.5, app.redis.watch),
+        loop("redis_rebuilder", 1.0, app.presence.watch_epoch),
+        loop("canary", 1.0, app.inbox.canary),
+        loop("beat", 1.0, beat),
+        loop("trail_flusher", 30.0, flush_trails),
+        loop("gauges", 2.0, gather),
+        loop("job_counter", 5.0, app.gauges.count_jobs),
+        loop("freezer", 60.0, freeze),
+        loop("forgetter", 3600.0, forget),
+    ]
