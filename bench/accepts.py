@@ -277,9 +277,13 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     score, used, lines, versions = await contest(crowd, shown)
     figures = _figures(score)
     figures["cpu_us_per_accepted_job"] = used.per(max(1, len(score.assignments)))
+    figures["others_cores"] = used.others_share()
     racers = Contest(shown.racers, 1, shown.racers, shown.races, shown.fingers)
     score, used, more_lines, _ = await contest(racers, shown)
-    figures["racers"] = _figures(score) | {"cpu_us_per_race": used.per(max(1, len(score.assignments)))}
+    figures["racers"] = _figures(score) | {
+        "cpu_us_per_race": used.per(max(1, len(score.assignments))),
+        "others_cores": used.others_share(),
+    }
     figures["double_assignments"] += figures["racers"]["double_assignments"]
     figures["lines_lost"] = lines + more_lines
     _show(f"{shown.jobs} jobs, each offered to {WAVE} of {shown.jobs} providers, {shown.rounds} rounds", figures)
@@ -306,6 +310,7 @@ def _show(title: str, figures: dict[str, Any]) -> None:
             ("loser's final no p50", ms(figures["loser_ms_p50"]), ""),
             ("loser's final no p99", ms(figures["loser_ms_p99"]), ""),
             ("longest round", f"{figures['round_s_max']:.2f} s", ""),
+            ("kept busy by others", f"{figures['others_cores']:.2f} cores", ""),
             ("final answers", ", ".join(f"{word} {count:,}" for word, count in figures["answers"].items()), ""),
         ],
     )

@@ -130,6 +130,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             "providers": len(phones),
             "rate": shown.rate,
             "cpu_us_per_job_with_its_positions": used.per(shown.rate * (shown.run_s + shown.warm_up)),
+            "others_cores": used.others_share(),
             "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
             "lines_lost": lost(phones),
             "errors": complaints(phones),
@@ -182,6 +183,7 @@ def _show(figures: dict[str, Any]) -> None:
             ("server CPU per job, positions included", f"{cpu['server'] / 1000:.2f} ms", ""),
             ("Valkey, Postgres CPU per job", f"{cpu['redis'] / 1000:.2f} ms, {cpu['postgres'] / 1000:.2f} ms", ""),
             ("load generator sent late at most", f"{figures['sent_late_ms_max']:.1f} ms", ""),
+            ("kept busy by others", f"{figures['others_cores']:.2f} cores", ""),
             ("lines lost", f"{figures['lines_lost']}", ""),
         ],
     )

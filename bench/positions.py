@@ -79,6 +79,7 @@ async def at_rate(running: Running, phones: Sequence[Phone], rate: float, shown:
         "sent_with_warm_up": drive.sent,
         "taken_by_server": int(taken),
         "misplaced_in_redis": await misplaced(running, phones),
+        "others_cores": used.others_share(),
         "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
     }
 
@@ -132,6 +133,7 @@ def _show(one: dict[str, Any], sockets: int, figures: dict[str, Any]) -> None:
             ("not where Redis has them", f"{one['misplaced_in_redis']:,}", ""),
             ("sent late at most", f"{one['sent_late_ms_max']:.1f} ms", ""),
             ("server CPU when nobody sends", f"{figures['idle_server_cpu_share'] * 100:.1f} % of a core", ""),
+            ("kept busy by others", f"{one['others_cores']:.2f} cores", ""),
             ("lines lost", f"{figures['lines_lost']}", ""),
         ],
     )

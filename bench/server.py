@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,12 +23,16 @@ _WORKER = b"multiprocessing.spawn"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds used so far, user and system. `server` is the supervisor with all workers, `postgres` all its processes."""
+    """CPU seconds used so far, user and system. `server` is the supervisor with all workers, `postgres` all its processes,
+    `machine` everything that ran, and `at` the monotonic second of the look.
+    """
 
     server: float
     redis: float
     postgres: float
     load: float
+    machine: float
+    at: float
 
     def since(self, before: "Usage") -> "Usage":
         return Usage(
@@ -35,7 +40,14 @@ class Usage:
             self.redis - before.redis,
             self.postgres - before.postgres,
             self.load - before.load,
+            self.machine - before.machine,
+            self.at - before.at,
         )
+
+    def others_share(self) -> float:
+        """Cores that somebody else kept busy meanwhile; above a few hundredths the latencies are not to be trusted."""
+        ours = self.server + self.redis + self.postgres + self.load
+        return round(max(0.0, self.machine - ours) / self.at, 3)
 
     def per(self, count: float) -> dict[str, float]:
         """Microseconds for each of `count`, by process."""
@@ -57,7 +69,7 @@ class Running:
         """What has been used until now. Raises RuntimeError where there is no /proc: nothing can be measured there."""
         used = [cpu_s(pid) for pid in (self.stage.server_pid, self.redis_pid, self.postgres_pid)]
         server, valkey, postgres = (_known(seconds) for seconds in used)
-        return Usage(server, valkey, postgres, own_cpu_s())
+        return Usage(server, valkey, postgres, own_cpu_s(), busy_s(Path("/proc/stat").read_text()), time.monotonic())
 
     def worker_pids(self) -> list[int]:
         """The worker processes: the supervisor's children but for Python's resource tracker."""
@@ -104,6 +116,12 @@ async def server(
 def own_cpu_s() -> float:
     """User and system seconds of this process, the load generator."""
     return sum(ticks_s(stat_of("self")))
+
+
+def busy_s(stat: str) -> float:
+    """Seconds that the cores were busy since boot, out of /proc/stat: all but idle and waiting for disks."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, stat.split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / 100
 
 
 def stat_of(pid: int | str) -> list[str]:

@@ -44,8 +44,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
                 raise
 
     async def revoke() -> None:
-        users = app.inbox.users()
-        blocked = await app.accounts.blocked_of(users) if users else []
+        blocked = await app.accounts.blocked_lately()
         app.accounts.forget(blocked)
         for user_id in blocked:
             for seat in tuple(app.inbox.seats_of(user_id)):
@@ -70,13 +69,13 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("positions", settings.tick_s, app.presence.tick),
         loop("gate_refresher", settings.tick_s, lambda: app.presence.refresh(app.providers.states)),
         loop("tracker", 0.25, app.tracking.tick),
-        loop("offer_expirer", 0.25, app.matching.turn),
+        loop("offer_expirer", 0.5, app.matching.turn),
         loop("job_waker", 0.2, app.matching.wake),
-        loop("reconciler", 1.0, app.matching.settle),
+        loop("reconciler", 2.0, app.matching.settle),
         loop("event_relay", 0.5, relay),
         loop("unacked_repusher", 1.0, app.inbox.repeat),
         loop("ack_writer", 1.0, app.inbox.flush_acks),
-        loop("socket_poller", 1.0, app.inbox.poll_sockets),
+        loop("socket_poller", 3.0, app.inbox.poll_sockets),
         loop("socket_revoker", 1.0, revoke),
         loop("socket_sweeper", 1.0, app.door.sweep),
         loop("lost_noter", 0.5, note_lost),
@@ -85,6 +84,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("redis_rebuilder", 1.0, app.presence.watch_epoch),
         loop("canary", 1.0, app.inbox.canary),
         loop("beat", 1.0, beat),
+        loop("undertaker", 5.0, app.inbox.bury),
         loop("trail_flusher", 30.0, flush_trails),
         loop("gauges", 2.0, gather),
         loop("job_counter", 5.0, app.gauges.count_jobs),

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     markets: dict[str, dict[str, Any]] = Field(
         {}, description='overrides of market settings: {"bkk": {"offer_ttl_s": 20}}'
     )
-    tick_s: float = Field(0.1, gt=0, le=1, description="seconds between batched position writes")
+    tick_s: float = Field(0.2, gt=0, le=1, description="seconds between batched position writes")
     track_every_s: float = Field(5.0, gt=0, description="cadence of positions to the customer")
     stale_after_s: float = Field(15.0, gt=0, description="silence after which the customer is told")
     fresh_s: float = Field(30.0, gt=0, description="a candidate's fix is younger than this")

@@ -30,8 +30,8 @@ LINE_AWAY_S = (1.0, 8.0)
 BOARDING_S = (0.5, 2.0)
 
 # How long a customer waits for somebody to come before he looks for another way.
-PATIENCE_MIN_S = 20.0
-PATIENCE_MORE_S = 20.0
+PATIENCE_MIN_S = 12.0
+PATIENCE_MORE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)

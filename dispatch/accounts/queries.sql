@@ -13,8 +13,8 @@ UPDATE users SET first_name = coalesce($2, first_name), last_name = coalesce($3,
 WHERE id = $1 RETURNING id, first_name, last_name, phone_number, locale;
 
 -- name: users_blocked :many
--- Which of these users are blocked. $1 ids uuid[]
-SELECT id FROM users WHERE id = ANY ($1::uuid[]) AND blocked_at IS NOT NULL;
+-- Who was blocked within the last hour: handshakes refuse those of before. A worker that was stopped for longer has lost its sockets.
+SELECT id FROM users WHERE blocked_at > clock_timestamp() - interval '1 hour';
 
 -- name: idem_begin :one
 -- $1 user_id uuid, $2 key text, $3 fingerprint text

@@ -83,10 +83,10 @@ class Accounts:
         for user_id in user_ids:
             self._seen.pop(user_id, None)
 
-    async def blocked_of(self, user_ids: list[UUID]) -> list[UUID]:
-        """Which of these users are blocked now."""
+    async def blocked_lately(self) -> list[UUID]:
+        """Users who were blocked within the last hour, and still are."""
         async with self._pg.system() as conn:
-            return [row["id"] for row in await conn.fetch(_Q["users_blocked"], user_ids)]
+            return [row["id"] for row in await conn.fetch(_Q["users_blocked"])]
 
     async def me(self, actor: Actor) -> dict[str, Any]:
         async with self._pg.acting(actor) as tx:

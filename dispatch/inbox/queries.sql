@@ -8,9 +8,9 @@ SELECT h.epoch, coalesce((SELECT seq FROM inbox_head WHERE user_id = $1), 0) AS 
   coalesce((SELECT min(seq) - 1 FROM events WHERE user_id = $1), (SELECT seq FROM inbox_head WHERE user_id = $1), 0) AS floor
 FROM history h;
 
--- name: heads :many
--- $1 user_ids uuid[]
-SELECT user_id, seq FROM inbox_head WHERE user_id = ANY ($1::uuid[]);
+-- name: heads_beyond :many
+-- Whose history goes beyond what he was sent. $1 user_ids uuid[], $2 sent seqs bigint[]
+SELECT h.user_id, h.seq FROM unnest($1::uuid[], $2::bigint[]) AS s(user_id, seq) JOIN inbox_head h ON h.user_id = s.user_id AND h.seq > s.seq;
 
 -- name: after :many
 -- Events of a user after $2 up to $3, at most $4. $1 user_id uuid

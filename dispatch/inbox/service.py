@@ -76,9 +76,6 @@ class Inbox:
     def seats_of(self, user_id: UUID) -> Sequence[Seat]:
         return self._seats.get(user_id, ())
 
-    def users(self) -> list[UUID]:
-        return list(self._seats)
-
     # --- greeting and leaving
 
     async def greet(self, line: Line, session: ServerSession, hello: Hello, greeting: Greeting) -> Seat | None:
@@ -318,10 +315,17 @@ class Inbox:
 
     async def poll_heads(self) -> None:
         """Ask Postgres how far our users' histories are, and fetch what no hint brought. The relay that cannot be lost."""
-        users = list(self._seats)
-        for start in range(0, len(users), 5_000):
+        sent = [
+            (user_id, min(started))
+            for user_id, seats in self._seats.items()
+            if (started := [seat.session.sent_seq for seat in seats if seat.session.started_up])
+        ]
+        for start in range(0, len(sent), 5_000):
+            batch = sent[start : start + 5_000]
             async with self._pg.system() as conn:
-                rows = await conn.fetch(_Q["heads"], users[start : start + 5_000])
+                rows = await conn.fetch(
+                    _Q["heads_beyond"], [user_id for user_id, _ in batch], [seq for _, seq in batch]
+                )
             for row in rows:
                 if any(
                     seat.session.started_up and seat.session.sent_seq < row["seq"]
@@ -343,9 +347,13 @@ class Inbox:
             await self.lost(ended)
 
     async def beat(self) -> None:
-        """Say that this worker lives, and bury those that have not said so for 10 s."""
+        """Say that this worker lives."""
         async with self._pg.system() as conn:
             await conn.execute(_Q["worker_beat"], self.worker_id)
+
+    async def bury(self) -> None:
+        """Note the sockets of workers as lost that have not said for 10 s that they live."""
+        async with self._pg.system() as conn:
             await conn.fetchval(_Q["workers_dead"])
 
     async def sign_off(self) -> None:

@@ -63,6 +63,8 @@ CREATE TABLE users (
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+CREATE INDEX users_blocked ON users (blocked_at) WHERE blocked_at IS NOT NULL;
+
 -- One row per request id that changed something: the answer, kept for a day at least. Effects and answer commit together.
 CREATE TABLE idem (
   user_id uuid NOT NULL REFERENCES users (id),

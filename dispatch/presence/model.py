@@ -30,6 +30,9 @@ class Live:
     lat: float = 0.0
     lng: float = 0.0
     heading_deg: float | None = None
+    placed_lat: float = 0.0
+    placed_lng: float = 0.0
+    """Where the market was last asked for."""
     at_ms: int = 0
     """The phone's stamp of the last good fix; 0: none yet."""
     seen_ms: int = 0

@@ -21,6 +21,7 @@ from protocol.lifecycle import ACTIVE, MAY_WORK, JobStatus, ProviderStatus
 
 log = structlog.get_logger("presence")
 
+_PLACED_DEG = 0.0005
 AWAY_S = 5.0
 """A provider without a socket for so long is no candidate (contract.md §4)."""
 
@@ -159,9 +160,11 @@ class Presence:
 
     def _place(self, known: Live, lat: float, lng: float, at_ms: int, seen_ms: int, heading_deg: float | None) -> None:
         known.lat, known.lng, known.at_ms, known.seen_ms, known.heading_deg = lat, lng, at_ms, seen_ms, heading_deg
-        market = known.market
-        if market is None or not market.holds(lat, lng):
-            known.market = self._markets.at(lat, lng)
+        # A polygon costs as much as the rest of this function: it is asked again after some 50 m only.
+        if known.market is None or abs(lat - known.placed_lat) + abs(lng - known.placed_lng) > _PLACED_DEG:
+            known.placed_lat, known.placed_lng = lat, lng
+            if known.market is None or not known.market.holds(lat, lng):
+                known.market = self._markets.at(lat, lng)
         self._dirty[known.user_id] = known
         if known.busy is not None:
             move = Move(known, lat, lng, at_ms, heading_deg)

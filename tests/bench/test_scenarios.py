@@ -260,8 +260,13 @@ def test_children_and_their_memory_are_found() -> None:
 
 
 def test_usage_is_divided_by_what_it_was_used_for() -> None:
-    used = server.Usage(3.0, 1.5, 1.0, 9.0).since(server.Usage(1.0, 1.0, 1.0, 8.0))
+    used = server.Usage(3.0, 1.5, 1.0, 9.0, 50.0, 14.0).since(server.Usage(1.0, 1.0, 1.0, 8.0, 42.5, 4.0))
     assert used.per(10_000) == {"server": 200.0, "redis": 50.0, "postgres": 0.0, "load_generator": 100.0}
+    assert used.others_share() == 0.4
+
+
+def test_the_busy_time_of_the_machine_leaves_out_idling() -> None:
+    assert server.busy_s("cpu  100 20 30 9999 888 4 5 6 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n") == 1.65
 
 
 def test_a_metric_is_summed_over_its_labels() -> None:

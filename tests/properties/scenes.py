@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dispatch.kit.postgres import Actor
 from dispatch.markets import Markets
+from dispatch.presence import Live
 from dispatch.presence import keys as presence_keys
 from dispatch.providers import seed
 from protocol.client import Client
@@ -123,6 +124,11 @@ class Scene:
         if MARKETS.at(*at) is not None:
             await self.until_free(person)
 
+    def note_free(self, live: Live) -> None:
+        # Also told of those whose offer ended because they won: they are not on the map.
+        if live.listed is not None:
+            self.freed.add(live.user_id)
+
     async def until_free(self, person: Person) -> None:
         async with asyncio.timeout(WITHIN_S):
             while person.user_id not in self.freed:
@@ -136,18 +142,9 @@ class Scene:
         await self.quiet()
         return job
 
-    async def quiet_job(self, kind: str = "ride", at: tuple[float, float] = BANGKOK) -> dict[str, Any]:
-        """A job that no search looks for: only `offer` brings it to somebody."""
-        searches = [app.jobs.on_search[:] for app in self.server.apps]
-        for app in self.server.apps:
-            app.jobs.on_search.clear()
-        try:
-            job = await self.server.request(self.customer, at=at, service_type=kind, to=None)
-        finally:
-            for app, listeners in zip(self.server.apps, searches, strict=True):
-                app.jobs.on_search.extend(listeners)
-        await self.judge.execute("UPDATE jobs SET next_search_at = expires_at WHERE id = $1", UUID(job["id"]))
-        return job
+    async def far_job(self, kind: str = "ride") -> dict[str, Any]:
+        """A job so far out of town that no search finds anybody: only `offer` brings it to somebody."""
+        return await self.job(kind, place(30_000, 0))
 
     async def offer(self, job: dict[str, Any], *drivers: Person, round: int = 0, ttl_s: float = 60.0) -> dict[str, Any]:
         """Offer by the judge's own function, past the search: provider id → offer id of those it found eligible."""
@@ -234,7 +231,7 @@ async def scene_of(database_url: str, redis_url: str, **given: Any) -> AsyncIter
         await stack.enter_async_context(customer.connected())
         scene = Scene(server, judge, customer, session)
         for app in server.apps:
-            app.presence.on_free(lambda live: scene.freed.add(live.user_id))
+            app.presence.on_free(scene.note_free)
         yield scene
 
 

@@ -64,7 +64,7 @@ async def put(scene: Scene, stack: AsyncExitStack, cab: Cab) -> tuple[Person, Cl
         case "off again":
             await phone.offline()
         case "busy" | "free again":
-            job = await scene.quiet_job(cab.kinds[0])
+            job = await scene.far_job(cab.kinds[0])
             offer = (await scene.offer(job, driver))[driver.provider_id]
             await phone.accept(job["id"], offer)
             await scene.quiet()
