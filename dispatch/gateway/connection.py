@@ -157,7 +157,7 @@ class Connection:
         if len(self._undecodable) == 5 and now - self._undecodable[0] <= 10.0:
             self.leave(CloseCode.NOT_OUR_PROTOCOL, None)
 
-    # --- the sweep, once a second
+    # --- the sweep, every two seconds
 
     def sweep(self, now: float, wall: datetime, hello_within_s: float) -> None:
         """Everything that time does to a connection: pings, stuck readers, silent newcomers, expired tokens, unanswered closes."""

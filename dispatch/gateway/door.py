@@ -286,7 +286,7 @@ class Door:
         )
 
     async def sweep(self) -> None:
-        """One pass over all connections, once a second, in place of timers for each."""
+        """One pass over all connections, every two seconds, in place of timers for each."""
         now, wall = self._clock.monotonic(), self._clock.now()
         for conn in tuple(self.connections.values()):
             conn.sweep(now, wall, HELLO_WITHIN_S)

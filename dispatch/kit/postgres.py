@@ -24,6 +24,7 @@ _SESSION = {
     "tcp_keepalives_interval": "3",
     "tcp_keepalives_count": "3",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
 }
 _ACQUIRE_TIMEOUT_S = 2.0

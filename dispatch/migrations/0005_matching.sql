@@ -284,7 +284,7 @@ $$;
 CREATE FUNCTION offers_board(p_user uuid, p_types text[], p_limit int) RETURNS TABLE (offer json, distance_m int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT offer_view(o, job_glance(j)), o.pickup_distance_m FROM offers o JOIN jobs j ON j.id = o.job_id
-  WHERE o.provider_user_id = p_user AND o.status = 'live' AND o.expires_at > clock_timestamp() AND j.service_type = ANY (p_types)
+  WHERE o.provider_user_id = p_user AND o.status = 'live' AND o.expires_at > clock_timestamp() AND j.status IN ('pending', 'offered') AND j.service_type = ANY (p_types)
   ORDER BY o.pickup_distance_m LIMIT p_limit
 $$;
 

@@ -96,9 +96,8 @@ class Scene:
         users = [user for _, user in people]
         await self.judge.execute(
             """INSERT INTO sockets (user_id, device, attempt, worker_id, conn_id)
-               SELECT u, 'believed', 1, $2, gen_random_uuid() FROM unnest($1::uuid[]) u""",
+               SELECT u, 'believed', 1, 'elsewhere', gen_random_uuid() FROM unnest($1::uuid[]) u""",
             users,
-            self.server.app.inbox.worker_id,
         )
         rows = await self.judge.fetch("SELECT user_id, id FROM providers WHERE user_id = ANY ($1::uuid[])", users)
         self._stock += [(row["user_id"], row["id"]) for row in rows]
@@ -116,6 +115,16 @@ class Scene:
     def http(self, person: Person, worker: int) -> Http:
         """The HTTP door of another worker."""
         return Http(self.server.url(worker), person.token, session=self._session, locale="en")
+
+    async def switch_on(self, drivers: Sequence[Person], at: tuple[float, float] = BANGKOK) -> None:
+        """The intent and the place of these, straight into the judge's books."""
+        ids = [UUID(driver.provider_id) for driver in drivers]
+        await self.judge.execute("UPDATE provider_gate SET online = true WHERE provider_id = ANY ($1::uuid[])", ids)
+        await self.judge.execute(
+            "UPDATE providers SET last_lat = $2, last_lng = $3, located_at = clock_timestamp() WHERE id = ANY ($1::uuid[])",
+            ids,
+            *at,
+        )
 
     async def online(self, person: Person, phone: Client, at: tuple[float, float] = BANGKOK) -> None:
         """Switch on by the socket. Returns when searches find him, if the place is in a market."""
@@ -227,6 +236,10 @@ async def scene_of(database_url: str, redis_url: str, **given: Any) -> AsyncIter
         session = await stack.enter_async_context(aiohttp.ClientSession())
         judge = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
         stack.push_async_callback(judge.close)
+        # A worker that nobody runs and nobody buries: it holds the sockets of those who have none.
+        await judge.execute(
+            "INSERT INTO workers (id, beat_at) VALUES ('elsewhere', clock_timestamp() + interval '1 day')"
+        )
         customer = await server.person()
         await stack.enter_async_context(customer.connected())
         scene = Scene(server, judge, customer, session)

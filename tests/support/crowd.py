@@ -32,10 +32,14 @@ async def crowd(server: Server, size: int) -> list[Racer]:
     """`size` new approved providers, switched on, with a living connection in Postgres' eyes. Their places are unknown."""
     people = await seed(server.settings, providers=size, customers=0)
     users = [user for _, user in people]
+    # A worker of their own that never dies: ours would notice that it does not hold these sockets.
     await server.sql(
-        "INSERT INTO sockets (user_id, device, attempt, worker_id, conn_id) SELECT u, 'racer', 1, $2, gen_random_uuid() FROM unnest($1::uuid[]) u",
+        "INSERT INTO workers (id, beat_at) VALUES ('crowd', clock_timestamp() + interval '1 day') ON CONFLICT DO NOTHING"
+    )
+    await server.sql(
+        "INSERT INTO sockets (user_id, device, attempt, worker_id, conn_id) "
+        "SELECT u, 'racer', 1, 'crowd', gen_random_uuid() FROM unnest($1::uuid[]) u",
         users,
-        server.app.inbox.worker_id,
     )
     await server.sql("UPDATE provider_gate SET online = true WHERE user_id = ANY ($1::uuid[])", users)
     states = {state.user_id: state for state in await server.app.providers.states(users)}

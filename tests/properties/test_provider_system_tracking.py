@@ -1,0 +1,161 @@
+"""How often a customer hears where his provider is: property 19. The service on real stores, on a clock that the test moves."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatch.kit.clock import ManualClock
+from dispatch.presence import Live, Move
+from dispatch.tracking import Tracking, keys
+from protocol.codec import decode_server
+from protocol.errors import ByeReason, CloseCode
+from protocol.frames import Position
+from tests.properties.scenes import MARKETS, PROPERTY, Scene, actor, place
+from tests.support.server import Person
+
+TICK_S = 0.25
+"""Of the tracker's loop; a busy worker is late, here by up to LATE_S."""
+LATE_S = 0.2
+
+
+@dataclass
+class Screen:
+    """A customer's line: what it was sent, and when."""
+
+    user_id: UUID
+    clock: ManualClock
+    joined_at: float = 0.0
+    conn_id: UUID = field(default_factory=uuid4)
+    shown: list[tuple[float, Position]] = field(default_factory=list)
+
+    def send(self, frame: bytes, user_id: UUID) -> None:
+        assert user_id == self.user_id
+        position = decode_server(frame)
+        assert isinstance(position, Position)
+        self.shown.append((self.clock.monotonic(), position))
+
+    def leave(self, code: CloseCode, reason: ByeReason | None) -> None:
+        raise AssertionError(f"closed: {code} {reason}")
+
+
+class Ride:
+    """One accepted job, and a tracking service of its own with a clock of its own."""
+
+    def __init__(self, scene: Scene, driver: Person, job_id: UUID) -> None:
+        app = scene.server.app
+        self.scene = scene
+        self.clock = ManualClock()
+        self.clock.advance(100.0)
+        self.tracking = Tracking(app.pg, app.redis, MARKETS, self.clock, app.nursery, every_s=5.0, stale_after_s=15.0)
+        self.job_id = job_id
+        self.live = Live(UUID(driver.provider_id), driver.user_id, uuid4(), ("ride",), 10_000, True, busy=job_id)
+
+    def now_ms(self) -> int:
+        return int(self.clock.now().timestamp() * 1000)
+
+    async def watch(self) -> Screen:
+        screen = Screen(self.scene.customer.user_id, self.clock, self.clock.monotonic())
+        await self.tracking.track(actor(self.scene.customer), screen, self.job_id)
+        return screen
+
+    def fix(self, number: int) -> tuple[float, int]:
+        """A fix arrives; (when, its stamp)."""
+        at_ms = self.now_ms() - 40
+        self.tracking.move(Move(self.live, *place(20.0 * number, 0), at_ms, None))
+        return self.clock.monotonic(), at_ms
+
+
+@pytest.fixture
+async def ride(scene: Scene) -> Any:
+    (driver,) = await scene.drivers(1)
+    await scene.switch_on([driver])
+    job = await scene.job()
+    await driver.http.accept(job["id"])
+    ride = Ride(scene, driver, UUID(job["id"]))
+    yield ride
+    await scene.quiet()
+    await ride.tracking._pubsub.aclose()
+
+
+gap = st.one_of(st.floats(0.05, 4.0), st.floats(0.5, 1.5), st.sampled_from([4.0, 1.0, 0.25]))
+silence = st.floats(15.5, 30.0)
+
+
+@PROPERTY
+@given(
+    gaps=st.lists(st.one_of(gap, gap, gap, gap, gap, silence), min_size=12, max_size=40),
+    late=st.lists(st.floats(0, LATE_S), min_size=1, max_size=10),
+    second_after=st.integers(0, 30),
+)
+async def test_the_customer_hears_every_five_seconds(
+    ride: Ride, gaps: list[float], late: list[float], second_after: int
+) -> None:
+    """Feature: provider-system-redesign, Property 19: locations are sent to the customer at intervals of 5 seconds ± 1 second.
+
+    While fixes come; the newest wins; silence of 15 s is told once. Fails when Tracking.tick does not wait for `due_at`.
+    """
+    clock = ride.clock
+    await ride.scene.server.app.redis.plain.delete(keys.fix(ride.job_id))
+    screens = [await ride.watch()]
+    heard: list[tuple[float, int]] = []
+    tick_at, turns = clock.monotonic() + TICK_S, 0
+    for number, gap_s in enumerate([*gaps, 6.0]):
+        fix_at = clock.monotonic() + gap_s
+        while tick_at <= fix_at:
+            clock.advance(tick_at - clock.monotonic())
+            await ride.tracking.tick()
+            tick_at += TICK_S + late[turns % len(late)]
+            turns += 1
+        clock.advance(fix_at - clock.monotonic())
+        if number < len(gaps):
+            heard.append(ride.fix(number))
+        if number == second_after:
+            screens.append(await ride.watch())
+    for screen in screens:
+        ride.tracking.leave(screen)
+        check(screen, heard, clock)
+    assert not ride.tracking._watched, "nobody watches any more"
+
+
+def check(screen: Screen, heard: list[tuple[float, int]], clock: ManualClock) -> None:
+    """The whole of property 19 about one screen. `heard`: (when, stamp) of the fixes that came."""
+    slack_s = TICK_S + LATE_S
+    fresh = [(at, position) for at, position in screen.shown if not position.stale]
+    for at, position in fresh:
+        newest_ms = max(at_ms for when, at_ms in heard if when <= at)
+        assert stamp(position) == newest_ms
+    if screen.joined_at >= heard[0][0]:
+        assert fresh[0][0] == screen.joined_at, "the first at once if a fix is known"
+    for (before, told), (after, _) in pairwise(fresh):
+        assert after - before >= 4.0
+        waited = next(when for when, at_ms in heard if at_ms > stamp(told))  # the fix that there was to tell
+        assert after - before <= max(6.0, waited - before + slack_s)
+    steady = [(a, b) for (a, _), (b, _) in pairwise(heard) if b - a > 4.0]
+    for (before, _), (after, _) in pairwise(fresh):
+        if not any(a < after and b > before for a, b in steady):
+            assert 4.0 <= after - before <= 6.0
+    assert clock.monotonic() - fresh[-1][0] <= 6.0 + slack_s, "it went on to the end"
+    check_stale(screen, heard, clock.monotonic(), slack_s)
+
+
+def check_stale(screen: Screen, heard: list[tuple[float, int]], end: float, slack_s: float) -> None:
+    stale = [at for at, position in screen.shown if position.stale]
+    silences = [
+        (a, b) for (a, _), (b, _) in pairwise([*heard, (end, 0)]) if b - a > 15.0 + slack_s and b > screen.joined_at
+    ]
+    for silent_from, silent_to in silences:
+        told = [at for at in stale if silent_from <= at < silent_to]
+        assert len(told) == 1, "told once"
+        assert (
+            max(silent_from + 15.0, screen.joined_at) <= told[0] <= max(silent_from + 15.0, screen.joined_at) + slack_s
+        )
+    assert all(any(a + 15.0 <= at <= b for a, b in silences) for at in stale), "told for nothing"
+
+
+def stamp(position: Position) -> int:
+    return int(position.at.timestamp() * 1000 + 0.5)
