@@ -18,9 +18,10 @@ import orjson
 
 from bench.demo import people, summary
 from bench.demo.recording import Recording, RecordingError, read
-from bench.demo.replay import Replay, Result, warm_fares
+from bench.demo.replay import Replay, Result
 from bench.demo.screen import screen
 from bench.demo.stage import StageError, Wanted, stage
+from bench.demo.warm import warm_fares
 from dispatch.kit.embedded import EmbeddedError
 from dispatch.markets import Market, Markets
 

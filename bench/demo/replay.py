@@ -18,12 +18,13 @@ import asyncpg
 
 from bench.demo.cab import Cab, Phase
 from bench.demo.city import City, CityClock
-from bench.demo.recording import Fare, Place, Recording, Request, Trace
+from bench.demo.recording import Fare, Place, Recording, Request
 from bench.demo.rider import WAITING, Rider
 from bench.demo.screen import REFRESH_S, Screen
 from bench.demo.stage import Stage, cpu_s
 from bench.demo.stamps import Stamps
 from bench.demo.tally import Tally, lost_events, offer_latencies_ms, percentile
+from bench.demo.warm import warm_fares, warm_request
 from dispatch.markets import Market
 from protocol.client import Client
 
@@ -58,27 +59,6 @@ class Result:
     server_cpu_s: float | None
     warm_trips: int
     interrupted: bool
-
-
-def warm_fares(recording: Recording, vehicles: Iterable[str]) -> dict[str, Fare]:
-    """The recorded trips that are under way when the recording starts, by vehicle; with both ends on the trace."""
-    chosen = set(vehicles)
-    return {
-        fare.vehicle: fare
-        for fare in recording.fares
-        if fare.vehicle in chosen
-        and fare.pickup_at < recording.start < fare.dropoff_at
-        and recording.traces[fare.vehicle].at(fare.pickup_at) is not None
-        and recording.traces[fare.vehicle].at(fare.dropoff_at) is not None
-    }
-
-
-def warm_request(fare: Fare, trace: Trace) -> Request:
-    """The request that this trip must have come from. Raises ValueError when its ends are not on the trace."""
-    pickup, dropoff = trace.at(fare.pickup_at), trace.at(fare.dropoff_at)
-    if pickup is None or dropoff is None:
-        raise ValueError(f"the trace does not know where the trip of {fare.vehicle} began and ended")
-    return Request(fare.pickup_at, pickup, dropoff)
 
 
 class Replay:

@@ -138,8 +138,9 @@ class Claims:
         row = await self._judge(ask, board, distance)
         word = row["word"]
         if word != "accepted":
-            if held in ("first", "yours") and round is not None and word != "replay":
-                await live.settle(self._redis, ask, round, committed=False)
+            if held in ("first", "yours") and round is not None:
+                # A stored answer is a yes that was committed; a claim left pending would hold up everybody else for 3 s.
+                await live.settle(self._redis, ask, round, committed=word == "replay")
             return self._refuse(ask, row, board)
         if held in ("first", "yours") and round is not None:
             await live.settle(self._redis, ask, round, committed=True)

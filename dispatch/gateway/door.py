@@ -239,6 +239,9 @@ class Door:
     async def _answer(self, conn: Connection, frame: Any) -> None:
         try:
             data = await self._rules.requests[type(frame)](conn, frame)
+        except Overloaded as error:
+            # On a socket every answer that decided nothing has one word, and the phone asks again by itself.
+            self._reply_no(conn, frame.id, Busy(str(error), retry_after_ms=1_000))
         except DispatchError as error:
             self._reply_no(conn, frame.id, error)
         except LOST as error:

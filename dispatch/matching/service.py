@@ -60,7 +60,7 @@ class Matching:
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._boards = [market.code for market in markets if market.open_board]
         self._cooldowns = ([market.code for market in markets], [market.lapse_cooldown_s for market in markets])
-        self._freed: dict[str, set[str]] = {}
+        self._freed: dict[str, tuple[set[str], int]] = {}
         self.on_round: list[Callable[[UUID, int, int], None]] = []
         """Told (job_id, round, how many were offered) of each round made here."""
         self.offered = 0
@@ -194,15 +194,17 @@ class Matching:
         """A provider became a candidate: jobs that wait for one near him are searched in the next turn of `wake`."""
         if live.listed is not None:
             market, kinds = live.listed
-            self._freed.setdefault(market.code, set()).update(kinds)
+            known, count = self._freed.get(market.code, (set(), 0))
+            self._freed[market.code] = (known | set(kinds), count + 1)
 
     async def wake(self) -> None:
         """Bring forward the searches of jobs that somebody could take now. Runs a few times a second."""
         freed, self._freed = self._freed, {}
         woken = 0
-        for market, kinds in freed.items():
+        for market, (kinds, count) in freed.items():
             async with self._gate, self._pg.system() as conn:
-                woken += int(await conn.fetchval(Q["jobs_wake"], market, sorted(kinds), 50))
+                # The longest waiting first, and a few for each who is free: a search for everybody would find them all taken.
+                woken += int(await conn.fetchval(Q["jobs_wake"], market, sorted(kinds), min(50, 3 * count)))
         if woken:
             await self.turn()
 

@@ -27,6 +27,8 @@ class Live:
     busy: UUID | None = None
     """The active job."""
     market: Market | None = None
+    last_market: Market | None = None
+    """The one he left, while he is in none: its bounds still hold."""
     lat: float = 0.0
     lng: float = 0.0
     heading_deg: float | None = None

@@ -164,6 +164,7 @@ class Presence:
         if known.market is None or abs(lat - known.placed_lat) + abs(lng - known.placed_lng) > _PLACED_DEG:
             known.placed_lat, known.placed_lng = lat, lng
             if known.market is None or not known.market.holds(lat, lng):
+                known.last_market = known.market or known.last_market
                 known.market = self._markets.at(lat, lng)
         self._dirty[known.user_id] = known
         if known.busy is not None:
@@ -172,7 +173,7 @@ class Presence:
                 listener(move)
 
     def _speed_max(self, known: Live) -> float:
-        return (known.market or self._markets.default).speed_max_mps
+        return (known.market or known.last_market or self._markets.default).speed_max_mps
 
     # --- facts
 

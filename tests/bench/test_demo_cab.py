@@ -10,9 +10,9 @@ import pytest
 from bench.demo.cab import Cab
 from bench.demo.city import City, CityClock
 from bench.demo.recording import Fare, Recording, Request, Trace
-from bench.demo.replay import warm_fares, warm_request
 from bench.demo.stage import Person
 from bench.demo.tally import Tally
+from bench.demo.warm import warm_fares, warm_request
 from protocol.frames import Event, Snapshot
 
 HERE, THERE = (37.78, -122.42), (37.79, -122.41)

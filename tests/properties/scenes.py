@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from dispatch.kit.postgres import Actor
@@ -25,9 +25,11 @@ from tests.support.server import BANGKOK, WITHIN_S, Person, Server, serving
 PROPERTY = settings(
     max_examples=100,
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-"""One server for all examples: what an example leaves behind, `Scene.clear` takes away before the next."""
+"""One server for all examples: what an example leaves behind, `Scene.clear` takes away before the next. Without the phase that
+explains failures: it traces every line, and a traced server is too slow to be the same server."""
 
 MARKETS = Markets.load()
 BROADCAST = {"bkk": {"policy": "broadcast"}}
@@ -112,9 +114,9 @@ class Scene:
         """A new user, without a socket."""
         return self._person(uuid4(), *roles)
 
-    def http(self, person: Person, worker: int) -> Http:
-        """The HTTP door of another worker."""
-        return Http(self.server.url(worker), person.token, session=self._session, locale="en")
+    def http(self, person: Person, *, worker: int = 0, locale: str = "en") -> Http:
+        """His HTTP client at another worker's door, or in another language."""
+        return Http(self.server.url(worker), person.token, session=self._session, locale=locale)
 
     async def switch_on(self, drivers: Sequence[Person], at: tuple[float, float] = BANGKOK) -> None:
         """The intent and the place of these, straight into the judge's books."""

@@ -167,7 +167,7 @@ async def test_an_active_job_blocks_every_other_accept(
     await scene.clear()
     (driver,) = await ready(scene, 1)
     own, *rest = [await scene.job() for _ in range(2 + len(ways))]
-    elsewhere = scene.http(driver, 1)
+    elsewhere = scene.http(driver, worker=1)
     offers = [await offered(scene, job, driver, way) for job, way in zip(rest, ways, strict=False)]
     first = (await scene.offer(own, driver))[driver.provider_id]
     if at_once:

@@ -10,7 +10,7 @@ from tests.support.server import Person, code
 
 
 def thai(scene: Scene, person: Person) -> Http:
-    return Http(scene.server.url(), person.token, session=scene._session, locale="th")
+    return scene.http(person, locale="th")
 
 
 async def test_case_1_toggle_online(scene: Scene) -> None:
