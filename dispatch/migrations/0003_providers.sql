@@ -95,6 +95,10 @@ BEGIN
   RETURN NULL;
 END $$;
 
+-- The service types he takes now: a narrowed shift counts only as far as it is still among his registered types.
+CREATE FUNCTION services_now(p_registered text[], p_narrowed text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN p_narrowed IS NULL THEN p_registered ELSE ARRAY(SELECT unnest(p_narrowed) INTERSECT SELECT unnest(p_registered)) END;
+
 -- The provider's own view, as the wire wants it.
 CREATE FUNCTION provider_view(p providers) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
 RETURN json_strip_nulls(json_build_object(
@@ -173,4 +177,4 @@ RESET ROLE;
 DROP TABLE dispatch.provider_log, dispatch.provider_gate CASCADE;
 DROP FUNCTION dispatch.provider_view CASCADE;
 DROP TABLE dispatch.providers CASCADE;
-DROP FUNCTION dispatch.provider_uid_known, dispatch.providers_gate_open, dispatch.providers_gate_lock, dispatch.providers_set_status, dispatch.providers_set_online;
+DROP FUNCTION dispatch.services_now, dispatch.provider_uid_known, dispatch.providers_gate_open, dispatch.providers_gate_lock, dispatch.providers_set_status, dispatch.providers_set_online;

@@ -92,7 +92,7 @@ BEGIN
      AND j.offer_deadline > clock_timestamp() THEN
     NULL;  -- his live offer of the standing round
   ELSIF p_board AND p_offer IS NULL AND (o.offer_id IS NULL OR o.status <> 'live') THEN
-    IF NOT EXISTS (SELECT FROM providers p WHERE p.id = gate.provider_id AND j.service_type = ANY (coalesce(gate.narrowed, p.service_types))) THEN
+    IF NOT EXISTS (SELECT FROM providers p WHERE p.id = gate.provider_id AND j.service_type = ANY (services_now(p.service_types, gate.narrowed))) THEN
       word := 'mismatch';
       RETURN;
     END IF;

@@ -19,14 +19,14 @@ WHERE user_id = $1 RETURNING provider_view(p);
 
 -- name: provider_state :one
 -- $1 user_id
-SELECT p.id, p.user_id, g.status, g.online, coalesce(g.narrowed, p.service_types) AS service_types, p.service_types AS registered_types,
+SELECT p.id, p.user_id, g.status, g.online, services_now(p.service_types, g.narrowed) AS service_types, p.service_types AS registered_types,
   p.service_radius_m,
   active_job_of(p.id) AS active_job
 FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = $1;
 
 -- name: provider_states :many
 -- The same for many. $1 user_ids uuid[]
-SELECT p.id, p.user_id, g.status, g.online, coalesce(g.narrowed, p.service_types) AS service_types, p.service_types AS registered_types,
+SELECT p.id, p.user_id, g.status, g.online, services_now(p.service_types, g.narrowed) AS service_types, p.service_types AS registered_types,
   p.service_radius_m,
   active_job_of(p.id) AS active_job
 FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = ANY ($1::uuid[]);
