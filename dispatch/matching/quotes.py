@@ -35,7 +35,7 @@ class Quotes:
             here.lng,
             wanted=_NEAR_MAX,
             radius_max_m=market.radius_max_m,
-            hold=False,
+            hold_s=0,
         )
         quote: dict[str, Any] = {
             "market": market.code,

@@ -162,10 +162,10 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
-        if market.offers_at_once == 1 and found:
+        if market.offers_at_once == 1:
             taken = set(made["offered_to"])
-            free = [candidate.provider_id for candidate in found if candidate.provider_id not in taken]
-            await self._presence.hold(market, list(taken), free, market.offer_ttl_s)
+            if free := [candidate.provider_id for candidate in found if candidate.provider_id not in taken]:
+                await self._presence.let_go(market, free)
 
     async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
         return await self._presence.near(
@@ -176,7 +176,7 @@ class Matching:
             wanted=wanted,
             radius_max_m=radius_m,
             excluded=search.excluded,
-            hold=market.offers_at_once == 1,
+            hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
         )
 
     async def _give_up(self, search: Search) -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from dispatch.kit.redis import Argument, Redis
@@ -11,8 +11,6 @@ from dispatch.presence import keys
 from dispatch.presence.model import Candidate, Live, Unlisting
 
 _CHUNK = 500
-_HOLD_MS = 2_000
-"""A search holds whom it found for so long: an offer's transaction takes milliseconds, and a dead worker's hold lapses."""
 
 
 async def write(
@@ -82,9 +80,13 @@ async def near(
     now_ms: int,
     fresh_ms: int,
     excluded: Sequence[UUID] = (),
-    hold: bool,
+    hold_ms: int,
 ) -> list[Candidate]:
-    """The nearest free providers, nearest first, at most `wanted`. Cells are 0.01°, about 1 km."""
+    """The nearest free providers, nearest first, at most `wanted`. Cells are 0.01°, about 1 km.
+
+    With `hold_ms` they are held for so long, by the same call that found them: a hold written later could land after the
+    release of the offer that it was for.
+    """
     code = market.code
     names = [
         keys.free(code, service_type),
@@ -102,24 +104,16 @@ async def near(
         radius_max_m,
         now_ms,
         fresh_ms,
-        _HOLD_MS if hold else 0,
+        hold_ms,
         cell,
     ]
     flat = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
     return [Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)]
 
 
-async def hold(redis: Redis, market: Market, offered: Sequence[UUID], free: Sequence[UUID], until_ms: int) -> None:
-    """After a round: hold those really offered until the deadline, let go of the others."""
-    async with redis.plain.pipeline(transaction=False) as pipe:
-        if offered:
-            pipe.execute_command(
-                "ZADD", keys.reserved(market.code), *(part for one in offered for part in (until_ms, str(one)))
-            )
-        if free:
-            pipe.execute_command("ZREM", keys.reserved(market.code), *(str(one) for one in free))
-        if pipe.command_stack:
-            await pipe.execute()
+async def let_go(redis: Redis, market: Market, providers: Sequence[UUID]) -> None:
+    """End the holds on providers who were found and then not offered."""
+    await cast("Any", redis.plain.execute_command("ZREM", keys.reserved(market.code), *(str(one) for one in providers)))
 
 
 async def place_of(

@@ -103,6 +103,8 @@ class Presence:
             self._unlist(known)
             known.conn_id = conn_id
         known.lost_at = None
+        # What ended a hold may have been told while no device listened: the judge counts his offers, not the hold.
+        self._released[state.user_id] = known
         self.learn(known, state)
         return known
 
@@ -297,9 +299,10 @@ class Presence:
         wanted: int,
         radius_max_m: float,
         excluded: Sequence[UUID] = (),
-        hold: bool,
+        hold_s: float,
     ) -> list[Candidate]:
-        """Free providers near a place, nearest first. `hold`: reserve them for a moment (needs Redis).
+        """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
+        searches pass them over; 0 looks only, past the holds of others (needs Redis).
 
         Without Redis only the sockets of this worker are known, and they are searched by hand.
         """
@@ -316,7 +319,7 @@ class Presence:
                 now_ms=now_ms,
                 fresh_ms=self._fresh_ms,
                 excluded=excluded,
-                hold=hold,
+                hold_ms=round(hold_s * 1000),
             )
         except DOWN:
             return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
@@ -348,13 +351,12 @@ class Presence:
         found.sort(key=lambda candidate: candidate.distance_m)
         return found[:wanted]
 
-    async def hold(self, market: Market, offered: Sequence[UUID], free: Sequence[UUID], ttl_s: float) -> None:
-        """After a round: keep holding those who were offered, let go of the others. A failure costs accuracy only."""
-        until_ms = int((self._clock.now().timestamp() + ttl_s) * 1000)
+    async def let_go(self, market: Market, providers: Sequence[UUID]) -> None:
+        """After a round: no longer hold those who were found and not offered. A failure costs accuracy only: holds lapse."""
         try:
-            await live.hold(self._redis, market, offered, free, until_ms)
+            await live.let_go(self._redis, market, providers)
         except DOWN:
-            log.debug("holds not written")
+            log.debug("holds not ended", providers=len(providers))
 
     async def place_of(self, state: ProviderState) -> tuple[float, float] | None:
         """Where a provider is, (lat, lng): from this worker's memory, else from Redis. None: not known there."""

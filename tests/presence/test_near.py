@@ -68,7 +68,7 @@ async def search(
         now_ms=now_ms,
         fresh_ms=30_000,
         excluded=excluded,
-        hold=hold,
+        hold_ms=2_000 if hold else 0,
     )
     assert found == sorted(found, key=lambda candidate: candidate.distance_m), "nearest first"
     return [candidate.provider_id for candidate in found]
@@ -148,7 +148,15 @@ async def test_a_settled_offer_lets_its_provider_be_found_again(redis: Redis) ->
     one = provider(*CENTRE)
     await listed(redis, [one])
     one.listed = (BKK, ("ride",))
-    await live.hold(redis, BKK, [one.provider_id], [], NOW + 15_000)
+    assert await search(redis, 5, hold=True) == [one.provider_id]
     assert await search(redis, 5, hold=True) == []
     await live.write(redis, [], [], [], [one])
+    assert await search(redis, 5, hold=True) == [one.provider_id]
+
+
+async def test_who_was_found_and_not_offered_is_let_go(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    assert await search(redis, 5, hold=True) == [one.provider_id]
+    await live.let_go(redis, BKK, [one.provider_id])
     assert await search(redis, 5, hold=True) == [one.provider_id]
