@@ -134,7 +134,9 @@ async def build(
         jobs = Jobs(pg, inbox, markets, once, trails=tracking)
         matching = Matching(pg, inbox, presence, providers, markets, once, nursery, stamp=stamp)
         shifts = Shifts(pg, inbox, presence, matching, once)
-        claims = Claims(pg, redis, inbox, presence, providers, matching, markets, nursery, filter=settings.claims)
+        claims = Claims(
+            pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
+        )
         admin = Admin(inbox, matching, once)
 
         jobs.on_search.append(matching.search)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from protocol.errors import Denied
 from protocol.http import Http
-from tests.properties.scenes import BANGKOK, PROPERTY, Scene, kind, scene_of
+from tests.properties.scenes import BANGKOK, PROPERTY, Scene, actor, kind, scene_of
+from tests.support.crowd import outcome
 from tests.support.server import Person, code
 
 NEXT = {"accepted": "arrived", "arrived": "in_progress", "in_progress": "completed"}
@@ -178,8 +179,10 @@ async def test_an_active_job_blocks_every_other_accept(
         refused = [answer for answer in answers if isinstance(answer, Denied)]
         assert [denied.code for denied in refused] == ["PROVIDER_HAS_ACTIVE_JOB"]
         won = next(answer for answer in answers if not isinstance(answer, BaseException))
-        own = won["job"]
-        rest = [job for job in rest if job["id"] != own["id"]]
+        own, *lost = sorted((own, rest.pop()), key=lambda job: job["id"] != won["job"]["id"])
+        (rival,) = await ready(scene, 1)
+        late = await outcome(scene.server.app.claims.accept(actor(rival), UUID(lost[0]["id"]), None, None, "k"))
+        assert late == "accepted", "the claim of somebody who was refused is free for the next"
     else:
         await driver.http.accept(own["id"], first)
     status = "accepted"
