@@ -36,6 +36,7 @@ log = structlog.get_logger("claims")
 Q = Queries(Path(__file__).with_name("queries.sql"))
 
 _ROUNDS_KNOWN = 20_000
+_ROUND_MAX = 2**31 - 1
 _WAITING_MAX = 8
 """Accepts of one provider that wait for each other: as many as requests of one socket may be under way."""
 _AFTERMATH_S = 0.1
@@ -109,6 +110,8 @@ class Claims:
         be his), JobNotAvailable, OfferMissing, JobMissing, AlreadyBusy, NotApproved, Suspended, Offline, ServiceMismatch,
         LocationRequired, ProviderMissing, KeyReused.
         """
+        # A round beyond all rounds is like any other that does not stand; the judge's column is an int4.
+        round = None if round is None else min(round, _ROUND_MAX)
         fingerprint = fingerprint_of("claims.accept", {"job_id": job_id, "offer_id": offer_id, "round": round})
         ask = Ask(actor.user_id, job_id, offer_id, round, derived_id(actor.user_id, key), key, fingerprint)
         waiting = self._asking.setdefault(actor.user_id, OrderedDict())

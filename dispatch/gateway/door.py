@@ -212,6 +212,10 @@ class Door:
                 signal(conn, frame)
             except DispatchError as error:
                 self._error(conn, error.code, str(error), error.details)
+            except Exception as error:
+                # A bug of ours must not cost the sender his socket.
+                log.error("frame failed", frame=type(frame).__name__, conn_id=str(conn.conn_id), exc_info=error)
+                self._error(conn, ErrorCode.INTERNAL_ERROR, "")
             return None
         if isinstance(frame, Hello):
             return self._greet(conn, frame)

@@ -327,7 +327,10 @@ def _read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
         return None, None
     try:
         at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        return datetime.fromisoformat(at), UUID(row_id)
+        before = datetime.fromisoformat(at)
+        if before.tzinfo is None:
+            raise ValueError("our cursors know their time zone")
+        return before, UUID(row_id)
     except ValueError as error:
         raise Invalid(
             "this cursor is none of ours", fields=[{"field": "cursor", "problem": "not a cursor of this list"}]

@@ -108,6 +108,12 @@ FRAMES = [
     (f'{{"type":"advance","id":"{uuid4()}","job_id":"{uuid4()}","to":"arrived"}}', "JOB_NOT_FOUND"),
     (f'{{"type":"cancel","id":"{uuid4()}","job_id":"{uuid4()}"}}', "JOB_NOT_FOUND"),
     (f'{{"type":"track","id":"{uuid4()}","job_id":"{uuid4()}"}}', "JOB_NOT_FOUND"),
+    (
+        f'{{"type":"accept","id":"{uuid4()}","job_id":"{uuid4()}","offer_id":"{uuid4()}","round":{2**53}}}',
+        "JOB_NOT_FOUND",
+    ),
+    ('{"type":"location","lat":13.7,"lng":100.5,"at":"0001-01-01T00:00:00+14:00"}', "POSITION_REJECTED"),
+    ('{"type":"location","lat":13.7,"lng":100.5,"at":"9999-12-31T23:59:59-14:00"}', "CLOCK_SKEW"),
     (f'{{"type":"auth","id":"{uuid4()}","token":"nonsense"}}', "UNAUTHORIZED"),
     ('{"a":' * 12 + "1" + "}" * 12, "BAD_FRAME"),
 ]
