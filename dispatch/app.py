@@ -188,7 +188,7 @@ def _api_rules(settings: Settings, accounts: Accounts) -> ApiRules:
 
     return ApiRules(
         by_token,
-        admin=lambda actor: bool(actor.admin),
+        has_role=lambda actor, role: role in actor.roles,
         locale_of=lambda actor: str(actor.locale),
         key_of=lambda actor: actor.user_id,
         user_rate=settings.user_rate,

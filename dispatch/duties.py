@@ -63,9 +63,9 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
             await clock.sleep(0.1)
 
     return [
-        ("copier", app.inbox.copier.run()),
-        ("hand_over", app.inbox.listen()),
-        ("fix_hand_over", app.tracking.listen()),
+        loop("copier", 0.1, app.inbox.copier.run),
+        loop("hand_over", 0.1, app.inbox.listen),
+        loop("fix_hand_over", 0.1, app.tracking.listen),
         loop("positions", settings.tick_s, app.presence.tick),
         loop("gate_refresher", settings.tick_s, lambda: app.presence.refresh(app.providers.states)),
         loop("tracker", 0.25, app.tracking.tick),
@@ -83,9 +83,10 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("redis_watcher", 0.5, app.redis.watch),
         loop("redis_rebuilder", 1.0, app.presence.watch_epoch),
         loop("canary", 1.0, app.inbox.canary),
+        loop("silence_sweeper", 5.0, app.presence.sweep_silent),
         loop("beat", 1.0, beat),
         loop("undertaker", 5.0, app.inbox.bury),
-        loop("trail_flusher", 30.0, flush_trails),
+        loop("trail_flusher", 5.0, flush_trails),
         loop("gauges", 2.0, gather),
         loop("job_counter", 5.0, app.gauges.count_jobs),
         loop("freezer", 60.0, freeze),

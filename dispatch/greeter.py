@@ -21,7 +21,9 @@ from dispatch.providers import Providers
 from dispatch.settings import Settings
 from dispatch.tracking import Tracking
 from dispatch.tracking import sockets as tracking_sockets
-from protocol.frames import Ack, Auth, Hello
+from protocol.frames import Ack, Advance, Auth, Cancel, Decline, Hello, Offline, Online
+
+_ORDERED = frozenset({Online, Offline, Decline, Advance, Cancel})
 
 
 class Greeter:
@@ -61,7 +63,8 @@ class Greeter:
             self._left,
             requests,
             signals,
-            frozenset(settings.allowed_origins),
+            ordered=_ORDERED,
+            origins=frozenset(settings.allowed_origins),
         )
 
     async def _by_token(self, token: str, address: str) -> Identity:
@@ -86,6 +89,7 @@ class Greeter:
             self._inbox.ack(conn.seat, frame.seq)
 
     async def _greet(self, conn: Connection, hello: Hello) -> None:
+        conn.greeting = True
         state = await self._providers.state(conn.user_id)
         expires_at: datetime = conn.identity.expires_at
         conn.seat = await self._inbox.greet(conn, conn.session, hello, Greeting(state is not None, expires_at))
@@ -111,8 +115,11 @@ class Greeter:
                 self._nursery.start(self._arrive(user_id, seat.line.conn_id), "arrive")
 
     def _left(self, conn: Connection) -> None:
-        if conn.seat is not None:
-            self._inbox.leave(conn.seat)
-            self._tracking.leave(conn)
-            self._presence.depart(conn.user_id, conn.conn_id)
+        # Also for a connection whose greeting failed half way: its row may be there.
+        self._inbox.gone(conn.conn_id)
+        self._tracking.leave(conn)
+        self._presence.depart(conn.user_id, conn.conn_id)
+        if not self._inbox.seats_of(conn.user_id):
+            self._presence.forget(conn.user_id)
+        if conn.session.greeted or conn.greeting:
             self.lost.append(conn.conn_id)

@@ -85,6 +85,10 @@ def verify(token: str, *, secrets: Sequence[str], issuer: str, audience: str, ro
         user_id = UUID(str(payload["sub"]))
     except ValueError as error:
         raise Unauthenticated("sub is no UUID") from error
+    try:
+        expires_at = datetime.fromtimestamp(payload["exp"], UTC)
+    except (ValueError, OverflowError, OSError, TypeError) as error:
+        raise Unauthenticated("exp is no instant") from error
     found: Any = payload
     for step in roles_claim.split("."):
         found = found.get(step) if isinstance(found, dict) else None
@@ -97,7 +101,7 @@ def verify(token: str, *, secrets: Sequence[str], issuer: str, audience: str, ro
     return Claims(
         user_id,
         frozenset(role for role in named if isinstance(role, str)) & ROLES,
-        datetime.fromtimestamp(payload["exp"], UTC),
+        expires_at,
         name("first_name", 50),
         name("last_name", 50),
         name("phone_number", 20),

@@ -22,7 +22,7 @@ from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, KeyReused, Overloaded
 from dispatch.kit.geo import distance_m
 from dispatch.kit.ids import derived_id, new_id
-from dispatch.kit.postgres import LOST, Actor, Postgres
+from dispatch.kit.postgres import LOST, STUCK, Actor, Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.sql import Queries
 from dispatch.kit.tasks import Nursery
@@ -44,13 +44,6 @@ _PENDING_TURNS, _PENDING_S = 3, 0.04
 """While somebody else is being decided on, which takes milliseconds: so often, and so long apart, the claim is asked again before
 the phone is told to come back. A phone that is sent away for 250 ms finds the job without a taker for as long.
 """
-_STUCK = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.TooManyConnectionsError,
-    TimeoutError,
-)
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -232,7 +225,7 @@ class Claims:
             # An index has judged: a refusal like any other, after which the claim is free for the next.
             word = "busy_provider" if error.constraint_name == "jobs_one_active" else "reused"
             return {"word": word, "status": None, "round": None, "job": None, "facts": []}
-        except (*_STUCK, Overloaded) as error:
+        except (*STUCK, Overloaded) as error:
             raise Busy(f"the judge is held up: {type(error).__name__}") from error
         except LOST as error:
             log.warning("accept reply lost; asking whose job it is", job_id=str(ask.job_id), error=repr(error))
@@ -245,7 +238,7 @@ class Claims:
         try:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(Q["accept_known"], ask.job_id)
-        except (*LOST, *_STUCK, Overloaded, asyncpg.PostgresError) as error:
+        except (*LOST, *STUCK, Overloaded, asyncpg.PostgresError) as error:
             raise Busy("Postgres cannot be asked; it may already be yours") from error
         if row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id:
             # His, and its facts are committed beside it; the relay brings them.

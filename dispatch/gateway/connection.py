@@ -43,6 +43,7 @@ class Connection:
     """A socket of one user. Everything that leaves goes through `send`, which bounds what waits and checks whose it is."""
 
     __slots__ = (
+        "_base",
         "_blocked_since",
         "_flood_window",
         "_flooded",
@@ -56,6 +57,8 @@ class Connection:
         "closing_since",
         "conn_id",
         "expires_at",
+        "gone",
+        "greeting",
         "identity",
         "limited_at",
         "locale",
@@ -64,6 +67,7 @@ class Connection:
         "running",
         "seat",
         "session",
+        "tail",
         "user_id",
     )
 
@@ -80,9 +84,15 @@ class Connection:
         self.closing_since: float | None = None
         self.next_ping_at = now + PING_S
         self.running = 0
+        self.tail: asyncio.Task[None] | None = None
+        """The last request that must not overtake another."""
+        self.gone = False
+        self.greeting = False
+        """A hello has been taken up, answered or not."""
         self.limited_at = -1e9
         self._transport = transport
         self._pings = 0
+        self._base = 0
         self._blocked_since: float | None = None
         self._tokens = 20.0
         self._tokens_at = now
@@ -92,6 +102,11 @@ class Connection:
         self._undecodable: deque[float] | None = None
 
     # --- out
+
+    def _write(self, data: bytes) -> None:
+        # A transport that has lost its socket raises on write; its reader will tell the door.
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
@@ -106,23 +121,28 @@ class Connection:
             )
             self._transport.abort()
             return
-        self._transport.write(_framed(0x1, frame))
-        if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX:
+        self._write(_framed(0x1, frame))
+        if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX + self._base:
             self.leave(CloseCode.UNRESPONSIVE, None)
+
+    def send_base(self, frame: bytes, user_id: UUID) -> None:
+        """Queue a snapshot: one frame that may be larger than the bound by itself. What comes after it is bounded on top."""
+        self._base = len(frame)
+        self.send(frame, user_id)
 
     def leave(self, code: CloseCode, reason: ByeReason | None, reconnect_after_ms: int = 0) -> None:
         """Say bye where the contract has one, and close. The peer has 2 s to answer; then the line is cut."""
         if self.closing_since is not None:
             return
         if reason is not None and code not in _SILENT:
-            self._transport.write(_framed(0x1, codec.bye(reason, reconnect_after_ms)))
-        self._transport.write(_framed(0x8, struct.pack("!H", int(code))))
+            self._write(_framed(0x1, codec.bye(reason, reconnect_after_ms)))
+        self._write(_framed(0x8, struct.pack("!H", int(code))))
         self.closing_since = asyncio.get_running_loop().time()
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping."""
         if self.closing_since is None:
-            self._transport.write(_framed(0xA, payload[:125]))
+            self._write(_framed(0xA, payload[:125]))
 
     def abort(self) -> None:
         """Cut the line, whatever waits."""
@@ -176,10 +196,11 @@ class Connection:
                 self.leave(CloseCode.UNRESPONSIVE, None)
         else:
             self._blocked_since = None
+            self._base = 0
         if now >= self.next_ping_at and self.closing_since is None:
             if self._pings >= PINGS_UNANSWERED_MAX:
                 self.leave(CloseCode.UNRESPONSIVE, None)
                 return
             self._pings += 1
             self.next_ping_at = now + PING_S
-            self._transport.write(_PING)
+            self._write(_PING)

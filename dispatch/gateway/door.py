@@ -1,5 +1,7 @@
 """The socket's door on aiohttp: handshake, the reading loop, frames to handlers. Above it nothing knows which transport it is."""
 
+import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +15,7 @@ from dispatch.gateway.connection import Connection
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
 from dispatch.kit.ids import jitter_s, new_id
-from dispatch.kit.postgres import LOST
+from dispatch.kit.postgres import LOST, STUCK
 from dispatch.kit.route import REQUEST_ID
 from dispatch.kit.tasks import Nursery
 from protocol import codec
@@ -54,6 +56,8 @@ class SocketRules:
     left: Callable[[Connection], None]
     requests: Mapping[type, Request] = field(default_factory=dict)
     signals: Mapping[type, Signal] = field(default_factory=dict)
+    ordered: frozenset[type] = frozenset()
+    """Requests of one connection that must not overtake each other: the last word wins."""
     origins: frozenset[str] = frozenset()
 
 
@@ -107,6 +111,8 @@ class Door:
         transport = request.transport
         if transport is None:
             return ws
+        # Else the kernel takes megabytes for a reader that has stopped, and hides it (contract.md §3, 4408).
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         conn = Connection(new_id(), transport, self._clock.monotonic(), address=address)
         self.connections[conn.conn_id] = conn
         try:
@@ -118,6 +124,7 @@ class Door:
                 self.identify(conn, identity)
             await self._read(ws, conn)
         finally:
+            conn.gone = True
             del self.connections[conn.conn_id]
             self._rules.left(conn)
         return ws
@@ -224,7 +231,10 @@ class Door:
             self._reply_no(conn, request.id, Busy(f"{_RUNNING_MAX} requests of this connection are under way"))
         else:
             conn.running += 1
-            self._nursery.start(self._answer(conn, request), "request")
+            if type(frame) in self._rules.ordered:
+                conn.tail = self._nursery.start(self._answer_after(conn.tail, conn, request), "request")
+            else:
+                self._nursery.start(self._answer(conn, request), "request")
         return None
 
     async def _greet(self, conn: Connection, frame: Hello) -> None:
@@ -240,6 +250,11 @@ class Door:
             )
             conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(500, 3_000)))
 
+    async def _answer_after(self, before: "asyncio.Task[None] | None", conn: Connection, frame: Any) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        await self._answer(conn, frame)
+
     async def _answer(self, conn: Connection, frame: Any) -> None:
         try:
             data = await self._rules.requests[type(frame)](conn, frame)
@@ -248,6 +263,8 @@ class Door:
             self._reply_no(conn, frame.id, Busy(str(error), retry_after_ms=1_000))
         except DispatchError as error:
             self._reply_no(conn, frame.id, error)
+        except STUCK as error:
+            self._reply_no(conn, frame.id, Busy(f"held up: {type(error).__name__}"))
         except LOST as error:
             log.warning("request without an answer", frame=type(frame).__name__, error=repr(error))
             self._reply_no(conn, frame.id, Busy("Postgres did not answer"))

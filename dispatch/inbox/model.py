@@ -35,6 +35,9 @@ class Line(Protocol):
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue a frame. `user_id` is whose data it carries: a frame on somebody else's line is an alarm and closes it (I13)."""
 
+    def send_base(self, frame: bytes, user_id: UUID) -> None:
+        """The same for a snapshot, which may be larger than what else may wait."""
+
     def leave(self, code: CloseCode, reason: ByeReason | None) -> None:
         """Say bye, where the contract has one, and close."""
 

@@ -99,49 +99,53 @@ class Inbox:
                 return None
             # Seated before the head is read: what commits from here on is noticed as missing and caught up below.
             self._sit(seat)
-            try:
-                head = await conn.fetchrow(_Q["head"], line.user_id)
-                assert head is not None
-                self.copier.epoch = head["epoch"]
-                plan = session.hello(hello, epoch=head["epoch"], newest=head["newest"], floor=head["floor"])
-                frames: list[bytes] | None = None
-                if not isinstance(plan, NeedSnapshot):
-                    frames = await self._missed(conn, line.user_id, head["epoch"], plan.after, head["newest"])
-            except BaseException:
-                self.leave(seat)
-                raise
+        try:
+            await self._welcome(seat, hello, opened, greeting)
+        except BaseException:
+            self.leave(seat)
+            raise
+        if session.missing is not None:
+            self._catch_up(line.user_id)
+        self._follow(line.user_id)
+        return seat
+
+    async def _welcome(self, seat: Seat, hello: Hello, opened: Any, greeting: Greeting) -> None:
+        """Replace whom this connection replaces, and send welcome and base."""
+        line, session = seat.line, seat.session
         for victim, worker, code in zip(
             opened["victims"], opened["victim_workers"], opened["victim_codes"], strict=True
         ):
             await self._order_close(victim, worker, CloseCode(code))
-        if frames is None:
-            state = await self._state_of(line.user_id)
-            base, newest = state.seq, state.seq
-        else:
-            base, newest = head["newest"], head["newest"]
+        frames: list[bytes] | None = None
+        async with self._pg.system() as conn:
+            head = await conn.fetchrow(_Q["head"], line.user_id)
+            assert head is not None
+            self.copier.epoch = head["epoch"]
+            plan = session.hello(hello, epoch=head["epoch"], newest=head["newest"], floor=head["floor"])
+            if not isinstance(plan, NeedSnapshot):
+                frames = await self._missed(conn, line.user_id, head["epoch"], plan.after, head["newest"])
+        state = None if frames is not None else await self._state_of(line.user_id)
+        newest = head["newest"] if state is None else state.seq
         welcome = Welcome(
             session=str(line.conn_id),
             epoch=head["epoch"],
             seq=newest,
-            resumed=frames is not None,
+            resumed=state is None,
             heartbeat_s=HEARTBEAT_S,
             server_time_at=self._clock.now(),
             token_expires_at=greeting.token_expires_at,
         )
         line.send(codec.encode(welcome), line.user_id)
-        if frames is None:
-            line.send(codec.snapshot(head["epoch"], state.seq, state.provider, state.jobs, state.offers), line.user_id)
-            session.started(base)
-        else:
-            after = base - len(frames)
-            session.started(after)
-            for offset, frame in enumerate(frames, 1):
-                session.event(after + offset, self._clock.monotonic())
-                line.send(frame, line.user_id)
-        if session.missing is not None:
-            self._catch_up(line.user_id)
-        self._follow(line.user_id)
-        return seat
+        if state is not None:
+            base = codec.snapshot(head["epoch"], state.seq, state.provider, state.jobs, state.offers)
+            line.send_base(base, line.user_id)
+            session.started(newest)
+            return
+        assert frames is not None
+        session.started(newest - len(frames))
+        for seq, frame in enumerate(frames, newest - len(frames) + 1):
+            session.event(seq, self._clock.monotonic())
+            line.send(frame, line.user_id)
 
     async def _missed(self, conn: Any, user_id: UUID, epoch: str, after: int, newest: int) -> list[bytes] | None:
         """Frames after `after` up to `newest`: from the copy, else from Postgres; None when they are dearer than a snapshot."""
@@ -163,6 +167,11 @@ class Inbox:
     def _sit(self, seat: Seat) -> None:
         self._seats.setdefault(seat.user_id, []).append(seat)
         self._lines[seat.line.conn_id] = seat
+
+    def gone(self, conn_id: UUID) -> None:
+        """A connection has closed, greeted or not."""
+        if (seat := self._lines.get(conn_id)) is not None:
+            self.leave(seat)
 
     def leave(self, seat: Seat) -> None:
         """Forget a connection that has closed. The row in `sockets` follows in a batch (see `Duties.note_lost`)."""
@@ -399,12 +408,19 @@ class Inbox:
                 while True:
                     message = await self._pubsub.get_message(timeout=5.0)
                     if message is not None and message["type"] == "smessage":
-                        self._hear(message["channel"], message["data"])
+                        self._hear_safely(message["channel"], message["data"])
             except DOWN as error:
                 log.info("hand-over channel lost, opening it again", error=repr(error))
                 await self._pubsub.aclose()
                 self._pubsub = self._redis.subscriber()
                 await self._clock.sleep(0.2)
+
+    def _hear_safely(self, channel: bytes, data: bytes) -> None:
+        try:
+            self._hear(channel, data)
+        except Exception:
+            # One word that cannot be used must not make this worker deaf for the rest.
+            log.exception("hand-over not understood", channel=channel.decode(errors="replace"))
 
     def _hear(self, channel: bytes, data: bytes) -> None:
         head, _, rest = data.partition(b" ")

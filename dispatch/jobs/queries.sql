@@ -8,9 +8,9 @@ SELECT first_name, last_name, phone_number FROM users WHERE id = $1;
 -- $25 customer_first_name, $26 customer_phone
 INSERT INTO jobs (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
   coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor,
-  estimated_earnings_minor, next_search_at, expires_at, customer_first_name, customer_phone)
+  estimated_earnings_minor, next_search_at, expires_at, customer_first_name, customer_phone, ttl_s)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24), $25, $26)
+  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24), $25, $26, $24)
 RETURNING job_view(jobs, false);
 
 -- name: job_event :exec

@@ -62,6 +62,7 @@ def routes(jobs: Jobs) -> Sequence[Route]:
             create,
             "Ask for a provider; offers start at once",
             Job,
+            who="customer",
             body=JobRequest,
             status=201,
             errors=(ErrorCode.OUTSIDE_MARKET, ErrorCode.INVALID_COORDINATES),

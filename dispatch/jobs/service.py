@@ -328,8 +328,8 @@ def _read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
     try:
         at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         before = datetime.fromisoformat(at)
-        if before.tzinfo is None:
-            raise ValueError("our cursors know their time zone")
+        if before.tzinfo is None or not 1970 <= before.year <= 9998:
+            raise ValueError("none of our cursors")
         return before, UUID(row_id)
     except ValueError as error:
         raise Invalid(

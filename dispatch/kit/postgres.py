@@ -45,6 +45,15 @@ LOST = (
 )
 """What asyncpg raises when the line or the server went away: for a write under way, «unknown», never «failed»."""
 
+STUCK = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.TooManyConnectionsError,
+    TimeoutError,
+)
+"""What a statement raises that was held up for too long and rolled back: nothing was decided, ask again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:

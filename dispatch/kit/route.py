@@ -10,8 +10,8 @@ from aiohttp import web
 from dispatch.kit.errors import Invalid
 from protocol.errors import ErrorCode
 
-Who = Literal["anyone", "user", "admin"]
-"""`user`: any valid token. Finer rights (customer of, provider of) are the use case's business."""
+Who = Literal["anyone", "user", "customer", "admin"]
+"""`user`: any valid token; `customer`, `admin`: one with that role. Finer rights (customer of, provider of) are the use case's business."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's name in answers, headers and logs."""
@@ -41,7 +41,7 @@ class Call:
     def limit(self) -> int:
         """?limit=, 1-100, 50 unless told. Raises Invalid."""
         raw = self.query.get("limit", "50")
-        if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw) <= 100:
+        if not (raw.isascii() and raw.isdigit() and len(raw) <= 3 and 1 <= int(raw) <= 100):
             raise Invalid("limit", fields=[{"field": "limit", "problem": "a whole number from 1 to 100"}])
         return int(raw)
 

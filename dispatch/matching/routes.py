@@ -16,7 +16,7 @@ from protocol.resources import Offer, OnlineAnswer, OnlineRequest, Page, Quote, 
 def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route]:
     async def available(call: Call) -> Answered:
         raw = call.query.get("max_distance_m")
-        if raw is not None and not (raw.isascii() and raw.isdigit() and 1 <= int(raw) <= 50_000):
+        if raw is not None and not (raw.isascii() and raw.isdigit() and len(raw) <= 5 and 1 <= int(raw) <= 50_000):
             raise Invalid(
                 "max_distance_m", fields=[{"field": "max_distance_m", "problem": "whole metres from 1 to 50000"}]
             )
@@ -68,6 +68,7 @@ def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route
             quote,
             "What a job would cost and how soon somebody could come; stores nothing",
             Quote,
+            who="customer",
             body=QuoteRequest,
             errors=(ErrorCode.OUTSIDE_MARKET, ErrorCode.INVALID_COORDINATES),
         ),

@@ -8,7 +8,7 @@ import structlog
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
 from dispatch.jobs import locked, released
-from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.kit.postgres import STUCK, Actor, Postgres, Tx
 from dispatch.matching.errors import ServiceMismatch
 from dispatch.matching.service import Matching
 from dispatch.matching.store import Q, jobs_locked_of, offers_voided
@@ -95,7 +95,11 @@ class Shifts:
         async with self._pg.system() as conn:
             gone = await conn.fetch(Q["providers_gone"], gone_s, _GONE_MAX)
         for row in gone:
-            await self._end_gone(row["provider_id"], row["user_id"], gone_s)
+            try:
+                await self._end_gone(row["provider_id"], row["user_id"], gone_s)
+            except STUCK as error:
+                # Somebody holds his rows; the others behind him need not wait. He comes again in the next turn.
+                log.warning("shift not ended", provider_id=str(row["provider_id"]), error=repr(error))
         return len(gone)
 
     async def _end_gone(self, provider_id: UUID, user_id: UUID, gone_s: float) -> None:

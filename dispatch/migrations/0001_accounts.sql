@@ -42,6 +42,9 @@ BEGIN
   END IF;
 END $$;
 
+CREATE FUNCTION ctx_may(p_user uuid) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN current_setting('role') <> 'dispatch_app' OR ctx_admin() OR coalesce(ctx_user() = p_user, false);
+
 -- RFC 3339, UTC, milliseconds: the one spelling of an instant on the wire.
 CREATE FUNCTION wire_at(at timestamptz) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
   RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
@@ -153,6 +156,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   known idem;
 BEGIN
+  PERFORM ctx_require(p_user);
   IF NOT pg_try_advisory_xact_lock(hashtextextended(p_user::text || p_key, 0)) THEN
     word := 'running';
     RETURN;

@@ -52,6 +52,7 @@ CREATE TABLE jobs (
   provider_lat double precision,
   provider_lng double precision,
   provider_located_at timestamptz,
+  ttl_s double precision NOT NULL,                        -- how long it is searched for, from its creation or its last release
   offer_deadline timestamptz,
   next_search_at timestamptz,
   expires_at timestamptz NOT NULL,
@@ -137,7 +138,7 @@ CREATE POLICY offers_system ON offers TO dispatch_system USING (true) WITH CHECK
 GRANT SELECT ON jobs, job_events, offers TO dispatch_app;
 GRANT INSERT (id, market, service_type, customer_id, customer_first_name, customer_phone, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
   coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor,
-  surge_minor, estimated_earnings_minor, next_search_at, expires_at) ON jobs TO dispatch_app;
+  surge_minor, estimated_earnings_minor, next_search_at, expires_at, ttl_s) ON jobs TO dispatch_app;
 GRANT UPDATE (status, version, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor, estimated,
   actual_earnings_minor, reported_distance_m, distance_flagged, trail_m, trail_fixes, provider_lat, provider_lng, provider_located_at,
   offer_deadline, next_search_at, arrived_at, started_at, completed_at, cancelled_at, cancelled_by, cancellation_reason) ON jobs TO dispatch_app;
@@ -204,10 +205,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
               ELSE json_build_object('job', job_glance(j), 'round', j.round) END
   FROM jobs j
   LEFT JOIN offers o ON o.job_id = j.id AND o.provider_user_id = p_user AND o.status = 'live' AND o.expires_at > clock_timestamp()
-  WHERE j.id = p_job AND j.status IN ('pending', 'offered')
-    AND (o.offer_id IS NOT NULL OR (j.market = ANY (p_board_markets) AND EXISTS (
+  WHERE j.id = p_job AND j.status IN ('pending', 'offered') AND ctx_may(p_user)
+    AND (o.offer_id IS NOT NULL OR (j.market = ANY (p_board_markets) AND j.expires_at > clock_timestamp() AND j.customer_id <> p_user AND EXISTS (
       SELECT FROM providers p JOIN provider_gate g ON g.provider_id = p.id
-      WHERE p.user_id = p_user AND g.open AND j.service_type = ANY (p.service_types))))
+      WHERE p.user_id = p_user AND g.open AND j.service_type = ANY (services_now(p.service_types, g.narrowed))
+        AND distance_between(p.last_lat, p.last_lng, j.pickup_lat, j.pickup_lng) <= p.service_radius_m
+        AND NOT EXISTS (SELECT FROM offers d WHERE d.job_id = j.id AND d.provider_id = p.id AND d.status = 'declined'))))
 $$;
 
 -- Settle the live offers of a job whose row the caller has locked; returns whom to tell. Declined and expired ones stay as they are.

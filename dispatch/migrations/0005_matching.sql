@@ -257,7 +257,7 @@ BEGIN
   UPDATE jobs SET status = 'offered', round = round + 1, version = version + 1, provider_id = NULL, provider_user_id = NULL, accept_id = NULL,
     provider_first_name = NULL, provider_rating = NULL,
     accepted_at = NULL, arrived_at = NULL, provider_lat = NULL, provider_lng = NULL, provider_located_at = NULL, trail_m = 0, trail_fixes = 0,
-    offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = greatest(expires_at, clock_timestamp() + (expires_at - created_at))
+    offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => ttl_s)
    WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason)
     VALUES (p_job, j.version, before.status, 'offered', j.round, p_actor, p_role, p_reason);
@@ -275,7 +275,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   FROM providers p JOIN provider_gate g ON g.provider_id = p.id AND g.open
   JOIN jobs j ON j.status IN ('pending', 'offered') AND j.market = ANY (p_markets) AND j.service_type = ANY (services_now(p.service_types, g.narrowed))
   CROSS JOIN LATERAL (SELECT distance_between(p_lat, p_lng, j.pickup_lat, j.pickup_lng) AS m) d
-  WHERE p.user_id = p_user AND j.customer_id <> p_user AND j.expires_at > clock_timestamp() AND d.m <= p_radius_m
+  WHERE p.user_id = p_user AND ctx_may(p_user) AND j.customer_id <> p_user AND j.expires_at > clock_timestamp() AND d.m <= p_radius_m
     AND NOT EXISTS (SELECT FROM offers o WHERE o.job_id = j.id AND o.provider_user_id = p_user AND o.status IN ('live', 'declined', 'accepted'))
   ORDER BY d.m LIMIT p_limit
 $$;
@@ -284,7 +284,7 @@ $$;
 CREATE FUNCTION offers_board(p_user uuid, p_types text[], p_limit int) RETURNS TABLE (offer json, distance_m int)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT offer_view(o, job_glance(j)), o.pickup_distance_m FROM offers o JOIN jobs j ON j.id = o.job_id
-  WHERE o.provider_user_id = p_user AND o.status = 'live' AND o.expires_at > clock_timestamp() AND j.status IN ('pending', 'offered') AND j.service_type = ANY (p_types)
+  WHERE o.provider_user_id = p_user AND ctx_may(p_user) AND o.status = 'live' AND o.expires_at > clock_timestamp() AND j.status IN ('pending', 'offered') AND j.service_type = ANY (p_types)
   ORDER BY o.pickup_distance_m LIMIT p_limit
 $$;
 

@@ -27,6 +27,7 @@ DECLARE
   told pending_fact[];
 BEGIN
   facts := '{}';
+  PERFORM set_config('app.user_id', p_user::text, true);
   SELECT * INTO known FROM idem i WHERE i.user_id = p_user AND i.key = p_key;
   IF FOUND THEN
     IF known.fingerprint <> p_fingerprint THEN
@@ -91,7 +92,7 @@ BEGIN
   IF o.offer_id IS NOT NULL AND o.status = 'live' AND o.round = j.round AND (p_round IS NULL OR p_round = j.round)
      AND j.offer_deadline > clock_timestamp() THEN
     NULL;  -- his live offer of the standing round
-  ELSIF p_board AND p_offer IS NULL AND (o.offer_id IS NULL OR o.status <> 'live') THEN
+  ELSIF p_board AND p_offer IS NULL AND (p_round IS NULL OR p_round = j.round) AND (o.offer_id IS NULL OR o.status IN ('expired', 'withdrawn')) THEN
     IF NOT EXISTS (SELECT FROM providers p WHERE p.id = gate.provider_id AND j.service_type = ANY (services_now(p.service_types, gate.narrowed))) THEN
       word := 'mismatch';
       RETURN;

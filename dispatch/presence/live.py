@@ -9,6 +9,7 @@ from dispatch.kit.redis import Argument, Redis
 from dispatch.markets import Market
 from dispatch.presence import keys
 from dispatch.presence.model import Candidate, Live, Unlisting
+from protocol.lifecycle import ServiceType
 
 _CHUNK = 500
 
@@ -109,6 +110,14 @@ async def near(
     ]
     flat = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
     return [Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+
+
+async def unlist_silent(redis: Redis, market: Market, oldest_ms: int) -> int:
+    """Take off whoever has sent no fix since `oldest_ms`, 500 at most. Returns how many."""
+    code = market.code
+    names = [keys.seen(code), keys.reserved(code), keys.radii(code), keys.owners(code)]
+    names += [keys.free(code, kind) for kind in ServiceType]
+    return int(await redis.call("unlist_silent", names, [oldest_ms, 500]))
 
 
 async def let_go(redis: Redis, market: Market, providers: Sequence[UUID]) -> None:

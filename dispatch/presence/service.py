@@ -14,14 +14,16 @@ from dispatch.markets import Market, Markets
 from dispatch.presence import keys, live
 from dispatch.presence.errors import ClockSkew, PositionRejected
 from dispatch.presence.model import Candidate, Live, Move, Unlisting
-from dispatch.presence.rules import judge
+from dispatch.presence.rules import FUTURE_MS_MAX, believable, judge
 from dispatch.providers import ProviderState
+from protocol.errors import WhyRejected
 from protocol.frames import Fix
 from protocol.lifecycle import ACTIVE, MAY_WORK, JobStatus, ProviderStatus
 
 log = structlog.get_logger("presence")
 
 _PLACED_DEG = 0.0005
+SILENT_MS = 45_000
 AWAY_S = 5.0
 """A provider without a socket for so long is no candidate (contract.md §4)."""
 
@@ -112,7 +114,17 @@ class Presence:
         """Take over what Postgres says."""
         known.service_types, known.radius_m = state.service_types, state.radius_m
         known.open, known.busy = state.open, state.active_job
+        if state.place is not None and state.place[2] > known.at_ms:
+            # Said over HTTP, to whichever worker: a fix like any other if it is still fresh.
+            lat, lng, at_ms = state.place
+            if at_ms > int(self._clock.now().timestamp() * 1000) - self._fresh_ms:
+                self._place(known, lat, lng, at_ms, at_ms, None)
         self.touch(known)
+
+    def forget(self, user_id: UUID) -> None:
+        """Nobody of this user is connected here any more."""
+        if user_id not in self._by_user:
+            self._revisions.pop(user_id, None)
 
     async def refresh(self, states_of: Callable[[list[UUID]], Awaitable[Sequence[ProviderState]]]) -> None:
         """Ask Postgres again about providers whose record changed. An answer that a newer fact has overtaken is asked for again."""
@@ -155,12 +167,40 @@ class Presence:
         self.positions += 1
         self._place(known, fix.lat, fix.lng, at_ms, min(now_ms, at_ms), fix.heading_deg)
 
+    def way(self, known: Live, fixes: Sequence[Fix]) -> tuple[list[tuple[float, float, int]], PositionRejected | None]:
+        """The believable part of buffered fixes, oldest first, as (lat, lng, at_ms), and the refusal of the first that is not.
+
+        Each is judged against the one before it: in order, after the last good fix, not ahead of our clock, not too fast.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        bound = self._speed_max(known)
+        before = (known.lat, known.lng, known.at_ms)
+        taken: list[tuple[float, float, int]] = []
+        refusal: PositionRejected | None = None
+        for fix in fixes:
+            here = (fix.lat, fix.lng, int(fix.at.timestamp() * 1000))
+            why = None
+            if here[2] <= before[2] or here[2] > now_ms + FUTURE_MS_MAX:
+                why = WhyRejected.OUT_OF_ORDER
+            elif before[2] and not believable(*before, *here, bound):
+                why = WhyRejected.IMPOSSIBLE
+            if why is None:
+                taken.append(here)
+                before = here
+            else:
+                self.refused[why] = self.refused.get(why, 0) + 1
+                refusal = refusal or PositionRejected(why)
+        return taken, refusal
+
     def put(self, known: Live, lat: float, lng: float) -> None:
         """A place given with `online`: counts as a fix of this moment, and starts a new track."""
         now_ms = int(self._clock.now().timestamp() * 1000)
         self._place(known, lat, lng, now_ms, now_ms, None)
 
     def _place(self, known: Live, lat: float, lng: float, at_ms: int, seen_ms: int, heading_deg: float | None) -> None:
+        if known.listed is not None and seen_ms - known.seen_ms > SILENT_MS - 5_000:
+            # Silent for so long, he may have been swept: GEOADD XX alone would not bring him back.
+            self._unlist(known)
         known.lat, known.lng, known.at_ms, known.seen_ms, known.heading_deg = lat, lng, at_ms, seen_ms, heading_deg
         # A polygon costs as much as the rest of this function: it is asked again after some 50 m only.
         if known.market is None or abs(lat - known.placed_lat) + abs(lng - known.placed_lng) > _PLACED_DEG:
@@ -286,6 +326,13 @@ class Presence:
             for known in self._by_user.values():
                 known.listed = None
                 self._dirty[known.user_id] = known
+
+    async def sweep_silent(self) -> None:
+        """Take providers off the map who have been silent for 45 s: their worker died, or their phone only thinks it is there."""
+        oldest_ms = int(self._clock.now().timestamp() * 1000) - SILENT_MS
+        for market in self._markets:
+            if swept := await live.unlist_silent(self._redis, market, oldest_ms):
+                log.info("silent providers taken off", market=market.code, providers=swept)
 
     # --- questions
 

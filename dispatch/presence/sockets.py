@@ -28,10 +28,12 @@ def signals(
         points = sorted(frame.points, key=lambda point: point.at.timestamp())
         if not points:
             return
+        # The newest counts as position; those between the last fix known and it are the way there, as far as it can be believed.
+        way, refusal = presence.way(live, points[:-1])
         if live.busy is not None:
-            # Between the last fix known and now: what is older has been counted, the newest comes through `locate`.
-            buffered = [(p.lat, p.lng, int(p.at.timestamp() * 1000)) for p in points[:-1]]
-            walk(live.busy, [point for point in buffered if point[2] > live.at_ms])
+            walk(live.busy, way)
         presence.locate(live, points[-1])
+        if refusal is not None:
+            raise refusal
 
     return {Location: location, Locations: locations}

@@ -19,6 +19,8 @@ class ProviderState:
     registered_types: tuple[str, ...]
     radius_m: int
     active_job: UUID | None
+    place: tuple[float, float, int] | None = None
+    """(lat, lng, ms) as he said when he last went online with one."""
 
     @property
     def open(self) -> bool:

@@ -21,14 +21,14 @@ WHERE user_id = $1 RETURNING provider_view(p);
 -- $1 user_id
 SELECT p.id, p.user_id, g.status, g.online, services_now(p.service_types, g.narrowed) AS service_types, p.service_types AS registered_types,
   p.service_radius_m,
-  active_job_of(p.id) AS active_job
+  active_job_of(p.id) AS active_job, p.last_lat, p.last_lng, p.located_at
 FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = $1;
 
 -- name: provider_states :many
 -- The same for many. $1 user_ids uuid[]
 SELECT p.id, p.user_id, g.status, g.online, services_now(p.service_types, g.narrowed) AS service_types, p.service_types AS registered_types,
   p.service_radius_m,
-  active_job_of(p.id) AS active_job
+  active_job_of(p.id) AS active_job, p.last_lat, p.last_lng, p.located_at
 FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = ANY ($1::uuid[]);
 
 -- name: gate_lock :one

@@ -23,6 +23,9 @@ def _state(row: Any) -> ProviderState:
         tuple(row["registered_types"]),
         row["service_radius_m"],
         row["active_job"],
+        None
+        if row["last_lat"] is None
+        else (row["last_lat"], row["last_lng"], int(row["located_at"].timestamp() * 1000)),
     )
 
 

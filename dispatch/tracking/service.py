@@ -42,7 +42,7 @@ class _Facts(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Facts)
-_FIX = msgspec.json.Decoder(tuple[float, float, int, float | None])
+_FIX = msgspec.json.Decoder(tuple[float, float, int, float | None, str])
 
 
 class Tracking:
@@ -106,20 +106,23 @@ class Tracking:
         watched = self._watched[job_id]
         if watched.fix is None:
             watched.fix = await self._last_known(
-                job_id, row["provider_lat"], row["provider_lng"], row["provider_located_at"]
+                job_id, row["provider_user_id"], row["provider_lat"], row["provider_lng"], row["provider_located_at"]
             )
         if watched.fix is not None:
             self._send(watch, watched.fix)
 
-    async def _last_known(self, job_id: UUID, lat: float | None, lng: float | None, at: datetime | None) -> Fix | None:
+    async def _last_known(
+        self, job_id: UUID, provider: UUID, lat: float | None, lng: float | None, at: datetime | None
+    ) -> Fix | None:
         now = self._clock.monotonic()
         try:
             raw = await self._redis.plain.get(keys.fix(job_id))
         except DOWN:
             raw = None
         if raw is not None:
-            lat, lng, at_ms, heading = _FIX.decode(raw)
-            return Fix(lat, lng, at_ms, heading, now)
+            lat, lng, at_ms, heading, driver = _FIX.decode(raw)
+            if driver == str(provider):  # else the copy is of one who had this job before
+                return Fix(lat, lng, at_ms, heading, now)
         if lat is None or lng is None or at is None:
             return None
         return Fix(lat, lng, int(at.timestamp() * 1000), None, now)
@@ -177,7 +180,9 @@ class Tracking:
             self._watched[job_id].fix = Fix(move.lat, move.lng, move.at_ms, move.heading_deg, now)
         if now - way.published_at >= _PUBLISH_S:
             way.published_at = now
-            self._outgoing[job_id] = msgspec.json.encode((move.lat, move.lng, move.at_ms, move.heading_deg))
+            self._outgoing[job_id] = msgspec.json.encode(
+                (move.lat, move.lng, move.at_ms, move.heading_deg, str(move.live.user_id))
+            )
 
     def walk(self, job_id: UUID, points: Sequence[tuple[float, float, int]]) -> None:
         """Fixes of the same way that were buffered while the phone had no line, oldest first: for the trail alone."""
@@ -296,7 +301,10 @@ class Tracking:
                 while True:
                     message = await self._pubsub.get_message(timeout=5.0)
                     if message is not None and message["type"] == "smessage":
-                        self._heard(keys.job_of(message["channel"].decode()), message["data"])
+                        try:
+                            self._heard(keys.job_of(message["channel"].decode()), message["data"])
+                        except (ValueError, msgspec.MsgspecError) as error:
+                            log.warning("fix not understood", error=repr(error))
             except DOWN as error:
                 log.info("fix channel lost, opening it again", error=repr(error))
                 await self._pubsub.aclose()
@@ -307,6 +315,6 @@ class Tracking:
         watched = self._watched.get(job_id)
         if watched is None:
             return
-        lat, lng, at_ms, heading = _FIX.decode(raw)
+        lat, lng, at_ms, heading, _ = _FIX.decode(raw)
         if watched.fix is None or at_ms > watched.fix.at_ms:
             watched.fix = Fix(lat, lng, at_ms, heading, self._clock.monotonic())

@@ -10,6 +10,8 @@ from protocol.frames import Track, Untrack
 def requests(tracking: Tracking) -> dict[type, Callable[[Any, Any], Awaitable[bytes]]]:
     async def track(line: Any, frame: Track) -> bytes:
         await tracking.track(line.identity.actor, line, frame.job_id)
+        if line.gone:  # it closed while the judge was asked
+            tracking.leave(line)
         return b"{}"
 
     async def untrack(line: Any, frame: Untrack) -> bytes:

@@ -10,7 +10,7 @@ import asyncpg
 from hypothesis import HealthCheck, Phase, settings
 
 from dispatch.app import App
-from dispatch.kit.clock import Clock, ManualClock
+from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.errors import DispatchError
 from dispatch.kit.postgres import Actor
 from dispatch.providers import seed
@@ -30,6 +30,25 @@ MACHINE = settings(
 )
 
 _OFFER = """SELECT word, offered, offered_to FROM offers_create($1, $2, $3, $4, $5, interval '60 s', 0, interval '5 s', interval '0 s')"""
+
+
+class StillClock(SystemClock):
+    """The machine's clock, on which the loops of a server sleep for ever and everybody else not at all."""
+
+    def __init__(self) -> None:
+        self._awake = asyncio.current_task()
+        self._loops: set[asyncio.Task[Any]] | None = None
+
+    def begun(self) -> None:
+        """The server has started: the tasks there are now are its loops."""
+        self._loops = asyncio.all_tasks()
+
+    async def sleep(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is self._awake or (self._loops is not None and task not in self._loops):
+            await asyncio.sleep(0)
+        else:
+            await asyncio.Event().wait()
 
 
 class Stage:
@@ -112,9 +131,9 @@ def stage_of(database_url: str, redis_url: str, *, clock: Clock | None = None, *
     stack = AsyncExitStack()
 
     async def begin() -> None:
-        stage.server = await stack.enter_async_context(
-            serving(database_url, redis_url, clock=clock or ManualClock(), **given)
-        )
+        still = StillClock()
+        stage.server = await stack.enter_async_context(serving(database_url, redis_url, clock=clock or still, **given))
+        still.begun()
         stage.judge = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
         stack.push_async_callback(stage.judge.close)
         # A worker that nobody runs and nobody buries: it holds the sockets of those who have none.
