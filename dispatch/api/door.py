@@ -100,6 +100,11 @@ class Api:
                     raise Invalid(name, fields=[{"field": name, "problem": problem}])
                 query[name] = value
             key = request.headers.get("Idempotency-Key") if route.idempotent else None
+            if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
+                problem = "1 to 200 printable ASCII characters"
+                raise Invalid("Idempotency-Key", fields=[{"field": "Idempotency-Key", "problem": problem}])
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise Invalid("Content-Encoding", fields=[{"field": "Content-Encoding", "problem": "send it as it is"}])
             body: Any = None
             if route.body is not None:
                 body = decode_body(await request.read(), route.body)

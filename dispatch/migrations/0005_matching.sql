@@ -26,15 +26,25 @@ CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_markets te
 RETURNS TABLE (job_id uuid, market text, service_type text, status text, round int, pickup_lat double precision, pickup_lng double precision,
                customer_id uuid, expired boolean, lapsed boolean, waiting boolean, excluded uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  due uuid[];
 BEGIN
+  -- Two statements, each with its own index: one condition for both would read every open job.
+  IF p_job IS NULL THEN
+    SELECT array_agg(d.id) INTO due FROM (
+      SELECT j.id FROM jobs j WHERE j.status IN ('pending', 'offered') AND j.next_search_at <= clock_timestamp()
+      ORDER BY j.next_search_at LIMIT p_limit FOR UPDATE SKIP LOCKED) d;
+  ELSE
+    SELECT array_agg(d.id) INTO due FROM (
+      SELECT j.id FROM jobs j WHERE j.id = p_job AND j.status IN ('pending', 'offered') FOR UPDATE SKIP LOCKED) d;
+  END IF;
+  IF due IS NULL THEN
+    RETURN;
+  END IF;
   RETURN QUERY
-  WITH due AS (
-    SELECT j.id FROM jobs j
-    WHERE j.status IN ('pending', 'offered')
-      AND CASE WHEN p_job IS NULL THEN j.next_search_at <= clock_timestamp() ELSE j.id = p_job END
-    ORDER BY j.next_search_at LIMIT p_limit FOR UPDATE SKIP LOCKED
-  ), taken AS (
-    UPDATE jobs j SET next_search_at = CASE WHEN j.offer_deadline > clock_timestamp() THEN j.offer_deadline ELSE clock_timestamp() + p_lease END FROM due WHERE j.id = due.id RETURNING j.*
+  WITH taken AS (
+    UPDATE jobs j SET next_search_at = CASE WHEN j.offer_deadline > clock_timestamp() THEN j.offer_deadline ELSE clock_timestamp() + p_lease END
+    WHERE j.id = ANY (due) RETURNING j.*
   )
   SELECT t.id, t.market, t.service_type, t.status, t.round, t.pickup_lat, t.pickup_lng, t.customer_id,
     t.expires_at <= clock_timestamp(),

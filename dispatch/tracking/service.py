@@ -120,9 +120,9 @@ class Tracking:
         except DOWN:
             raw = None
         if raw is not None:
-            lat, lng, at_ms, heading, driver = _FIX.decode(raw)
+            seen_lat, seen_lng, at_ms, heading, driver = _FIX.decode(raw)
             if driver == str(provider):  # else the copy is of one who had this job before
-                return Fix(lat, lng, at_ms, heading, now)
+                return Fix(seen_lat, seen_lng, at_ms, heading, now)
         if lat is None or lng is None or at is None:
             return None
         return Fix(lat, lng, int(at.timestamp() * 1000), None, now)

@@ -230,7 +230,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def accepts(self, job: Job, who: int, *, named: bool, fenced: int | None) -> None:
         offer = job.offers.get(who) if named else None
-        round = None if fenced is None or (offer is None and fenced) else max(job.round + fenced, 0)
+        round = None if fenced is None else max(job.round + fenced, 0)
         key = str(uuid4())
         word = self.theatre.run(
             word_of(self.app.claims.accept(acting(self.providers[who].user), job.id, offer, round, key))
@@ -259,7 +259,8 @@ class Lifecycle(RuleBasedStateMachine):
             no.add("JOB_NOT_AVAILABLE:accepted")
         board = offer is None and job.city == "bkk"
         standing = who in job.live and not job.late and (offer is None or offer == job.live[who])
-        if job.over or not (standing and round in (None, job.round)) and not (board and who not in job.live):
+        on_the_board = board and who not in job.live and who not in job.answered
+        if job.over or round not in (None, job.round) or not (standing or on_the_board):
             no.add("JOB_NOT_AVAILABLE:expired")
         if offer is None and not board and who not in job.offers:
             no.add("OFFER_NOT_FOUND")
