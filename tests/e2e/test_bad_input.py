@@ -278,10 +278,12 @@ async def test_a_role_without_the_right_is_403(server: Server) -> None:
 
 async def test_a_body_of_2_mib_is_413(server: Server) -> None:
     person = await server.person()
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session:
-        async with session.post(f"{server.url()}/v1/jobs", data=b"x" * 2 * 1024 * 1024) as answer:
-            assert answer.status == 413
-            assert (await answer.json())["error"]["code"] == "BODY_TOO_LARGE"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session,
+        session.post(f"{server.url()}/v1/jobs", data=b"x" * 2 * 1024 * 1024) as answer,
+    ):
+        assert answer.status == 413
+        assert (await answer.json())["error"]["code"] == "BODY_TOO_LARGE"
 
 
 BODIES: list[tuple[Any, int, str]] = [
@@ -306,9 +308,11 @@ BODIES: list[tuple[Any, int, str]] = [
 async def test_a_bad_request_for_a_job_gets_its_code(server: Server, body: Any, status: int, code: str) -> None:
     person = await server.person()
     data = body if isinstance(body, str) else json.dumps(body)
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session:
-        async with session.post(f"{server.url()}/v1/jobs", data=data) as answer:
-            assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session,
+        session.post(f"{server.url()}/v1/jobs", data=data) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
 
 
 async def test_a_strangers_job_is_like_a_missing_one(server: Server) -> None:

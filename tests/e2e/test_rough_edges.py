@@ -64,7 +64,7 @@ async def test_buffered_fixes_are_judged_like_any_other(server: Server) -> None:
         take = signals(server.app.presence, server.app.tracking.walk)[Locations]
         (seat,) = server.app.inbox.seats_of(driver.user_id)
         for points in (wild, far):
-            with pytest.raises(Exception) as refused:  # noqa: PT011 (which of the two refusals, the next line says)
+            with pytest.raises(Exception) as refused:
                 take(seat.line, Locations(points=points))
             assert refused.value.code in ("POSITION_REJECTED", "CLOCK_SKEW")
         assert server.app.tracking.peek(UUID(job["id"])).distance_m < 1_000
@@ -96,9 +96,11 @@ async def test_a_statement_that_is_held_up_is_busy_and_no_error(server: Server) 
     await holder.execute("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE", UUID(job["id"]))
     import aiohttp
 
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {customer.token}"}) as session:
-        async with session.post(f"{server.url()}/v1/jobs/{job['id']}/cancel", json={}) as answer:
-            assert (answer.status, (await answer.json())["error"]["code"]) == (503, "BUSY")
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {customer.token}"}) as session,
+        session.post(f"{server.url()}/v1/jobs/{job['id']}/cancel", json={}) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "BUSY")
     await change.rollback()
     await holder.close()
 
@@ -145,9 +147,11 @@ async def test_odd_headers_are_bad_requests(server: Server, headers: dict[str, s
     import aiohttp
 
     person = await server.person()
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session:
-        async with session.post(f"{server.url()}/v1/jobs/{uuid4()}/cancel", data=b"{}", headers=headers) as answer:
-            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "VALIDATION_ERROR")
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {person.token}"}) as session,
+        session.post(f"{server.url()}/v1/jobs/{uuid4()}/cancel", data=b"{}", headers=headers) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ async def _offer(driver: Inbox, job_id: str, phone: Client) -> dict[str, object]
         try:
             async with asyncio.timeout(1.0):
                 seen = len(driver.events)
-                await driver.until(lambda: len(driver.events) > seen)
+                await driver.until(lambda seen=seen: len(driver.events) > seen)
         except TimeoutError:
             continue  # a fix every second keeps him a candidate
 

@@ -123,7 +123,7 @@ def test_the_filter_answers_as_the_model_says(redis_url: str) -> None:
         stack = AsyncExitStack()
         redis = runner.run(stack.enter_async_context(Redis.open(redis_url)))
         try:
-            run_state_machine_as_test(lambda: Filter(runner, redis), settings=settings(MACHINE, max_examples=60))
+            run_state_machine_as_test(lambda: Filter(runner, redis), settings=settings(MACHINE, max_examples=40))
         finally:
             runner.run(stack.aclose())
 

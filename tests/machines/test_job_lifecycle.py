@@ -530,7 +530,7 @@ def theatre(database_url: str, redis_url: str) -> Iterator[Theatre]:
 
 
 def test_jobs_live_as_the_model_says(theatre: Theatre) -> None:
-    run_state_machine_as_test(lambda: Lifecycle(theatre), settings=settings(MACHINE, max_examples=60))
+    run_state_machine_as_test(lambda: Lifecycle(theatre), settings=settings(MACHINE, max_examples=45))
     lived = {
         (row["from_status"], row["to_status"])
         for row in theatre.sql("SELECT DISTINCT from_status, to_status FROM job_events")
