@@ -29,7 +29,7 @@ async def test_every_named_query_prepares_on_the_migrated_schema(path: Path, dat
 @pytest.mark.parametrize("path", FILES, ids=[path.parent.name for path in FILES])
 def test_every_named_query_is_used_by_somebody(path: Path) -> None:
     code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "dispatch").rglob("*.py"))
-    for name in Queries(path):
+    for name in dict(Queries(path).items()):
         assert f'["{name}"]' in code, f"{path.parent.name}/{name} is dead: remove it"
 
 
