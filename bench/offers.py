@@ -19,7 +19,7 @@ from bench.demo.stamps import Stamps
 from bench.demo.tally import offer_latencies_ms
 from bench.fleet import Drive, Phone, arrivals, cloud, complaints, fleet, lost, open_all
 from bench.report import complete, ms, options, perform, seconds, show, spread, verdict
-from bench.server import Running, server
+from bench.server import Running, Usage, server
 from dispatch.markets import Markets
 from protocol.errors import Denied
 from protocol.frames import Event
@@ -81,8 +81,8 @@ async def one_job(http: Http, pickup: tuple[float, float], seen: Seen, *, hold_s
         seen.fail(denied.code)
 
 
-async def all_jobs(running: Running, seen: Seen, shown: argparse.Namespace) -> tuple[int, int]:
-    """Jobs at their moments; (begin, end) of the measured time, CLOCK_MONOTONIC ns."""
+async def all_jobs(running: Running, seen: Seen, shown: argparse.Namespace) -> tuple[int, int, Usage]:
+    """Jobs at their moments; (begin, end) of the measured time, CLOCK_MONOTONIC ns, and what was used meanwhile."""
     loop = asyncio.get_running_loop()
     moments = arrivals(shown.rate, shown.warm_up + shown.run_s, seed=3)
     pickups = cloud(Markets.load()[MARKET], len(moments), seed=2)
@@ -92,15 +92,20 @@ async def all_jobs(running: Running, seen: Seen, shown: argparse.Namespace) -> t
         for person in running.stage.customers
     ]
     began, began_ns = loop.time(), time.monotonic_ns()
+    before = None
     async with asyncio.TaskGroup() as group:
         for number, (moment, pickup) in enumerate(zip(moments, pickups, strict=True)):
             await asyncio.sleep(began + moment - loop.time())
             measured = moment >= shown.warm_up
+            if measured and before is None:
+                before = running.usage()
             group.create_task(
                 one_job(https[number % len(https)], pickup, seen, hold_s=shown.hold, measured=measured),
                 name=f"job {number}",
             )
-    return began_ns + round(shown.warm_up * 1e9), began_ns + round((shown.warm_up + shown.run_s) * 1e9)
+    after = running.usage()
+    used = after.since(before or after)
+    return began_ns + round(shown.warm_up * 1e9), began_ns + round((shown.warm_up + shown.run_s) * 1e9), used
 
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -121,15 +126,13 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         gc.freeze()
         print(f"{len(phones)} providers online")
         async with Drive(phones, max(1.0, shown.fixes * len(phones))) as drive:
-            before = running.usage()
-            began_ns, ended_ns = await all_jobs(running, seen, shown)
-            used = running.usage().since(before)
+            began_ns, ended_ns, used = await all_jobs(running, seen, shown)
             await asyncio.sleep(GRACE_S)
         stamps = Stamps(running.stage.stamp_file).read_on()
         figures = _figures(seen, stamps, began_ns, ended_ns) | {
             "providers": len(phones),
             "rate": shown.rate,
-            "cpu_us_per_job_with_its_positions": used.per(shown.rate * (shown.run_s + shown.warm_up)),
+            "cpu_us_per_job_with_its_positions": used.per(max(1, len(seen.asked))),
             "others_cores": used.others_share(),
             "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
             "lines_lost": lost(phones),

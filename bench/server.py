@@ -47,7 +47,7 @@ class Usage:
     def others_share(self) -> float:
         """Cores that somebody else kept busy meanwhile; above a few hundredths the latencies are not to be trusted."""
         ours = self.server + self.redis + self.postgres + self.load
-        return round(max(0.0, self.machine - ours) / self.at, 3)
+        return round(max(0.0, self.machine - ours) / max(self.at, 1e-9), 3)
 
     def per(self, count: float) -> dict[str, float]:
         """Microseconds for each of `count`, by process."""

@@ -60,7 +60,7 @@ class House:
 
 RULES = ApiRules(
     by_token=lambda token, address: who(token),
-    admin=lambda actor: bool(actor[2]),
+    has_role=lambda actor, role: role == "admin" and bool(actor[2]),
     locale_of=lambda actor: str(actor[1]),
     key_of=lambda actor: actor[0],
     user_rate=2.0,
