@@ -32,6 +32,7 @@ RACERS = [UUID(int=number) for number in range(1, 4)]
 ACCEPTS = [UUID(int=number) for number in range(101, 104)]
 asks = st.tuples(st.integers(1, 3), st.sampled_from(RACERS), st.sampled_from(ACCEPTS))
 """(round, provider, accept_id)"""
+which = st.integers(0, 1)
 
 
 @dataclass
@@ -61,7 +62,12 @@ class Filter(RuleBasedStateMachine):
     def ask(self, job: int, user: UUID, accept: UUID) -> Ask:
         return Ask(user, self.jobs[job], None, None, accept, "key", "fingerprint")
 
-    @rule(job=st.integers(0, 1), asked=asks)
+    def owned(self, number: int) -> list[tuple[int, Held]]:
+        """The claims that somebody holds, the chosen job's first."""
+        both = [(job, self.held.get(job)) for job in (number, 1 - number)]
+        return [(job, held) for job, held in both if isinstance(held, Held)]
+
+    @rule(job=which, asked=asks)
     def somebody_asks(self, job: int, asked: tuple[int, UUID, UUID]) -> None:
         round, user, accept = asked
         mine, held = Held(round, user, accept), self.held.get(job)
@@ -77,11 +83,27 @@ class Filter(RuleBasedStateMachine):
         if expected == "first":
             self.held[job] = mine
 
-    @rule(job=st.integers(0, 1), asked=asks, own=st.booleans(), committed=st.booleans())
-    def somebody_settles(self, job: int, asked: tuple[int, UUID, UUID], own: bool, committed: bool) -> None:
+    @precondition(lambda self: self.owned(0))
+    @rule(job=which)
+    def the_owner_asks_again(self, job: int) -> None:
+        job, held = self.owned(job)[0]
+        self.somebody_asks(job, (held.round, held.user, held.accept))
+
+    @precondition(lambda self: self.owned(0))
+    @rule(job=which, user=st.sampled_from(RACERS), accept=st.sampled_from(ACCEPTS))
+    def a_rival_asks(self, job: int, user: UUID, accept: UUID) -> None:
+        job, held = self.owned(job)[0]
+        self.somebody_asks(job, (held.round, user, accept))
+
+    @precondition(lambda self: self.owned(0))
+    @rule(job=which, committed=st.booleans())
+    def the_owner_settles(self, job: int, committed: bool) -> None:
+        job, held = self.owned(job)[0]
+        self.somebody_settles(job, (held.round, held.user, held.accept), committed)
+
+    @rule(job=which, asked=asks, committed=st.booleans())
+    def somebody_settles(self, job: int, asked: tuple[int, UUID, UUID], committed: bool) -> None:
         held = self.held.get(job)
-        if own and isinstance(held, Held):
-            asked = held.round, held.user, held.accept
         round, user, accept = asked
         self.runner.run(live.settle(self.redis, self.ask(job, user, accept), round, committed=committed))
         if isinstance(held, Held) and (held.round, held.user, held.accept) == asked:
@@ -90,19 +112,23 @@ class Filter(RuleBasedStateMachine):
             else:
                 del self.held[job]
 
-    @rule(job=st.integers(0, 1))
-    def it_expires(self, job: int) -> None:
-        self.runner.run(self.redis.plain.delete(keys.claim(self.jobs[job])))
-        self.held.pop(job, None)
-
-    @rule(job=st.integers(0, 1), words=st.sampled_from([b"", b"nonsense", b":::", b"9", b"x:1:2:C"]))
-    def it_is_overwritten(self, job: int, words: bytes) -> None:
-        self.runner.run(self.redis.plain.set(keys.claim(self.jobs[job]), words, px=keys.PENDING_MS))
-        self.held[job] = words
-
-    @rule()
-    def the_functions_are_lost(self) -> None:
-        self.runner.run(self.redis.plain.execute_command("FUNCTION", "FLUSH"))
+    @rule(
+        job=which,
+        how=st.sampled_from(["expires", "functions lost", b"", b"nonsense", b":::", b"9", b"x:1:2:C"]),
+        really=which,
+    )
+    def redis_has_a_bad_moment(self, job: int, how: str | bytes, really: int) -> None:
+        key = keys.claim(self.jobs[job])
+        if not really:
+            return
+        if how == "functions lost":
+            self.runner.run(self.redis.plain.execute_command("FUNCTION", "FLUSH"))
+        elif isinstance(how, bytes):
+            self.runner.run(self.redis.plain.set(key, how, px=keys.PENDING_MS))
+            self.held[job] = how
+        else:
+            self.runner.run(self.redis.plain.delete(key))
+            self.held.pop(job, None)
 
     @invariant()
     def redis_holds_what_the_model_holds(self) -> None:
@@ -126,6 +152,9 @@ def test_the_filter_answers_as_the_model_says(redis_url: str) -> None:
             run_state_machine_as_test(lambda: Filter(runner, redis), settings=settings(MACHINE, max_examples=40))
         finally:
             runner.run(stack.aclose())
+
+
+LIES = ("other", "other committed", "later round", "nonsense")
 
 
 class Race(RuleBasedStateMachine):
@@ -176,9 +205,15 @@ class Race(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.offers)
-    @rule(racers=st.sets(st.integers(0, 3), min_size=1), meddler=st.sampled_from(["nobody", "deletes", "lies"]))
-    def some_accept_at_once(self, racers: set[int], meddler: str) -> None:
+    @rule(
+        racers=st.sets(st.integers(0, 3), min_size=1),
+        before=st.none() | st.sampled_from(LIES),
+        meddler=st.sampled_from(["nobody", "deletes", "lies"]),
+    )
+    def some_accept_at_once(self, racers: set[int], before: str | None, meddler: str) -> None:
         running = sorted(racers & set(self.offers))
+        if before is not None:
+            self.stage.run(self.overwrite(before, 3))
         words = self.stage.run(self.race(running, meddler))
         winners = {racer for racer, word in words.items() if word == "done"}
         assert len(winners | ({self.winner} - {None})) <= 1
@@ -214,12 +249,6 @@ class Race(RuleBasedStateMachine):
             "nonsense": "nonsense",
         }[how]
         await self.stage.app.redis.plain.set(keys.claim(self.job_id), words, px=keys.PENDING_MS)
-
-    @rule(
-        how=st.sampled_from(["other", "other committed", "later round", "nonsense", "vanish"]), racer=st.integers(0, 3)
-    )
-    def somebody_meddles_with_the_claim(self, how: str, racer: int) -> None:
-        self.stage.run(self.vanish() if how == "vanish" else self.overwrite(how, racer))
 
     @precondition(lambda self: self.winner is not None)
     @rule()
