@@ -39,6 +39,7 @@ from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
+from dispatch.notifications import Notifications
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
@@ -126,7 +127,8 @@ async def build(
             state_of=lambda user_id: matching.state_of(user_id),
         )
         await inbox.beat()
-        providers = Providers(pg, inbox, once)
+        notifications = Notifications()
+        providers = Providers(pg, inbox, notifications, once)
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(
             pg, redis, markets, clock, nursery, every_s=settings.track_every_s, stale_after_s=settings.stale_after_s
@@ -137,7 +139,7 @@ async def build(
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
         )
-        admin = Admin(inbox, matching, once)
+        admin = Admin(inbox, matching, notifications, once)
 
         jobs.on_search.append(matching.search)
         presence.on_move(tracking.move)

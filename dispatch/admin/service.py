@@ -11,19 +11,31 @@ from dispatch.jobs import cancelled, locked
 from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Actor
 from dispatch.matching import Matching, jobs_locked_of, offers_voided
+from dispatch.notifications import Notice, Notifications
 from dispatch.providers import judged, lock_gate, status_set
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import AdminAction, JobStatus, ProviderStatus
+from protocol.notices import NoticeType
 
 log = structlog.get_logger("admin")
+
+_TOLD = {
+    AdminAction.APPROVE: NoticeType.APPLICATION_APPROVED,
+    AdminAction.REJECT: NoticeType.APPLICATION_REJECTED,
+    AdminAction.SUSPEND: NoticeType.ACCOUNT_SUSPENDED,
+    AdminAction.REACTIVATE: NoticeType.ACCOUNT_REACTIVATED,
+}
 
 
 class Admin:
     """One per worker."""
 
-    def __init__(self, inbox: Inbox, matching: Matching, idempotency: Idempotency) -> None:
+    def __init__(
+        self, inbox: Inbox, matching: Matching, notifications: Notifications, idempotency: Idempotency
+    ) -> None:
         self._inbox = inbox
         self._matching = matching
+        self._notifications = notifications
         self._once = idempotency.once
 
     async def act(
@@ -69,6 +81,7 @@ class Admin:
                 actor_id=actor.user_id,
             )
             told.append(pending(user_id, "provider.updated", b'{"provider":' + view + b"}"))
+            told += await self._notifications.write(tx, [Notice(user_id, _TOLD[action], {"reason": reason})])
             committed = await append(tx, told)
             jobs = orjson.dumps([str(job_id) for job_id in affected])
             answer = turn.keep(Answer(b'{"success":true,"provider":' + view + b',"affected_jobs":' + jobs + b"}"))

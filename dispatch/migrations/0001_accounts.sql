@@ -68,6 +68,14 @@ CREATE TABLE users (
 
 CREATE INDEX users_blocked ON users (blocked_at) WHERE blocked_at IS NOT NULL;
 
+-- Addresses that a user has proved to read. Lower case: two spellings of one address are one.
+CREATE TABLE verified_emails (
+  user_id uuid NOT NULL REFERENCES users (id),
+  email text NOT NULL CHECK (email = lower(email)),
+  verified_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (user_id, email)
+);
+
 -- One row per request id that changed something: the answer, kept for a day at least. Effects and answer commit together.
 CREATE TABLE idem (
   user_id uuid NOT NULL REFERENCES users (id),
@@ -104,6 +112,8 @@ ALTER TABLE history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE history FORCE ROW LEVEL SECURITY;
 ALTER TABLE users ENABLE ROW LEVEL SECURITY;
 ALTER TABLE users FORCE ROW LEVEL SECURITY;
+ALTER TABLE verified_emails ENABLE ROW LEVEL SECURITY;
+ALTER TABLE verified_emails FORCE ROW LEVEL SECURITY;
 ALTER TABLE idem ENABLE ROW LEVEL SECURITY;
 ALTER TABLE idem FORCE ROW LEVEL SECURITY;
 ALTER TABLE workers ENABLE ROW LEVEL SECURITY;
@@ -119,16 +129,18 @@ INSERT INTO history DEFAULT VALUES;
 CREATE POLICY users_own ON users FOR SELECT TO dispatch_app USING (id = ctx_user() OR ctx_admin());
 CREATE POLICY users_patch ON users FOR UPDATE TO dispatch_app USING (id = ctx_user()) WITH CHECK (id = ctx_user());
 CREATE POLICY users_system ON users TO dispatch_system USING (true) WITH CHECK (true);
+CREATE POLICY verified_emails_own ON verified_emails FOR SELECT TO dispatch_app USING (user_id = ctx_user() OR ctx_admin());
+CREATE POLICY verified_emails_system ON verified_emails TO dispatch_system USING (true) WITH CHECK (true);
 CREATE POLICY idem_own ON idem TO dispatch_app USING (user_id = ctx_user()) WITH CHECK (user_id = ctx_user());
 CREATE POLICY idem_system ON idem TO dispatch_system USING (true) WITH CHECK (true);
 CREATE POLICY workers_system ON workers TO dispatch_system USING (true) WITH CHECK (true);
 CREATE POLICY sockets_own ON sockets FOR SELECT TO dispatch_app USING (user_id = ctx_user() OR ctx_admin());
 CREATE POLICY sockets_system ON sockets TO dispatch_system USING (true) WITH CHECK (true);
 
-GRANT SELECT ON history, users, sockets TO dispatch_app;
+GRANT SELECT ON history, users, verified_emails, sockets TO dispatch_app;
 GRANT UPDATE (first_name, last_name, phone_number, locale, updated_at) ON users TO dispatch_app;
 GRANT SELECT, INSERT ON idem TO dispatch_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON users, idem, workers, sockets TO dispatch_system;
+GRANT SELECT, INSERT, UPDATE, DELETE ON users, verified_emails, idem, workers, sockets TO dispatch_system;
 GRANT SELECT, UPDATE ON history TO dispatch_system;
 
 -- Foreign keys are checked as the table's owner, who is under FORCE like everybody: let it see what it must prove.
@@ -148,6 +160,9 @@ BEGIN
   INSERT INTO users (id, first_name, last_name, phone_number) VALUES (p_id, p_first, p_last, p_phone) ON CONFLICT (id) DO NOTHING;
   RETURN QUERY SELECT u.locale, u.blocked_at IS NOT NULL FROM users u WHERE u.id = p_id;
 END $$;
+
+CREATE FUNCTION email_verified(p_user uuid, p_email text) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
+RETURN EXISTS (SELECT FROM verified_emails v WHERE v.user_id = p_user AND v.email = lower(p_email));
 
 -- Open a request id. Words: "new" go on and finish it, "replay" here is the stored answer, "reused" same id with another
 -- body, "running" the same id is at work right now (held by the advisory lock until its transaction ends).

@@ -10,6 +10,7 @@ from dispatch.inbox import Inbox, append, pending
 from dispatch.kit.ids import new_id
 from dispatch.kit.phone import e164
 from dispatch.kit.postgres import Actor, Postgres
+from dispatch.notifications import Notifications
 from dispatch.providers import store
 from dispatch.providers.errors import BadReferral, EmailTaken, PhoneTaken, ProviderExists, ProviderMissing
 from dispatch.providers.model import ProviderState
@@ -25,9 +26,10 @@ _TAKEN = {
 class Providers:
     """Registration and the own record."""
 
-    def __init__(self, pg: Postgres, inbox: Inbox, idempotency: Idempotency) -> None:
+    def __init__(self, pg: Postgres, inbox: Inbox, notifications: Notifications, idempotency: Idempotency) -> None:
         self._pg = pg
         self._inbox = inbox
+        self._notifications = notifications
         self._once = idempotency.once
 
     async def register(self, actor: Actor, request: ProviderRequest, key: str | None) -> Answer:

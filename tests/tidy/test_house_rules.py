@@ -13,7 +13,7 @@ PACKAGE = ROOT / "dispatch"
 RANKS = {
     "protocol": 0, "kit": 0,
     "accounts": 1, "markets": 1, "inbox": 1,
-    "ledger": 2, "partners": 2,
+    "notifications": 2, "ledger": 2, "partners": 2,
     "providers": 3, "credits": 3,
     "presence": 4,
     "jobs": 5,
@@ -22,7 +22,6 @@ RANKS = {
     "tracking": 8, "earnings": 8, "payments": 8,
     "wallets": 9, "incentives": 9, "ratings": 9,
     "messages": 10, "support": 10,
-    "notifications": 11,
     "admin": 12, "console": 13,
 }  # fmt: skip
 DOORS = {"api", "gateway"}

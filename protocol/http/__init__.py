@@ -12,6 +12,11 @@ import aiohttp
 import orjson
 
 from protocol.errors import Denied, ErrorCode
+from protocol.http.accounts import AccountCalls
+from protocol.http.notices import NoticeCalls
+from protocol.http.office import OfficeCalls
+from protocol.http.papers import PaperCalls
+from protocol.http.support import SupportCalls
 from protocol.lifecycle import AdminAction, JobStatus, ServiceType, Stage
 
 BACKOFF_S: Final = 0.2
@@ -55,6 +60,11 @@ class Http:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._patience_s = patience_s
         self._jitter = jitter
+        self.account = AccountCalls(self)
+        self.papers = PaperCalls(self)
+        self.notices = NoticeCalls(self)
+        self.office = OfficeCalls(self)
+        self.support = SupportCalls(self)
 
     async def __aenter__(self) -> Self:
         if self._session is None:

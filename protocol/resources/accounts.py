@@ -1,0 +1,1 @@
+"""HTTP bodies of accounts. The rules of `protocol.resources` hold here."""

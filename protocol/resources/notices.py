@@ -1,0 +1,1 @@
+"""HTTP bodies of notifications. The rules of `protocol.resources` hold here."""

@@ -1,0 +1,1 @@
+"""HTTP bodies of administration. The rules of `protocol.resources` hold here."""

@@ -1,0 +1,1 @@
+"""HTTP bodies of documents and vehicles. The rules of `protocol.resources` hold here."""

@@ -1,0 +1,1 @@
+"""HTTP bodies of support. The rules of `protocol.resources` hold here."""
