@@ -129,6 +129,7 @@ async def build(
         await inbox.beat()
         notifications = Notifications()
         providers = Providers(pg, inbox, notifications, once)
+        await providers.require(settings.required_documents, settings.vehicle_services)
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(
             pg, redis, markets, clock, nursery, every_s=settings.track_every_s, stale_after_s=settings.stale_after_s

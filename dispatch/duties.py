@@ -34,6 +34,10 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         if turns % 4 == 0 or not app.redis.reachable:
             await app.inbox.poll_heads()
 
+    async def rejudge() -> None:
+        while await app.providers.rejudge():
+            await clock.sleep(0.02)
+
     async def note_lost() -> None:
         lost, app.lost[:] = app.lost[:], []
         if lost:
@@ -90,5 +94,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("gauges", 2.0, gather),
         loop("job_counter", 5.0, app.gauges.count_jobs),
         loop("freezer", 60.0, freeze),
+        loop("gate_judge", 30.0, rejudge),
         loop("forgetter", 3600.0, forget),
     ]

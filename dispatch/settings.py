@@ -8,6 +8,9 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from protocol.lifecycle import ServiceType
+from protocol.papers import DocumentType
+
 _PREFIX = "DISPATCH_"
 _DEVELOPMENT_SECRET = "development-only-secret-change-me-0123456789"
 
@@ -55,6 +58,20 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     stamp_file: Path | None = Field(None, description="write offer commit stamps here (benchmarks)")
 
+    required_documents: dict[ServiceType, list[DocumentType]] = Field(
+        {
+            kind: [DocumentType.NATIONAL_ID, DocumentType.DRIVER_LICENSE, DocumentType.VEHICLE_REGISTRATION]
+            for kind in (ServiceType.RIDE, ServiceType.DELIVERY, ServiceType.SHOPPING, ServiceType.MOVING)
+        }
+        | {
+            ServiceType.LAUNDRY: [DocumentType.NATIONAL_ID],
+        },
+        description="papers that each service type asks for, as JSON; a type that is not named asks for none",
+    )
+    vehicle_services: list[ServiceType] = Field(
+        [],
+        description='service types that need an approved vehicle; in production `["ride", "delivery", "moving"]`',
+    )
     markets: dict[str, dict[str, Any]] = Field(
         {}, description='overrides of market settings: {"bkk": {"offer_ttl_s": 20}}'
     )

@@ -90,10 +90,7 @@ MAY_WORK: Final = frozenset({ProviderStatus.APPROVED, ProviderStatus.ACTIVE})
 """Both have the same rights; `active` has been online since his approval."""
 
 PROVIDER_LEGAL: Final[Mapping[ProviderStatus, frozenset[ProviderStatus]]] = {
-    # pending → approved is open until documents exist: nothing else leads to pending_verification yet.
-    ProviderStatus.PENDING: frozenset(
-        {ProviderStatus.PENDING_VERIFICATION, ProviderStatus.APPROVED, ProviderStatus.REJECTED}
-    ),
+    ProviderStatus.PENDING: frozenset({ProviderStatus.PENDING_VERIFICATION, ProviderStatus.REJECTED}),
     ProviderStatus.PENDING_VERIFICATION: frozenset({ProviderStatus.APPROVED, ProviderStatus.REJECTED}),
     ProviderStatus.APPROVED: frozenset({ProviderStatus.ACTIVE, ProviderStatus.SUSPENDED}),
     ProviderStatus.ACTIVE: frozenset({ProviderStatus.SUSPENDED}),

@@ -23,7 +23,13 @@ def routes(admin: Admin) -> Sequence[Route]:
             AdminActionAnswer,
             who="admin",
             body=AdminActionRequest,
-            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.INVALID_STATUS_TRANSITION, ErrorCode.REASON_REQUIRED),
+            errors=(
+                ErrorCode.PROVIDER_NOT_FOUND,
+                ErrorCode.INVALID_STATUS_TRANSITION,
+                ErrorCode.REASON_REQUIRED,
+                ErrorCode.EMAIL_NOT_VERIFIED,
+                ErrorCode.DOCUMENTS_INCOMPLETE,
+            ),
             idempotent=True,
         )
     ]

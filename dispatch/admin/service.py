@@ -6,13 +6,12 @@ import orjson
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, append, pending
+from dispatch.inbox import Inbox, append
 from dispatch.jobs import cancelled, locked
-from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Actor
 from dispatch.matching import Matching, jobs_locked_of, offers_voided
 from dispatch.notifications import Notice, Notifications
-from dispatch.providers import judged, lock_gate, status_set
+from dispatch.providers import check_application, free_uid, judged, lock_gate, status_set, updated
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import AdminAction, JobStatus, ProviderStatus
 from protocol.notices import NoticeType
@@ -43,7 +42,7 @@ class Admin:
     ) -> Answer:
         """Change a provider's status. Suspension cancels his active job, tells its customer, and withdraws his offers at once.
 
-        Raises: ProviderMissing, IllegalTransition, ReasonRequired.
+        Raises: ProviderMissing, IllegalTransition, ReasonRequired, EmailNotVerified, DocumentsIncomplete.
         """
         body = {"provider_id": provider_id, "action": action, "reason": reason}
         affected: list[UUID] = []
@@ -54,6 +53,8 @@ class Admin:
             tx = turn.tx
             user_id, status, _ = await lock_gate(tx, provider_id)
             goal = judged(status, action, reason)
+            if action is AdminAction.APPROVE:
+                await check_application(tx, provider_id)
             told: list[tuple[UUID, str, bytes]] = []
             if goal is ProviderStatus.SUSPENDED:
                 for job_id in await jobs_locked_of(tx, provider_id):
@@ -76,11 +77,10 @@ class Admin:
                 goal,
                 reason=reason,
                 cause="admin" if goal is ProviderStatus.SUSPENDED else None,
-                # 40 random bits: a clash with a known uid is one in a million at a million providers, and then a retry away.
-                uid=f"PRV-{new_word(10).upper()}" if action is AdminAction.APPROVE else None,
+                uid=await free_uid(tx) if action is AdminAction.APPROVE else None,
                 actor_id=actor.user_id,
             )
-            told.append(pending(user_id, "provider.updated", b'{"provider":' + view + b"}"))
+            told.append(updated(user_id, view))
             told += await self._notifications.write(tx, [Notice(user_id, _TOLD[action], {"reason": reason})])
             committed = await append(tx, told)
             jobs = orjson.dumps([str(job_id) for job_id in affected])

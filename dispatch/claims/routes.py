@@ -18,6 +18,8 @@ _ERRORS = (
     ErrorCode.PROVIDER_OFFLINE,
     ErrorCode.PROVIDER_NOT_FOUND,
     ErrorCode.SERVICE_TYPE_MISMATCH,
+    ErrorCode.DOCUMENTS_INCOMPLETE,
+    ErrorCode.VEHICLE_REQUIRED,
     ErrorCode.LOCATION_REQUIRED,
     ErrorCode.BUSY,
 )

@@ -29,7 +29,14 @@ from dispatch.kit.tasks import Nursery
 from dispatch.markets import Markets
 from dispatch.matching import JobNotAvailable, Matching, OfferMissing, ServiceMismatch
 from dispatch.presence import LocationRequired, Offline, Presence
-from dispatch.providers import NotApproved, ProviderMissing, Providers, Suspended
+from dispatch.providers import (
+    DocumentsIncomplete,
+    NotApproved,
+    ProviderMissing,
+    Providers,
+    Suspended,
+    VehicleRequired,
+)
 
 log = structlog.get_logger("claims")
 
@@ -101,6 +108,7 @@ class Claims:
 
         The work is shielded: whoever asked may go away, the accept ends as it must. Raises: Busy (no answer yet, it may already
         be his), JobNotAvailable, OfferMissing, JobMissing, AlreadyBusy, NotApproved, Suspended, Offline, ServiceMismatch,
+        DocumentsIncomplete, VehicleRequired,
         LocationRequired, ProviderMissing, KeyReused.
         """
         # A round beyond all rounds is like any other that does not stand; the judge's column is an int4.
@@ -265,6 +273,10 @@ class Claims:
                 raise OfferMissing(f"no offer of job {ask.job_id} to this provider")
             case "mismatch":
                 raise ServiceMismatch("not among the provider's service types")
+            case "documents":
+                raise DocumentsIncomplete("a paper that this service type needs is missing or has run out")
+            case "vehicle":
+                raise VehicleRequired("this service type needs an approved vehicle that is in use")
             case "busy_provider":
                 raise AlreadyBusy("has an active job")
             case "taken":

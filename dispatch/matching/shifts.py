@@ -1,19 +1,31 @@
 """Going on and off: the changes of intent, which touch the gate, offers and sometimes a job."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 from uuid import UUID
 
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, append, pending
+from dispatch.inbox import Inbox, append
 from dispatch.jobs import locked, released
 from dispatch.kit.postgres import STUCK, Actor, Postgres, Tx
 from dispatch.matching.errors import ServiceMismatch
 from dispatch.matching.service import Matching
 from dispatch.matching.store import Q, jobs_locked_of, offers_voided
 from dispatch.presence import Presence
-from dispatch.providers import ProviderMissing, ProviderState, check_may_work, lock_gate, online_set, state_of_user
+from dispatch.providers import (
+    DocumentsIncomplete,
+    ProviderMissing,
+    ProviderState,
+    VehicleRequired,
+    check_may_work,
+    lack_of,
+    lock_gate,
+    online_set,
+    state_of_user,
+    updated,
+)
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import JobStatus
 
@@ -38,7 +50,8 @@ class Shifts:
         self, actor: Actor, place: tuple[float, float] | None, kinds: Sequence[str] | None, key: str | None
     ) -> Answer:
         """Switch on. `place` (lat, lng) counts as a fix; None keeps the last one. `kinds` narrows the service types. The answer's
-        body is the provider. Asking again changes only the place. Raises: ProviderMissing, NotApproved, Suspended, ServiceMismatch.
+        body is the provider. Asking again changes only the place. Raises: ProviderMissing, NotApproved, Suspended, ServiceMismatch,
+        DocumentsIncomplete, VehicleRequired (cleared for none of the service types that he wants).
         """
         lat, lng = place if place is not None else (None, None)
         body = {"online": True, "lat": lat, "lng": lng, "kinds": kinds}
@@ -50,11 +63,14 @@ class Shifts:
             check_may_work(state.status)
             if kinds is not None and (strange := set(kinds) - set(state.registered_types)):
                 raise ServiceMismatch("not among the provider's service types", service_types=sorted(strange))
+            wanted = state.registered_types if kinds is None else tuple(kinds)
+            if not set(wanted) & set(state.cleared_types):
+                await self._refuse(turn.tx, state.id, wanted)
             view = await online_set(
                 turn.tx, state.id, True, lat, lng, "provider", None if kinds is None else list(kinds)
             )
             if not state.online:
-                facts = await append(turn.tx, [pending(actor.user_id, "provider.updated", _provider(view))])
+                facts = await append(turn.tx, [updated(actor.user_id, view)])
             answer = turn.keep(Answer(view))
         self._inbox.deliver(facts)
         live = self._presence.of(actor.user_id)
@@ -62,11 +78,18 @@ class Shifts:
             if place is not None:
                 self._presence.put(live, *place)
             live.open = True
-            live.service_types = tuple(kinds) if kinds is not None else state.registered_types
+            live.service_types = tuple(kind for kind in wanted if kind in state.cleared_types)
             self._presence.touch(live)
         if not state.online:
             log.info("provider online", provider_id=str(state.id))
         return answer
+
+    async def _refuse(self, tx: Tx, provider_id: UUID, wanted: Sequence[str]) -> NoReturn:
+        """Say what he lacks for the first of the service types: the others lack something too."""
+        word, missing = await lack_of(tx, provider_id, wanted[0])
+        if word == "vehicle":
+            raise VehicleRequired(f"{wanted[0]} needs a vehicle", service_type=wanted[0])
+        raise DocumentsIncomplete(f"{wanted[0]} lacks papers", service_type=wanted[0], missing=missing)
 
     async def end(self, actor: Actor, key: str | None) -> Answer:
         """Switch off: always allowed. An active job goes on; live offers are withdrawn. The answer's body is the provider."""
@@ -77,7 +100,7 @@ class Shifts:
             view = await online_set(turn.tx, state.id, False, None, None, "provider")
             told, wake = await offers_voided(turn.tx, state.id, "revoked")
             if state.online:
-                told.append(pending(actor.user_id, "provider.updated", _provider(view)))
+                told.append(updated(actor.user_id, view))
             facts = await append(turn.tx, told)
             answer = turn.keep(Answer(view))
         self._inbox.deliver(facts)
@@ -120,7 +143,7 @@ class Shifts:
                 told += rows
                 searching.append(job.id)
             if online:
-                told.append(pending(user_id, "provider.updated", _provider(view)))
+                told.append(updated(user_id, view))
             facts = await append(tx, told)
         self._inbox.deliver(facts)
         for job_id in searching:
@@ -136,7 +159,3 @@ class Shifts:
         again = await state_of_user(tx, user_id)
         assert again is not None
         return again
-
-
-def _provider(view: bytes) -> bytes:
-    return b'{"provider":' + view + b"}"

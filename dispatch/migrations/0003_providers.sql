@@ -44,7 +44,11 @@ CREATE TABLE provider_gate (
   user_id uuid NOT NULL UNIQUE REFERENCES users (id),
   status text NOT NULL,
   online boolean NOT NULL DEFAULT false,
-  narrowed text[],                                        -- service types he wants now; NULL: all that he has
+  narrowed text[],                                        -- service types he wants now; NULL: all that he may
+  cleared text[] NOT NULL DEFAULT '{}',                   -- service types he may be offered: chosen, with their papers and vehicle in order
+  cleared_until timestamptz,                              -- when the first paper behind `cleared` runs out; NULL: never
+  cleared_by text,                                        -- the requirements that `cleared` was judged by
+  suspend_due boolean NOT NULL DEFAULT false,             -- a required paper ran out during a job: suspended when that ends
   status_ver bigint NOT NULL DEFAULT 1,
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   open boolean GENERATED ALWAYS AS (online AND status IN ('approved', 'active')) STORED
@@ -95,9 +99,12 @@ BEGIN
   RETURN NULL;
 END $$;
 
--- The service types he takes now: a narrowed shift counts only as far as it is still among his registered types.
-CREATE FUNCTION services_now(p_registered text[], p_narrowed text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN p_narrowed IS NULL THEN p_registered ELSE ARRAY(SELECT unnest(p_narrowed) INTERSECT SELECT unnest(p_registered)) END;
+-- THE question of eligibility, asked by going online, by candidates, the board and accepts alike: what he may be offered at this very
+-- moment, and of that what he takes. Exact without any sweep: a paper that has run out counts no more from that instant on.
+CREATE FUNCTION cleared_now(g provider_gate) RETURNS text[] LANGUAGE sql VOLATILE PARALLEL SAFE
+RETURN CASE WHEN g.cleared_until <= clock_timestamp() THEN '{}' ELSE g.cleared END;
+CREATE FUNCTION services_now(g provider_gate) RETURNS text[] LANGUAGE sql VOLATILE PARALLEL SAFE
+RETURN CASE WHEN g.narrowed IS NULL THEN cleared_now(g) ELSE ARRAY(SELECT unnest(g.narrowed) INTERSECT SELECT unnest(cleared_now(g))) END;
 
 -- The provider's own view, as the wire wants it.
 CREATE FUNCTION provider_view(p providers) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
@@ -105,6 +112,7 @@ RETURN json_strip_nulls(json_build_object(
   'id', p.id, 'user_id', p.user_id, 'provider_uid', p.provider_uid, 'status', p.status, 'first_name', p.first_name,
   'last_name', p.last_name, 'email', p.email, 'phone_number', p.phone_number, 'service_types', p.service_types,
   'service_radius_m', p.service_radius_m, 'is_online', (SELECT g.online FROM provider_gate g WHERE g.provider_id = p.id),
+  'cleared_service_types', (SELECT g.cleared FROM provider_gate g WHERE g.provider_id = p.id),
   'rating', p.rating, 'created_at', wire_at(p.created_at),
   'suspension_reason', CASE WHEN p.status = 'suspended' THEN p.suspension_reason END,
   'rejection_reason', CASE WHEN p.status = 'rejected' THEN p.rejection_reason END));
@@ -126,7 +134,8 @@ DECLARE
   p providers;
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
-  UPDATE provider_gate SET status = p_status, status_ver = status_ver + 1, changed_at = clock_timestamp(), online = online AND p_status IN ('approved', 'active')
+  UPDATE provider_gate SET status = p_status, status_ver = status_ver + 1, changed_at = clock_timestamp(), suspend_due = false,
+    online = online AND p_status IN ('approved', 'active')
    WHERE provider_id = p_provider;
   UPDATE providers SET status = p_status, updated_at = clock_timestamp(),
     provider_uid = coalesce(provider_uid, p_uid),
@@ -138,6 +147,23 @@ BEGIN
    WHERE id = p_provider RETURNING * INTO p;
   INSERT INTO provider_log (provider_id, what, actor_id, actor_role, reason)
     VALUES (p_provider, p_status, p_actor, CASE WHEN p_actor IS NULL THEN 'system' ELSE 'admin' END, p_reason);
+  RETURN provider_view(p);
+END $$;
+
+-- A rejected provider applies again; the caller holds the gate. History stays in provider_log. NULL: he is not rejected.
+CREATE FUNCTION providers_reapply(p_provider uuid) RETURNS json
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  p providers;
+BEGIN
+  PERFORM ctx_require((SELECT user_id FROM provider_gate WHERE provider_id = p_provider));
+  UPDATE providers SET status = 'pending', rejection_reason = NULL, updated_at = clock_timestamp()
+   WHERE id = p_provider AND status = 'rejected' RETURNING * INTO p;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  UPDATE provider_gate SET status = 'pending', status_ver = status_ver + 1, changed_at = clock_timestamp() WHERE provider_id = p_provider;
+  INSERT INTO provider_log (provider_id, what, actor_id, actor_role) VALUES (p_provider, 'pending', p.user_id, 'provider');
   RETURN provider_view(p);
 END $$;
 
@@ -174,7 +200,9 @@ RESET ROLE;
 
 -- migrate: rollback
 
-DROP TABLE dispatch.provider_log, dispatch.provider_gate CASCADE;
+DROP TABLE dispatch.provider_log;
+DROP FUNCTION dispatch.services_now, dispatch.cleared_now;
+DROP TABLE dispatch.provider_gate CASCADE;
 DROP FUNCTION dispatch.provider_view CASCADE;
 DROP TABLE dispatch.providers CASCADE;
-DROP FUNCTION dispatch.services_now, dispatch.provider_uid_known, dispatch.providers_gate_open, dispatch.providers_gate_lock, dispatch.providers_set_status, dispatch.providers_set_online;
+DROP FUNCTION dispatch.provider_uid_known, dispatch.providers_gate_open, dispatch.providers_gate_lock, dispatch.providers_set_status, dispatch.providers_reapply, dispatch.providers_set_online;

@@ -208,7 +208,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   WHERE j.id = p_job AND j.status IN ('pending', 'offered') AND ctx_may(p_user)
     AND (o.offer_id IS NOT NULL OR (j.market = ANY (p_board_markets) AND j.expires_at > clock_timestamp() AND j.customer_id <> p_user AND EXISTS (
       SELECT FROM providers p JOIN provider_gate g ON g.provider_id = p.id
-      WHERE p.user_id = p_user AND g.open AND j.service_type = ANY (services_now(p.service_types, g.narrowed))
+      WHERE p.user_id = p_user AND g.open AND j.service_type = ANY (services_now(g))
         AND distance_between(p.last_lat, p.last_lng, j.pickup_lat, j.pickup_lng) <= p.service_radius_m
         AND NOT EXISTS (SELECT FROM offers d WHERE d.job_id = j.id AND d.provider_id = p.id AND d.status = 'declined'))))
 $$;

@@ -12,7 +12,7 @@ SET LOCAL search_path = dispatch, pg_temp;
 -- writes nothing. The clock is clock_timestamp(): now() is the start of the transaction and wrong after a lock wait.
 -- p_board: the market's open board is on and the caller found the job within reach (p_distance_m): without an offer, his offer row is written here.
 -- Words: accepted (also his own again) | replay (stored answer in `job`) | reused | no_provider | closed | offline | no_job | no_offer |
---   mismatch | busy_provider | taken | cancelled | expired.   `status`: the gate's when closed.
+--   mismatch | documents | vehicle (not cleared for this service type, for want of these) | busy_provider | taken | cancelled | expired.   `status`: the gate's when closed.
 -- 23505 on jobs_one_active is busy_provider too, on idem_pkey reused: the caller reads the constraint's name.
 CREATE FUNCTION accept_job(p_user uuid, p_job uuid, p_offer uuid, p_round int, p_accept uuid, p_key text, p_fingerprint text,
   p_board boolean, p_board_offer uuid, p_distance_m int, p_lat double precision, p_lng double precision, p_located_at timestamptz,
@@ -93,13 +93,18 @@ BEGIN
      AND j.offer_deadline > clock_timestamp() THEN
     NULL;  -- his live offer of the standing round
   ELSIF p_board AND p_offer IS NULL AND (p_round IS NULL OR p_round = j.round) AND (o.offer_id IS NULL OR o.status IN ('expired', 'withdrawn')) THEN
-    IF NOT EXISTS (SELECT FROM providers p WHERE p.id = gate.provider_id AND j.service_type = ANY (services_now(p.service_types, gate.narrowed))) THEN
+    IF NOT j.service_type = ANY (services_now(gate)) AND j.service_type = ANY (cleared_now(gate)) THEN
       word := 'mismatch';
       RETURN;
     END IF;
     o.offer_id := NULL;
   ELSE
     word := 'expired';
+    RETURN;
+  END IF;
+
+  IF NOT j.service_type = ANY (cleared_now(gate)) THEN
+    SELECT l.word INTO word FROM provider_lack(gate.provider_id, j.service_type) l;
     RETURN;
   END IF;
 

@@ -44,3 +44,21 @@ class Suspended(DispatchError):
     """This provider is suspended."""
 
     code = ErrorCode.PROVIDER_SUSPENDED
+
+
+class DocumentsIncomplete(DispatchError):
+    """Papers are missing, run out, or not approved yet."""
+
+    code = ErrorCode.DOCUMENTS_INCOMPLETE
+
+
+class VehicleRequired(DispatchError):
+    """This service type needs an approved vehicle that is in use."""
+
+    code = ErrorCode.VEHICLE_REQUIRED
+
+
+class EmailNotVerified(DispatchError):
+    """Nobody has proved to read this e-mail address."""
+
+    code = ErrorCode.EMAIL_NOT_VERIFIED

@@ -15,7 +15,9 @@ class ProviderState:
     status: ProviderStatus
     online: bool
     service_types: tuple[str, ...]
-    """Those he takes now: the registered ones, or fewer if he narrowed them when he went online."""
+    """Those he takes now: the cleared ones, or fewer if he narrowed them when he went online."""
+    cleared_types: tuple[str, ...]
+    """Those he may be offered: registered, with papers and vehicle in order."""
     registered_types: tuple[str, ...]
     radius_m: int
     active_job: UUID | None

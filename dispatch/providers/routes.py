@@ -26,6 +26,9 @@ def routes(providers: Providers, accounts: Accounts) -> Sequence[Route]:
             )
         return Answered(view)
 
+    async def reapply(call: Call) -> Answered:
+        return Answered(await providers.reapply(call.actor))
+
     taken = (ErrorCode.EMAIL_TAKEN, ErrorCode.PHONE_TAKEN, ErrorCode.PROVIDER_EXISTS, ErrorCode.INVALID_REFERRAL_CODE)
     return [
         Route(
@@ -49,6 +52,14 @@ def routes(providers: Providers, accounts: Accounts) -> Sequence[Route]:
             "Change profile fields of the own record; status and rating are not among them",
             Provider,
             body=ProviderPatch,
-            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PHONE_TAKEN),
+            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PHONE_TAKEN, ErrorCode.DOCUMENTS_INCOMPLETE),
+        ),
+        Route(
+            "POST",
+            "/v1/providers/me/reapply",
+            reapply,
+            "Apply again after a rejection; rejected documents have to be uploaded again",
+            Provider,
+            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.INVALID_STATUS_TRANSITION),
         ),
     ]

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from dispatch.kit.ids import new_id, new_word
 from dispatch.kit.postgres import Postgres
-from dispatch.providers.store import Q
+from dispatch.providers.store import Q, require
 from dispatch.settings import Settings
 
 _BATCH = 5_000
@@ -21,6 +21,7 @@ async def seed(settings: Settings, *, providers: int, customers: int) -> list[tu
     # Names, addresses and numbers must be unique for ever: a random run in front, a counter behind.
     run = new_word(8)
     async with Postgres.open(settings.database_url, size=2) as pg:
+        await require(pg, settings.required_documents, settings.vehicle_services)
         for start in range(0, len(people), _BATCH):
             batch = list(enumerate(people[start : start + _BATCH], start))
             users = [user_id for _, (_, user_id) in batch]
@@ -30,15 +31,17 @@ async def seed(settings: Settings, *, providers: int, customers: int) -> list[tu
                 for (number, (role, user_id)), name in zip(batch, names, strict=True)
                 if role == "provider"
             ]
+            made = [new_id() for _ in working]
             async with pg.system_tx() as tx:
                 await tx.execute(Q["seed_users"], users, names, "Seeded")
                 await tx.execute(
                     Q["seed_providers"],
-                    [new_id() for _ in working],
+                    made,
                     [user_id for _, user_id, _ in working],
                     [name for _, _, name in working],
                     [f"{run}.{number}@seed.invalid" for number, _, _ in working],
                     [f"+0{int(run, 16):010d}{number:07d}" for number, _, _ in working],
                     [f"SEED-{run.upper()}-{number}" for number, _, _ in working],
                 )
+                await tx.execute(Q["seed_papers"], made, [user_id for _, user_id, _ in working])
     return people

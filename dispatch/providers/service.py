@@ -1,19 +1,32 @@
 """Use cases of a provider's own record. Status and shift changes touch jobs and offers too: they live above, in matching and admin."""
 
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import orjson
+import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
+from dispatch.kit.errors import IllegalTransition
 from dispatch.kit.ids import new_id
 from dispatch.kit.phone import e164
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.notifications import Notifications
 from dispatch.providers import store
-from dispatch.providers.errors import BadReferral, EmailTaken, PhoneTaken, ProviderExists, ProviderMissing
+from dispatch.providers.errors import (
+    BadReferral,
+    DocumentsIncomplete,
+    EmailTaken,
+    PhoneTaken,
+    ProviderExists,
+    ProviderMissing,
+)
 from dispatch.providers.model import ProviderState
+from protocol.lifecycle import MAY_WORK, ServiceType
+from protocol.papers import DocumentType
 from protocol.resources import ProviderPatch, ProviderRequest
 
 _TAKEN = {
@@ -21,6 +34,21 @@ _TAKEN = {
     "providers_email": EmailTaken,
     "providers_phone_number_key": PhoneTaken,
 }
+
+
+log = structlog.get_logger("providers")
+
+
+class _Status(msgspec.Struct):
+    status: str
+
+
+_STATUS = msgspec.json.Decoder(_Status)
+
+
+def updated(user_id: UUID, view: bytes) -> tuple[UUID, str, bytes]:
+    """The fact that tells a provider of a change of his record."""
+    return pending(user_id, "provider.updated", b'{"provider":' + view + b"}")
 
 
 class Providers:
@@ -54,11 +82,14 @@ class Providers:
                     [str(kind) for kind in request.service_types],
                     request.referral_code,
                 )
+                await store.lock_gate(turn.tx, provider_id)
+                await store.cleared(turn.tx, provider_id)
+                # Where nothing is required there is nothing to wait for.
+                await store.submitted(turn.tx, provider_id)
                 view = await turn.tx.fetchval(store.Q["provider_mine"], actor.user_id)
-                facts = await append(
-                    turn.tx, [pending(actor.user_id, "provider.updated", b'{"provider":' + view + b"}")]
-                )
-                answer = turn.keep(Answer(orjson.dumps({"provider_id": str(provider_id), "status": "pending"}), 201))
+                facts = await append(turn.tx, [updated(actor.user_id, view)])
+                status = _STATUS.decode(view).status
+                answer = turn.keep(Answer(orjson.dumps({"provider_id": str(provider_id), "status": status}), 201))
         except asyncpg.UniqueViolationError as error:
             raise _TAKEN.get(error.constraint_name or "", ProviderExists)("taken") from error
         self._inbox.deliver(facts)
@@ -73,12 +104,22 @@ class Providers:
         return view
 
     async def change(self, actor: Actor, patch: ProviderPatch) -> bytes:
-        """Change profile fields of the own record. Raises: ProviderMissing, PhoneTaken."""
+        """Change profile fields of the own record. A service type is added when its papers are there: before approval it may wait for
+        them. Raises: ProviderMissing, PhoneTaken, DocumentsIncomplete.
+        """
         kinds = None if patch.service_types is None else [str(kind) for kind in patch.service_types]
         phone = None if patch.phone_number is None else e164(patch.phone_number)
         try:
             async with self._pg.acting(actor) as tx:
-                view: bytes | None = await tx.fetchval(
+                state = await store.state_of_user(tx, actor.user_id)
+                if state is None:
+                    raise ProviderMissing("this user is no provider")
+                _, status, _ = await store.lock_gate(tx, state.id)
+                if kinds is not None and status in MAY_WORK:
+                    new = [kind for kind in kinds if kind not in state.registered_types]
+                    if missing := await store.documents_missing(tx, state.id, new, uploaded=False):
+                        raise DocumentsIncomplete("papers of the new service types are missing", missing=missing)
+                await tx.execute(
                     store.Q["provider_patch"],
                     actor.user_id,
                     patch.first_name,
@@ -87,13 +128,52 @@ class Providers:
                     kinds,
                     patch.service_radius_m,
                 )
-                if view is None:
-                    raise ProviderMissing("this user is no provider")
-                facts = await append(tx, [pending(actor.user_id, "provider.updated", b'{"provider":' + view + b"}")])
+                if kinds is not None:
+                    await store.cleared(tx, state.id)
+                    await store.submitted(tx, state.id)
+                view: bytes = await tx.fetchval(store.Q["provider_mine"], actor.user_id)
+                facts = await append(tx, [updated(actor.user_id, view)])
         except asyncpg.UniqueViolationError as error:
             raise PhoneTaken("another provider has this number") from error
         self._inbox.deliver(facts)
         return view
+
+    async def reapply(self, actor: Actor) -> bytes:
+        """A rejected provider is pending again; with all papers there he goes to review at once. Returns his record.
+
+        Raises: ProviderMissing, IllegalTransition.
+        """
+        async with self._pg.acting(actor) as tx:
+            state = await store.state_of_user(tx, actor.user_id)
+            if state is None:
+                raise ProviderMissing("this user is no provider")
+            _, status, _ = await store.lock_gate(tx, state.id)
+            view: bytes | None = await tx.fetchval(store.Q["reapply"], state.id)
+            if view is None:
+                raise IllegalTransition(f"apply again from {status}", status=status)
+            view = await store.submitted(tx, state.id) or view
+            facts = await append(tx, [updated(actor.user_id, view)])
+        self._inbox.deliver(facts)
+        return view
+
+    async def require(
+        self, documents: Mapping[ServiceType, Sequence[DocumentType]], vehicles: Sequence[ServiceType]
+    ) -> None:
+        """Write what each service type asks for. Gates judged by other requirements are judged again by `rejudge`."""
+        if await store.require(self._pg, documents, vehicles):
+            log.info("requirements changed; every provider is judged again")
+
+    async def rejudge(self, limit: int = 200) -> int:
+        """Judge again up to `limit` providers whose gate is out of date: a paper ran out, or requirements changed. Returns how many."""
+        async with self._pg.system() as conn:
+            stale = [row["provider_id"] for row in await conn.fetch(store.Q["gates_stale"], limit)]
+        for provider_id in stale:
+            async with self._pg.system_tx() as tx:
+                user_id, _, _ = await store.lock_gate(tx, provider_id)
+                view = await store.cleared(tx, provider_id)
+                facts = [] if view is None else await append(tx, [updated(user_id, view)])
+            self._inbox.deliver(facts)
+        return len(stale)
 
     async def state(self, user_id: UUID) -> ProviderState | None:
         """What dispatch must know of this user as a provider; None: he is none."""

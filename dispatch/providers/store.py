@@ -1,14 +1,19 @@
 """Rows of providers."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from dispatch.kit.postgres import Tx
+import orjson
+
+from dispatch.kit.ids import new_word
+from dispatch.kit.postgres import Postgres, Tx
 from dispatch.kit.sql import Queries
-from dispatch.providers.errors import ProviderMissing
+from dispatch.providers.errors import DocumentsIncomplete, EmailNotVerified, ProviderMissing
 from dispatch.providers.model import ProviderState
-from protocol.lifecycle import ProviderStatus
+from protocol.lifecycle import ProviderStatus, ServiceType
+from protocol.papers import DocumentType
 
 Q = Queries(Path(__file__).with_name("queries.sql"))
 
@@ -20,6 +25,7 @@ def _state(row: Any) -> ProviderState:
         ProviderStatus(row["status"]),
         row["online"],
         tuple(row["service_types"]),
+        tuple(row["cleared_types"]),
         tuple(row["registered_types"]),
         row["service_radius_m"],
         row["active_job"],
@@ -38,6 +44,21 @@ async def state_of_user(conn: Tx, user_id: UUID) -> ProviderState | None:
 async def states_of_users(conn: Tx, user_ids: list[UUID]) -> list[ProviderState]:
     """Of those among `user_ids` who are providers."""
     return [_state(row) for row in await conn.fetch(Q["provider_states"], user_ids)]
+
+
+async def require(
+    pg: Postgres, documents: Mapping[ServiceType, Sequence[DocumentType]], vehicles: Sequence[ServiceType]
+) -> bool:
+    """Write what each service type asks for, where the judge can read it; one that is not named asks for nothing. Whether that changed anything."""
+    asked = {str(kind): [str(one) for one in names] for kind, names in documents.items()}
+    async with pg.system() as conn:
+        changed: bool = await conn.fetchval(
+            Q["requirements_set"],
+            [str(kind) for kind in ServiceType],
+            orjson.dumps(asked),
+            [str(kind) for kind in vehicles],
+        )
+    return changed
 
 
 async def lock_gate(tx: Tx, provider_id: UUID) -> tuple[UUID, ProviderStatus, bool]:
@@ -75,3 +96,49 @@ async def online_set(
     """Write the online intent, with the gate locked. Returns the provider's view."""
     view: bytes = await tx.fetchval(Q["online_set"], provider_id, online, lat, lng, role, narrowed)
     return view
+
+
+async def cleared(tx: Tx, provider_id: UUID) -> bytes | None:
+    """Judge his papers again, with the gate locked: part of every change of service types, documents and vehicles.
+
+    Returns the provider's view when it changed what he may be offered.
+    """
+    view: bytes | None = await tx.fetchval(Q["clear"], provider_id)
+    return view
+
+
+async def submitted(tx: Tx, provider_id: UUID) -> bytes | None:
+    """Send a pending application with all its papers to review, with the gate locked. Returns the provider's view when it went."""
+    view: bytes | None = await tx.fetchval(Q["submit"], provider_id)
+    return view
+
+
+async def documents_missing(tx: Tx, provider_id: UUID, kinds: Sequence[str], *, uploaded: bool) -> list[str]:
+    """Required documents of these service types that nothing good stands for; with `uploaded`, one that waits for review will do."""
+    missing: list[str] = await tx.fetchval(Q["documents_missing"], provider_id, list(kinds), uploaded)
+    return missing
+
+
+async def lack_of(tx: Tx, provider_id: UUID, kind: str) -> tuple[str | None, list[str]]:
+    """Why he is not cleared for a service type: mismatch, documents (and which) or vehicle. None: he is."""
+    row = await tx.fetchrow(Q["lack"], provider_id, kind)
+    assert row is not None
+    return row["word"], row["missing"]
+
+
+async def check_application(tx: Tx, provider_id: UUID) -> None:
+    """Whether there is all that an approval needs, with the gate locked. Raises: EmailNotVerified, DocumentsIncomplete."""
+    row = await tx.fetchrow(Q["application"], provider_id)
+    assert row is not None
+    if not row["verified"]:
+        raise EmailNotVerified("the e-mail address is not verified yet")
+    if row["missing"]:
+        raise DocumentsIncomplete("required documents are missing or not approved yet", missing=row["missing"])
+
+
+async def free_uid(tx: Tx) -> str:
+    """A provider number that nobody has: 40 random bits, drawn again while somebody does."""
+    while True:
+        uid = f"PRV-{new_word(10).upper()}"
+        if not await tx.fetchval(Q["provider_uid_known"], uid):
+            return uid

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
+import msgspec
 from msgspec import Meta, Struct
 
 from protocol.frames import At, Count, Lat, Lng, Metres, Reason, Seconds, ServiceTypes
@@ -179,9 +180,12 @@ class Provider(Struct, frozen=True, omit_defaults=True):
     service_radius_m: RadiusM
     is_online: bool
     created_at: At
+    cleared_service_types: list[ServiceType] = msgspec.field(default_factory=list)
+    """Those he may be offered now: with their papers and, where needed, a vehicle in order."""
     provider_uid: str | None = None
     rating: float | None = None
     suspension_reason: str | None = None
+    rejection_reason: str | None = None
 
 
 class Me(Struct, frozen=True, omit_defaults=True):

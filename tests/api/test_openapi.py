@@ -213,10 +213,10 @@ def test_the_rules_notice_what_is_wrong(spoil: Any) -> None:
         jsonschema.Draft202012Validator(RULES).validate(spoilt)
 
 
-def test_every_route_is_in_it_and_they_are_those_of_the_contract() -> None:
+def test_every_route_is_in_it_and_those_of_the_contract_are_among_them() -> None:
     described = [(method, path) for method, path, _ in operations()]
     assert sorted(described) == sorted((route.method, route.path) for route in ROUTES)
-    assert set(described) == CONTRACT
+    assert set(described) >= CONTRACT
 
 
 def test_every_reference_leads_somewhere_and_no_schema_is_left_over() -> None:

@@ -99,7 +99,8 @@ async def test_a_provider_has_one_offer_at_a_time(server: Server) -> None:
     [
         "UPDATE provider_gate SET online = false WHERE provider_id = $1",
         "UPDATE provider_gate SET status = 'suspended' WHERE provider_id = $1",
-        "UPDATE providers SET service_types = '{laundry}' WHERE id = $1",
+        "UPDATE provider_gate SET cleared = '{laundry}' WHERE provider_id = $1",
+        "UPDATE provider_gate SET cleared_until = clock_timestamp() WHERE provider_id = $1",
         "UPDATE provider_gate SET narrowed = '{laundry}' WHERE provider_id = $1",
         "UPDATE sockets SET lost_at = clock_timestamp() - interval '6 s' WHERE user_id = (SELECT user_id FROM providers WHERE id = $1)",
         "UPDATE sockets SET worker_id = 'dead' WHERE user_id = (SELECT user_id FROM providers WHERE id = $1)",

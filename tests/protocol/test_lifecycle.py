@@ -64,7 +64,6 @@ def test_provider_edges_are_those_of_the_requirements() -> None:
     edges = {(start.value, end.value) for start, ends in PROVIDER_LEGAL.items() for end in ends}
     assert edges == {
         ("pending", "pending_verification"),
-        ("pending", "approved"),
         ("pending", "rejected"),
         ("pending_verification", "approved"),
         ("pending_verification", "rejected"),
