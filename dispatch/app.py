@@ -44,6 +44,8 @@ from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
 from dispatch.settings import Settings
+from dispatch.support import Support
+from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
 
 log = structlog.get_logger("app")
@@ -140,6 +142,7 @@ async def build(
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
         )
+        support = Support(pg, inbox, notifications, once)
         admin = Admin(inbox, matching, notifications, once)
 
         jobs.on_search.append(matching.search)
@@ -167,6 +170,7 @@ async def build(
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
+            support_routes.routes(support),
             admin_routes.routes(admin),
         ):
             api.add(routes)

@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
 from dispatch.kit.ids import new_word
+from dispatch.kit.log import name_request
 from dispatch.kit.postgres import LOST, STUCK
 from dispatch.kit.route import REQUEST_ID, Call, Route
 from protocol.codec import decode_body, wire_time
@@ -147,6 +148,7 @@ class Api:
             if 8 <= len(request_id) <= 64 and request_id.isascii() and request_id.isprintable()
             else new_word(16)
         )
+        name_request(request[REQUEST_ID])
         request[_LOCALE] = self._locale(request, "th")
         origin = request.headers.get("Origin")
         foreign = origin if origin is not None and origin in self._rules.origins else None

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from dispatch.kit.route import Route
+from dispatch.kit.route import Param, Route
 from protocol.errors import ErrorCode, status_of, text_of
 from protocol.lifecycle import JobStatus
 from protocol.resources import ErrorBody
@@ -103,10 +103,7 @@ def _shapes(what: Any) -> tuple[Any, ...]:
 
 
 def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "query", "description": what, "schema": _QUERY.get(name, {"type": "string"})}
-        for name, what in route.query.items()
-    ]
+    parameters: list[dict[str, Any]] = [_query_parameter(name, what) for name, what in route.query.items()]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in _header_names(route)]
     operation: dict[str, Any] = {
         "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}").replace("/", "_"),
@@ -125,6 +122,13 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     operation["responses"] = _responses(route, [schema_of[shape] for shape in _shapes(route.answer)])
     return operation
+
+
+def _query_parameter(name: str, what: str | Param) -> dict[str, Any]:
+    if isinstance(what, Param):
+        schema: dict[str, Any] = {"type": "string", "enum": [word.value for word in what.words]}
+        return {"name": name, "in": "query", "description": what.what, "schema": schema}
+    return {"name": name, "in": "query", "description": what, "schema": _QUERY.get(name, {"type": "string"})}
 
 
 def _header_names(route: Route) -> Iterable[str]:

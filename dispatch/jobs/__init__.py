@@ -7,7 +7,7 @@ each party, in the same transaction. The accept is the one change made elsewhere
 from dispatch.jobs.errors import JobMissing, JobNotActive, NotYourJob
 from dispatch.jobs.model import JobRow, Trail, TrailBook
 from dispatch.jobs.service import Jobs
-from dispatch.jobs.store import add_trails, cancelled, counted, locked, released
+from dispatch.jobs.store import add_trails, cancelled, counted, locked, released, seen
 
 __all__ = [
     "JobMissing",
@@ -22,4 +22,5 @@ __all__ = [
     "counted",
     "locked",
     "released",
+    "seen",
 ]

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from dispatch.accounts import Answer
 from dispatch.jobs.service import Jobs
+from dispatch.kit.paging import QUERY
 from dispatch.kit.route import Answered, Call, Route
 from protocol.errors import ErrorCode
 from protocol.lifecycle import JobStatus
 from protocol.resources import AdvanceRequest, CancelRequest, Job, JobRequest, Page, ReleaseRequest
-
-_PAGE = {"limit": "1-100, 50 unless told", "cursor": "next_cursor of the page before"}
 
 
 def _out(answer: Answer) -> Answered:
@@ -69,7 +68,7 @@ def routes(jobs: Jobs) -> Sequence[Route]:
             idempotent=True,
         ),
         Route(
-            "GET", "/v1/jobs", mine, "The own jobs, newest first", Page[Job], query={"status": "only these", **_PAGE}
+            "GET", "/v1/jobs", mine, "The own jobs, newest first", Page[Job], query={"status": "only these", **QUERY}
         ),
         Route("GET", "/v1/jobs/{id}", read, "One job; with a live offer only its offer view", Job, errors=(missing,)),
         Route(
@@ -99,7 +98,7 @@ def routes(jobs: Jobs) -> Sequence[Route]:
             "All jobs, newest first; with stuck=true those that need a person",
             Page[Job],
             who="admin",
-            query={"status": "only these", "stuck": "true: only those that need a person", **_PAGE},
+            query={"status": "only these", "stuck": "true: only those that need a person", **QUERY},
         ),
         Route(
             "POST",

@@ -1,8 +1,6 @@
 """Use cases of a job's life, but for winning it."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +12,8 @@ from dispatch.inbox import Fact, Inbox, append, pending
 from dispatch.jobs import rules, store
 from dispatch.jobs.errors import JobMissing, NotYourJob, OutsideMarket
 from dispatch.jobs.model import JobRow, Trail, TrailBook
-from dispatch.kit.errors import Invalid
 from dispatch.kit.ids import new_id
+from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.markets import Market, Markets, StraightLine, fare, net_minor
 from protocol.lifecycle import Actor as Role
@@ -115,7 +113,7 @@ class Jobs:
         self, actor: Actor, *, status: JobStatus | None, limit: int, cursor: str | None, everybody: bool = False
     ) -> bytes:
         """A page of jobs, newest first: the own ones, or (`everybody`, for admins) all. Raises: Invalid for a cursor not of ours."""
-        before_at, before_id = _read_cursor(cursor)
+        before_at, before_id = read_cursor(cursor)
         async with self._pg.acting(actor) as tx:
             rows = await tx.fetch(
                 store.Q["jobs_of"],
@@ -125,13 +123,13 @@ class Jobs:
                 before_id,
                 limit + 1,
             )
-        return _page(rows, limit)
+        return page(rows, limit)
 
     async def stuck(self, actor: Actor, *, limit: int) -> bytes:
         """Jobs that need a person."""
         async with self._pg.acting(actor) as tx:
             rows = await tx.fetch(store.Q["jobs_stuck"], limit)
-        return _page(rows, limit)
+        return page(rows, limit)
 
     async def party(self, actor: Actor, job_id: UUID) -> JobRow:
         """The job's facts, for a party of it. Raises: JobMissing."""
@@ -310,28 +308,3 @@ def _told_job(rows: list[tuple[UUID, str, bytes]], user_id: UUID, job: JobRow) -
     whose = user_id if user_id in (job.customer_id, job.provider_user_id) else job.customer_id
     body = next(body for told, name, body in rows if told == whose and name.startswith("job."))
     return orjson.dumps(orjson.loads(body)["job"])
-
-
-def _page(rows: list[Any], limit: int) -> bytes:
-    items = b",".join(row["view"] for row in rows[:limit])
-    more = b""
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        cursor = urlsafe_b64encode(f"{last['created_at'].isoformat()} {last['id']}".encode()).decode()
-        more = b',"next_cursor":' + orjson.dumps(cursor)
-    return b'{"items":[' + items + b"]" + more + b"}"
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
-    if cursor is None:
-        return None, None
-    try:
-        at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        before = datetime.fromisoformat(at)
-        if before.tzinfo is None or not 1970 <= before.year <= 9998:
-            raise ValueError("none of our cursors")
-        return before, UUID(row_id)
-    except ValueError as error:
-        raise Invalid(
-            "this cursor is none of ours", fields=[{"field": "cursor", "problem": "not a cursor of this list"}]
-        ) from error

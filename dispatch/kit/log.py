@@ -141,6 +141,17 @@ def dropped() -> int:
     return 0 if _writer is None else _writer.dropped
 
 
+def name_request(name: str) -> None:
+    """Put this request id on every line that is logged, and every row that is audited, until the task ends or names another."""
+    structlog.contextvars.bind_contextvars(request_id=name)
+
+
+def request_id() -> str | None:
+    """The name of the request that is being served; None in a loop."""
+    found: str | None = structlog.contextvars.get_contextvars().get("request_id")
+    return found
+
+
 def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Hide values whose key names a secret, at any depth, and passwords and tokens inside text."""
     return {key: HIDDEN if _is_secret(key) else _clean(value, NESTING_MAX) for key, value in event.items()}

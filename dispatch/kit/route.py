@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
@@ -57,6 +58,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Param:
+    """A query parameter of a closed set of words."""
+
+    what: str
+    words: type[StrEnum]
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """JSON bytes and a status."""
 
@@ -75,7 +84,7 @@ class Route:
     answer: Any
     who: Who = "user"
     body: type | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str | Param] = field(default_factory=dict)
     """name → what it is, for the document."""
     status: int = 200
     errors: tuple[ErrorCode, ...] = ()

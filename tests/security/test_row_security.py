@@ -15,6 +15,7 @@ TABLES = [
     "workers", "history",
     "notifications", "notification_deliveries", "verified_emails",
     "service_requirements", "provider_documents", "provider_vehicles",
+    "audit_log", "support_tickets", "ticket_replies",
 ]  # fmt: skip
 
 
@@ -110,6 +111,14 @@ WRITES = [
     "DELETE FROM provider_log",
     "UPDATE users SET blocked_at = NULL",
     "UPDATE history SET epoch = 'mine'",
+    "UPDATE audit_log SET reason = 'never happened'",
+    "DELETE FROM audit_log",
+    "TRUNCATE audit_log",
+    "UPDATE provider_documents SET status = 'approved'",
+    "UPDATE provider_vehicles SET status = 'approved'",
+    "INSERT INTO verified_emails VALUES (gen_random_uuid(), 'x@y.z')",
+    "UPDATE notifications SET title = 'x'",
+    "UPDATE support_tickets SET body = 'x'",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "dispatch"
 
 RANKS = {
     "protocol": 0, "kit": 0,
-    "accounts": 1, "markets": 1, "inbox": 1,
+    "accounts": 1, "markets": 1, "inbox": 1, "audit": 1,
     "notifications": 2, "ledger": 2, "partners": 2,
     "providers": 3, "credits": 3,
     "presence": 4,

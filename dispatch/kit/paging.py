@@ -1,0 +1,41 @@
+"""Pages of lists: keyset cursors, so that page thousand costs what page one does, and rows made meanwhile move nothing."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from dispatch.kit.errors import Invalid
+
+QUERY = {"limit": "1-100, 50 unless told", "cursor": "next_cursor of the page before"}
+"""What every list says of its two parameters."""
+
+
+def page(rows: Sequence[Any], limit: int) -> bytes:
+    """A page as wire JSON out of up to `limit` + 1 rows (view json, created_at, id), of which the last only tells that there are more."""
+    items = b",".join(row["view"] for row in rows[:limit])
+    more = b""
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        cursor = urlsafe_b64encode(f"{last['created_at'].isoformat()} {last['id']}".encode()).decode()
+        more = b',"next_cursor":' + orjson.dumps(cursor)
+    return b'{"items":[' + items + b"]" + more + b"}"
+
+
+def read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
+    """(created_at, id) of the last row that the caller has; None, None: from the beginning. Raises: Invalid for one that is not ours."""
+    if cursor is None:
+        return None, None
+    try:
+        at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        before = datetime.fromisoformat(at)
+        if before.tzinfo is None or not 1970 <= before.year <= 9998:
+            raise ValueError("none of our cursors")
+        return before, UUID(row_id)
+    except ValueError as error:
+        raise Invalid(
+            "this cursor is none of ours", fields=[{"field": "cursor", "problem": "not a cursor of this list"}]
+        ) from error
