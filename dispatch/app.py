@@ -16,7 +16,7 @@ from dispatch import __version__
 from dispatch.accounts import Accounts, Idempotency
 from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
-from dispatch.admin import Admin
+from dispatch.admin import Admin, Office
 from dispatch.admin import routes as admin_routes
 from dispatch.api import Api, ApiRules
 from dispatch.api.docs import add_docs
@@ -28,7 +28,7 @@ from dispatch.gauges import Gauges
 from dispatch.greeter import Greeter
 from dispatch.health import Health
 from dispatch.inbox import Inbox
-from dispatch.jobs import Jobs
+from dispatch.jobs import Jobs, Teller
 from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
@@ -37,7 +37,7 @@ from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
-from dispatch.matching import Matching, Quotes, Shifts
+from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Notifications
 from dispatch.presence import Presence
@@ -69,6 +69,8 @@ class App:
     shifts: Shifts
     claims: Claims
     tracking: Tracking
+    teller: Teller
+    nudges: Nudges
     admin: Admin
     door: Door
     api: Api
@@ -142,6 +144,7 @@ async def build(
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
         )
+        teller, nudges = Teller(pg, inbox, notifications), Nudges(pg, inbox, notifications)
         support = Support(pg, inbox, notifications, once)
         admin = Admin(inbox, matching, notifications, once)
 
@@ -171,7 +174,7 @@ async def build(
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
             support_routes.routes(support),
-            admin_routes.routes(admin),
+            admin_routes.routes(admin, Office(pg)),
         ):
             api.add(routes)
         api.app.router.add_get("/v1/socket", door.handle)
@@ -179,7 +182,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, teller, nudges, admin, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)):

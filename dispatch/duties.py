@@ -75,6 +75,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("tracker", 0.25, app.tracking.tick),
         loop("offer_expirer", 0.5, app.matching.turn),
         loop("job_waker", 0.2, app.matching.wake),
+        loop("job_teller", 0.5, app.teller.turn),
+        loop("offer_nudger", 1.0, app.nudges.turn),
         loop("reconciler", 2.0, app.matching.settle),
         loop("event_relay", 0.5, relay),
         loop("unacked_repusher", 1.0, app.inbox.repeat),

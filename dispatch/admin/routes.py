@@ -1,14 +1,90 @@
 """HTTP door of administration."""
 
 from collections.abc import Sequence
+from datetime import date
+from uuid import UUID
 
+from dispatch.admin.office import Office
 from dispatch.admin.service import Admin
-from dispatch.kit.route import Answered, Call, Route
+from dispatch.kit.errors import Invalid
+from dispatch.kit.paging import QUERY
+from dispatch.kit.route import Answered, Call, Param, Route
 from protocol.errors import ErrorCode
-from protocol.resources import AdminActionAnswer, AdminActionRequest
+from protocol.lifecycle import ProviderStatus, ServiceType
+from protocol.resources import AdminActionAnswer, AdminActionRequest, Page, Provider
+from protocol.resources.office import Analytics, AuditEntry, ProviderFile, Statistics
+
+SEARCH_MAX = 100
 
 
-def routes(admin: Admin) -> Sequence[Route]:
+def _search(call: Call) -> str | None:
+    """?search=, trimmed. Raises: Invalid."""
+    raw = call.query.get("search")
+    if raw is None:
+        return None
+    part = raw.strip()
+    if not 1 <= len(part) <= SEARCH_MAX or not part.isprintable():
+        problem = f"1 to {SEARCH_MAX} characters, without control characters"
+        raise Invalid("search", fields=[{"field": "search", "problem": problem}])
+    return part
+
+
+def _flag(call: Call, name: str) -> bool | None:
+    raw = call.query.get(name)
+    if raw not in (None, "true", "false"):
+        raise Invalid(name, fields=[{"field": name, "problem": "true or false"}])
+    return None if raw is None else raw == "true"
+
+
+def _needed_day(call: Call, name: str) -> date:
+    day = call.one_of(name, date.fromisoformat)
+    if day is None:
+        raise Invalid(name, fields=[{"field": name, "problem": "a day such as 2026-11-20"}])
+    return day
+
+
+def routes(admin: Admin, office: Office) -> Sequence[Route]:
+    async def providers(call: Call) -> Answered:
+        return Answered(
+            await office.providers(
+                call.actor,
+                search=_search(call),
+                status=call.one_of("status", ProviderStatus),
+                service_type=call.one_of("service_type", ServiceType),
+                online=_flag(call, "online"),
+                limit=call.limit(),
+                cursor=call.query.get("cursor"),
+            )
+        )
+
+    async def provider(call: Call) -> Answered:
+        return Answered(await office.provider(call.actor, call.id("id")))
+
+    async def analytics(call: Call) -> Answered:
+        return Answered(
+            await office.analytics(
+                call.actor,
+                first=_needed_day(call, "date_from"),
+                last=_needed_day(call, "date_to"),
+                service_type=call.one_of("service_type", ServiceType),
+                status=call.one_of("status", ProviderStatus),
+            )
+        )
+
+    async def statistics(call: Call) -> Answered:
+        return Answered(await office.statistics(call.actor))
+
+    async def audit(call: Call) -> Answered:
+        return Answered(
+            await office.audit(
+                call.actor,
+                subject_id=call.one_of("subject_id", UUID),
+                actor_id=call.one_of("actor_id", UUID),
+                limit=call.limit(),
+                cursor=call.query.get("cursor"),
+            )
+        )
+
     async def act(call: Call) -> Answered:
         body: AdminActionRequest = call.body
         answer = await admin.act(call.actor, call.id("id"), body.action, body.reason, call.key)
@@ -31,5 +107,54 @@ def routes(admin: Admin) -> Sequence[Route]:
                 ErrorCode.DOCUMENTS_INCOMPLETE,
             ),
             idempotent=True,
-        )
+        ),
+        Route(
+            "GET",
+            "/v1/admin/providers",
+            providers,
+            "Providers, newest first, by any part of name, phone, e-mail or provider_uid",
+            Page[Provider],
+            who="admin",
+            query={
+                "search": "part of name, phone, e-mail or provider_uid, in any case",
+                "status": Param("only these", ProviderStatus),
+                "service_type": Param("only those who do this", ServiceType),
+                "online": "true: only those switched on; false: only the others",
+                **QUERY,
+            },
+        ),
+        Route(
+            "GET",
+            "/v1/admin/providers/{id}",
+            provider,
+            "One provider's record and history",
+            ProviderFile,
+            who="admin",
+            errors=(ErrorCode.PROVIDER_NOT_FOUND,),
+        ),
+        Route(
+            "GET",
+            "/v1/admin/analytics",
+            analytics,
+            "Numbers of a range of days, in Bangkok's days",
+            Analytics,
+            who="admin",
+            query={
+                "date_from": "first day, such as 2026-11-01",
+                "date_to": "last day, such as 2026-11-30",
+                "service_type": Param("only of this service type", ServiceType),
+                "status": Param("only of providers in this status", ProviderStatus),
+            },
+            errors=(ErrorCode.INVALID_DATE_RANGE,),
+        ),
+        Route("GET", "/v1/admin/statistics", statistics, "How things stand now", Statistics, who="admin"),
+        Route(
+            "GET",
+            "/v1/admin/audit",
+            audit,
+            "What admins did, newest first",
+            Page[AuditEntry],
+            who="admin",
+            query={"subject_id": "only what was done to this", "actor_id": "only what this one did", **QUERY},
+        ),
     ]

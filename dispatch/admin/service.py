@@ -5,6 +5,7 @@ from uuid import UUID
 import orjson
 import structlog
 
+from dispatch import audit
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append
 from dispatch.jobs import cancelled, locked
@@ -82,6 +83,15 @@ class Admin:
             )
             told.append(updated(user_id, view))
             told += await self._notifications.write(tx, [Notice(user_id, _TOLD[action], {"reason": reason})])
+            await audit.write(
+                tx,
+                actor,
+                str(action),
+                ("provider", provider_id),
+                before={"status": status},
+                after={"status": goal, "affected_jobs": affected},
+                reason=reason,
+            )
             committed = await append(tx, told)
             jobs = orjson.dumps([str(job_id) for job_id in affected])
             answer = turn.keep(Answer(b'{"success":true,"provider":' + view + b',"affected_jobs":' + jobs + b"}"))

@@ -22,6 +22,12 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 50},
     "status": {"type": "string", "enum": [status.value for status in JobStatus]},
     "stuck": {"type": "boolean"},
+    "online": {"type": "boolean"},
+    "search": {"type": "string", "minLength": 1, "maxLength": 100},
+    "date_from": {"type": "string", "format": "date"},
+    "date_to": {"type": "string", "format": "date"},
+    "subject_id": {"type": "string", "format": "uuid"},
+    "actor_id": {"type": "string", "format": "uuid"},
     "max_distance_m": {"type": "integer", "minimum": 1, "maximum": 50_000},
 }
 _PARAMETERS: Final[dict[str, dict[str, Any]]] = {

@@ -8,6 +8,7 @@ from dispatch.jobs.errors import JobMissing, JobNotActive, NotYourJob
 from dispatch.jobs.model import JobRow, Trail, TrailBook
 from dispatch.jobs.service import Jobs
 from dispatch.jobs.store import add_trails, cancelled, counted, locked, released, seen
+from dispatch.jobs.teller import Teller
 
 __all__ = [
     "JobMissing",
@@ -15,6 +16,7 @@ __all__ = [
     "JobRow",
     "Jobs",
     "NotYourJob",
+    "Teller",
     "Trail",
     "TrailBook",
     "add_trails",

@@ -84,3 +84,7 @@ WHERE j.id = t.id AND j.status IN ('accepted', 'arrived', 'in_progress');
 -- name: jobs_by_status :many
 -- For gauges.
 SELECT market, status, count(*) AS n FROM jobs WHERE status IN ('pending', 'offered', 'accepted', 'arrived', 'in_progress') GROUP BY market, status;
+
+-- name: job_events_next :many
+-- The next rows of the history, and the reader's place behind them. $1 reader, $2 how many
+SELECT job_id, version, from_status, to_status, actor_id, actor_role, reason, customer_id, provider_user_id FROM job_events_next($1, $2);

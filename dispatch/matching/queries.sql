@@ -59,3 +59,13 @@ SELECT provider_id, user_id FROM providers_gone(make_interval(secs => $1), $2);
 -- name: live_state :one
 -- $1 user_id
 SELECT seq, provider, jobs, offers FROM live_state($1);
+
+-- name: offers_unheard :many
+-- Live offers that no device of the provider has acked though $1 seconds have passed, and at most $2; $3 how many.
+SELECT o.offer_id, o.job_id, o.provider_user_id, o.pickup_distance_m, j.base_minor + j.distance_minor + j.time_minor + j.surge_minor AS fare_minor, j.currency
+FROM offers o JOIN jobs j ON j.id = o.job_id
+WHERE o.status = 'live' AND o.offered_at BETWEEN clock_timestamp() - make_interval(secs => $2) AND clock_timestamp() - make_interval(secs => $1)
+  AND o.expires_at > clock_timestamp() AND EXISTS (
+    SELECT FROM events e WHERE e.user_id = o.provider_user_id AND e.name = 'offer.created' AND e.body ->> 'offer_id' = o.offer_id::text
+      AND e.seq > coalesce((SELECT m.acked_seq FROM inbox_marks m WHERE m.user_id = o.provider_user_id), 0))
+ORDER BY o.offered_at LIMIT $3;

@@ -32,6 +32,9 @@ CREATE TABLE providers (
   located_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- What an office searches in. Lines, so that no match goes from one field into the next.
+  search_text text NOT NULL GENERATED ALWAYS AS
+    (lower(first_name || ' ' || last_name || E'\n' || email || E'\n' || phone_number || E'\n' || coalesce(provider_uid, ''))) STORED,
   CHECK (status <> 'suspended' OR suspension_reason IS NOT NULL),
   CHECK (status <> 'rejected' OR rejection_reason IS NOT NULL)
 );
@@ -114,6 +117,9 @@ RETURN json_strip_nulls(json_build_object(
   'service_radius_m', p.service_radius_m, 'is_online', (SELECT g.online FROM provider_gate g WHERE g.provider_id = p.id),
   'cleared_service_types', (SELECT g.cleared FROM provider_gate g WHERE g.provider_id = p.id),
   'rating', p.rating, 'created_at', wire_at(p.created_at),
+  'approved_at', wire_at(p.approved_at),
+  'suspended_at', CASE WHEN p.status = 'suspended' THEN wire_at(p.suspended_at) END,
+  'suspension_cause', CASE WHEN p.status = 'suspended' THEN p.suspension_cause END,
   'suspension_reason', CASE WHEN p.status = 'suspended' THEN p.suspension_reason END,
   'rejection_reason', CASE WHEN p.status = 'rejected' THEN p.rejection_reason END));
 

@@ -91,8 +91,20 @@ CREATE TABLE job_events (
   actor_role text NOT NULL CHECK (actor_role IN ('customer', 'provider', 'admin', 'system')),
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   reason text,
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),         -- the transaction that did it: what readers of the history go by
   PRIMARY KEY (job_id, version)
 );
+CREATE INDEX job_events_read ON job_events (xid, job_id, version);
+
+-- How far each reader of the history has come. Rows of a transaction are read when none older is still under way, so that none is
+-- overtaken and lost; the reader's own work commits with his place, so that none is read twice.
+CREATE TABLE job_event_readers (
+  name text PRIMARY KEY,
+  xid xid8 NOT NULL,
+  job_id uuid NOT NULL,
+  version int NOT NULL
+);
+INSERT INTO job_event_readers VALUES ('notices', pg_current_xact_id(), '00000000-0000-0000-0000-000000000000', 0);
 
 CREATE TABLE offers (
   offer_id uuid PRIMARY KEY,
@@ -119,6 +131,8 @@ ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE jobs FORCE ROW LEVEL SECURITY;
 ALTER TABLE job_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_events FORCE ROW LEVEL SECURITY;
+ALTER TABLE job_event_readers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_event_readers FORCE ROW LEVEL SECURITY;
 ALTER TABLE offers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE offers FORCE ROW LEVEL SECURITY;
 CREATE POLICY jobs_party ON jobs FOR SELECT TO dispatch_app
@@ -132,6 +146,7 @@ CREATE POLICY jobs_owner ON jobs FOR SELECT TO dispatch_owner USING (true);
 CREATE POLICY job_events_read ON job_events FOR SELECT TO dispatch_app USING (ctx_admin());
 CREATE POLICY job_events_write ON job_events FOR INSERT TO dispatch_app WITH CHECK (actor_id = ctx_user());
 CREATE POLICY job_events_system ON job_events TO dispatch_system USING (true) WITH CHECK (true);
+CREATE POLICY job_event_readers_system ON job_event_readers TO dispatch_system USING (true) WITH CHECK (true);
 CREATE POLICY offers_own ON offers FOR SELECT TO dispatch_app USING (provider_user_id = ctx_user() OR ctx_admin());
 CREATE POLICY offers_system ON offers TO dispatch_system USING (true) WITH CHECK (true);
 
@@ -145,6 +160,7 @@ GRANT UPDATE (status, version, distance_m, duration_s, base_minor, distance_mino
 GRANT INSERT ON job_events TO dispatch_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobs, offers TO dispatch_system;
 GRANT SELECT, INSERT ON job_events TO dispatch_system;
+GRANT SELECT, UPDATE ON job_event_readers TO dispatch_system;
 
 RESET ROLE;
 GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
@@ -220,6 +236,34 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   WHERE o.job_id = p_job AND o.status = 'live' RETURNING o.offer_id, o.provider_user_id;
 $$;
 
+-- The next rows of the history for a reader, in the order of their transactions, and his place moved behind them: one reader of a name at a
+-- time, the others get nothing. Where a row's transaction is not yet the oldest under way, the reading ends before it.
+CREATE FUNCTION job_events_next(p_reader text, p_limit int)
+RETURNS TABLE (job_id uuid, version int, from_status text, to_status text, actor_id uuid, actor_role text, reason text,
+               customer_id uuid, provider_user_id uuid)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  place job_event_readers;
+  horizon xid8;
+BEGIN
+  SELECT * INTO place FROM job_event_readers r WHERE r.name = p_reader FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  horizon := pg_snapshot_xmin(pg_current_snapshot());
+  RETURN QUERY
+  WITH found AS (
+    SELECT e.* FROM job_events e WHERE (e.xid, e.job_id, e.version) > (place.xid, place.job_id, place.version) AND e.xid < horizon
+    ORDER BY e.xid, e.job_id, e.version LIMIT p_limit
+  ), moved AS (
+    UPDATE job_event_readers r SET xid = l.xid, job_id = l.job_id, version = l.version
+    FROM (SELECT * FROM found f ORDER BY f.xid DESC, f.job_id DESC, f.version DESC LIMIT 1) l WHERE r.name = p_reader
+  )
+  SELECT f.job_id, f.version, f.from_status, f.to_status, f.actor_id, f.actor_role, f.reason, j.customer_id,
+    coalesce(j.provider_user_id, (SELECT o.provider_user_id FROM offers o WHERE o.job_id = f.job_id AND o.round = f.round - 1 AND o.status = 'accepted' LIMIT 1))
+  FROM found f JOIN jobs j ON j.id = f.job_id ORDER BY f.xid, f.job_id, f.version;
+END $$;
+
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch FROM PUBLIC;
@@ -228,4 +272,5 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 -- migrate: rollback
 
 DROP FUNCTION dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view, dispatch.provider_card, dispatch.job_fare;
-DROP TABLE dispatch.offers, dispatch.job_events, dispatch.jobs;
+DROP FUNCTION dispatch.job_events_next;
+DROP TABLE dispatch.offers, dispatch.job_events, dispatch.job_event_readers, dispatch.jobs;

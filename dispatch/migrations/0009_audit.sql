@@ -41,10 +41,16 @@ CREATE TRIGGER audit_log_kept BEFORE TRUNCATE ON audit_log FOR EACH STATEMENT EX
 ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_frozen;
 ALTER TABLE audit_log ENABLE ALWAYS TRIGGER audit_log_kept;
 
+CREATE FUNCTION audit_view(a audit_log) RETURNS json LANGUAGE sql STABLE
+RETURN json_strip_nulls(json_build_object('id', a.id, 'at', wire_at(a.at), 'actor_id', a.actor_id, 'action', a.action, 'subject', a.subject,
+  'subject_id', a.subject_id, 'before', a.before, 'after', a.after, 'reason', a.reason, 'request_id', a.request_id, 'address', a.address));
+
 RESET ROLE;
-REVOKE EXECUTE ON FUNCTION dispatch.audit_log_frozen FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION dispatch.audit_log_frozen, dispatch.audit_view FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dispatch.audit_view TO dispatch_app;
 
 -- migrate: rollback
 
+DROP FUNCTION dispatch.audit_view;
 DROP TABLE dispatch.audit_log;
 DROP FUNCTION dispatch.audit_log_frozen;

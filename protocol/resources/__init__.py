@@ -184,6 +184,9 @@ class Provider(Struct, frozen=True, omit_defaults=True):
     """Those he may be offered now: with their papers and, where needed, a vehicle in order."""
     provider_uid: str | None = None
     rating: float | None = None
+    approved_at: At | None = None
+    suspended_at: At | None = None
+    suspension_cause: Literal["documents", "admin"] | None = None
     suspension_reason: str | None = None
     rejection_reason: str | None = None
 

@@ -30,7 +30,7 @@ ROUTES: list[Route] = [
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
     *support_routes(NOBODY),
-    *admin_routes(NOBODY),
+    *admin_routes(NOBODY, NOBODY),
 ]
 DOCUMENT = document(ROUTES, version="1.2.3")
 

@@ -23,8 +23,7 @@ async def test_a_ticket_is_confirmed_answered_and_closed(server: Server) -> None
         told = (await asker.inbox.named("notification.created")).data["notification"]
         assert told["type"] == "support_ticket_created" and told["data"]["ticket_id"] == ticket["id"]
 
-        path = f"/v1/admin/tickets/{ticket['id']}"
-        await admin.http.call("POST", f"{path}/replies", {"body": "Which phone?"})
+        await admin.http.office.answer(ticket["id"], "Which phone?")
         told = (await asker.inbox.named("notification.created", nth=2)).data["notification"]
         assert told["type"] == "support_reply"
 
@@ -39,9 +38,9 @@ async def test_a_ticket_is_confirmed_answered_and_closed(server: Server) -> None
         (False, "An old one."),
     ]
     with code("INVALID_STATUS_TRANSITION"):
-        await admin.http.call("POST", f"{path}/status", {"status": "resolved"})
-    for status in ("in_progress", "resolved", "closed"):
-        assert (await admin.http.call("POST", f"{path}/status", {"status": status}))["status"] == status
+        await admin.http.office.move_ticket(ticket["id"], TicketStatus.RESOLVED)
+    for status in (TicketStatus.IN_PROGRESS, TicketStatus.RESOLVED, TicketStatus.CLOSED):
+        assert (await admin.http.office.move_ticket(ticket["id"], status))["status"] == status
     with code("INVALID_STATUS_TRANSITION"):
         await asker.http.support.reply(ticket["id"], "Still dark.")
     moves = await server.sql(
@@ -95,5 +94,5 @@ async def test_lists_come_in_pages_newest_first(server: Server) -> None:
             break
     assert seen == made[::-1]
     assert len((await asker.http.support.tickets(status=TicketStatus.CLOSED))["items"]) == 0
-    everybodys = await admin.http.call("GET", "/v1/admin/tickets", params={"status": "open"})
+    everybodys = await admin.http.office.tickets(status=TicketStatus.OPEN)
     assert [item["id"] for item in everybodys["items"]] == made[::-1]
