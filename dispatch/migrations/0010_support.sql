@@ -45,6 +45,8 @@ CREATE POLICY support_tickets_owner ON support_tickets FOR SELECT TO dispatch_ow
 CREATE POLICY ticket_replies_read ON ticket_replies FOR SELECT TO dispatch_app USING (user_id = ctx_user() OR ctx_admin());
 CREATE POLICY ticket_replies_write ON ticket_replies FOR INSERT TO dispatch_app
   WITH CHECK (author_id = ctx_user() AND ((NOT staff AND user_id = ctx_user()) OR (staff AND ctx_admin())));
+CREATE POLICY support_tickets_system ON support_tickets FOR SELECT TO dispatch_system USING (true);
+GRANT SELECT ON support_tickets TO dispatch_system;
 GRANT SELECT ON support_tickets, ticket_replies TO dispatch_app;
 GRANT INSERT (id, user_id, category, subject, body, job_id) ON support_tickets TO dispatch_app;
 GRANT UPDATE (status, handler_id, updated_at) ON support_tickets TO dispatch_app;

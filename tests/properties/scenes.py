@@ -12,6 +12,7 @@ import asyncpg
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from dispatch.kit.clock import SystemClock
 from dispatch.kit.postgres import Actor
 from dispatch.markets import Markets
 from dispatch.presence import Live
@@ -60,6 +61,14 @@ def metres(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * _EARTH_M * math.asin(min(1.0, math.dist(vector(*a), vector(*b)) / 2))
 
 
+class HastyClock(SystemClock):
+    """The machine's clock, on which the losers of an accept are told at once: a hundred examples need not wait a hundred times."""
+
+    async def sleep(self, seconds: float) -> None:
+        task = asyncio.current_task()
+        await super().sleep(0 if task is not None and task.get_name() == "losers" else seconds)
+
+
 class Scene:
     """A server and the people of one example."""
 
@@ -87,6 +96,9 @@ class Scene:
             [provider for _, provider in taken],
             list(service_types),
             radius_m,
+        )
+        await self.judge.execute(
+            "SELECT providers_clear(id) FROM unnest($1::uuid[]) id", [provider for _, provider in taken]
         )
         return [self._person(user, provider_id=str(provider)) for user, provider in taken]
 
@@ -234,7 +246,7 @@ class Scene:
 async def scene_of(database_url: str, redis_url: str, **given: Any) -> AsyncIterator[Scene]:
     """A server with these settings, a customer on a socket, and nobody else."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(serving(database_url, redis_url, **given))
+        server = await stack.enter_async_context(serving(database_url, redis_url, clock=HastyClock(), **given))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         judge = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
         stack.push_async_callback(judge.close)
