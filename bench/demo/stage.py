@@ -92,7 +92,9 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
         await _run(["migrate"], environment, folder)
         tokens = folder / "tokens"
         people = ["--market", wanted.market, "--providers", str(wanted.providers), "--customers", str(wanted.customers)]
-        await _run(["seed", *people, "--tokens", str(tokens)], environment, folder)
+        # A hundred thousand people with their papers take some minutes.
+        timeout_s = STEP_TIMEOUT_S + (wanted.providers + wanted.customers) / 300
+        await _run(["seed", *people, "--tokens", str(tokens)], environment, folder, timeout_s)
         providers, customers = read_tokens(tokens)
         say(f"seeded {len(providers)} providers and {len(customers)} customers")
         process, url = await _serve(stack, wanted.workers, environment, folder)
@@ -140,7 +142,9 @@ def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: 
     }
 
 
-async def _run(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+async def _run(
+    arguments: list[str], environment: dict[str, str], folder: Path, timeout_s: float = STEP_TIMEOUT_S
+) -> None:
     """One `dispatch` command to its end. Raises StageError with what it said."""
     log = folder / f"{arguments[0]}.log"
     with log.open("wb") as output:
@@ -154,10 +158,10 @@ async def _run(arguments: list[str], environment: dict[str, str], folder: Path) 
             preexec_fn=_end_with_us,
         )
     try:
-        async with asyncio.timeout(STEP_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             code = await process.wait()
     except TimeoutError:
-        raise StageError(f"dispatch {arguments[0]} took over {STEP_TIMEOUT_S:.0f} s:\n{_tail(log)}") from None
+        raise StageError(f"dispatch {arguments[0]} took over {timeout_s:.0f} s:\n{_tail(log)}") from None
     finally:
         if process.returncode is None:
             process.kill()

@@ -7,7 +7,7 @@ from dispatch.kit.postgres import Postgres
 from dispatch.providers.store import Q, require
 from dispatch.settings import Settings
 
-_BATCH = 5_000
+_BATCH = 1_000
 
 
 async def seed(settings: Settings, *, providers: int, customers: int) -> list[tuple[str, UUID]]:
@@ -33,6 +33,8 @@ async def seed(settings: Settings, *, providers: int, customers: int) -> list[tu
             ]
             made = [new_id() for _ in working]
             async with pg.system_tx() as tx:
+                # A load test's making, not a request: it may take its time on a busy machine.
+                await tx.execute("SET LOCAL statement_timeout = '60s'")
                 await tx.execute(Q["seed_users"], users, names, "Seeded")
                 await tx.execute(
                     Q["seed_providers"],
