@@ -10,9 +10,11 @@ import re
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
@@ -32,7 +34,7 @@ _SCAN = re.compile(
 
 PEOPLE = """
 UPDATE providers p SET created_at = clock_timestamp() - make_interval(secs => n.i), first_name = (ARRAY['Somchai', 'สมหญิง', 'Ahmad', 'Narong', 'ประเสริฐ'])[1 + n.i % 5],
-  service_types = CASE WHEN n.i % 50 = 0 THEN '{laundry}' WHEN n.i % 5 = 0 THEN '{ride,delivery}' ELSE '{ride}' END,
+  service_types = CASE WHEN n.i % 50 = 0 THEN '{laundry}'::text[] WHEN n.i % 5 = 0 THEN '{ride,delivery}' ELSE '{ride}' END,
   status = CASE WHEN n.i % 10 = 0 THEN 'pending_verification' WHEN n.i % 100 = 1 THEN 'suspended' ELSE status END,
   suspension_reason = CASE WHEN n.i % 100 = 1 THEN 'bench' END, suspension_cause = CASE WHEN n.i % 100 = 1 THEN 'admin' END
 FROM (SELECT id, row_number() OVER (ORDER BY id) AS i FROM providers) n WHERE n.id = p.id;
@@ -47,34 +49,39 @@ ANALYZE;
 """
 """A city's worth of people out of the seeded ones: names in three scripts, a tenth waiting for review, a hundredth suspended."""
 
-NOTHING = (None,) * 6
+FIRST = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
-    ("newest", "providers", ("admin", "providers_found"), (None, *NOTHING[1:], 51)),
+    ("newest", "providers", ("admin", "providers_found"), (None, None, None, None, *FIRST, 51)),
     (
         "deep in the list",
         "providers?cursor={deep}",
         ("admin", "providers_found"),
         (None, None, None, None, "{deep_at}", "{deep_id}", 51),
     ),
-    ("name in Latin", "providers?search=mchai", ("admin", "providers_found"), ("mchai", *NOTHING[1:], 51)),
-    ("name in Thai", "providers?search=หญิง", ("admin", "providers_found"), ("หญิง", *NOTHING[1:], 51)),
-    ("two letters", "providers?search=so", ("admin", "providers_found"), ("so", *NOTHING[1:], 51)),
-    ("phone", "providers?search={phone}", ("admin", "providers_found"), ("{phone}", *NOTHING[1:], 51)),
-    ("e-mail", "providers?search={email}", ("admin", "providers_found"), ("{email}", *NOTHING[1:], 51)),
-    ("provider_uid", "providers?search={uid}", ("admin", "providers_found"), ("{uid}", *NOTHING[1:], 51)),
-    ("nobody", "providers?search=xyzzyx", ("admin", "providers_found"), ("xyzzyx", *NOTHING[1:], 51)),
-    ("suspended", "providers?status=suspended", ("admin", "providers_found"), (None, "suspended", *NOTHING[2:], 51)),
+    ("name in Latin", "providers?search=mchai", ("admin", "providers_found"), ("mchai", None, None, None, *FIRST, 51)),
+    ("name in Thai", "providers?search=หญิง", ("admin", "providers_found"), ("หญิง", None, None, None, *FIRST, 51)),
+    ("two letters", "providers?search=so", ("admin", "providers_found"), ("so", None, None, None, *FIRST, 51)),
+    ("phone", "providers?search={phone}", ("admin", "providers_found"), ("{phone}", None, None, None, *FIRST, 51)),
+    ("e-mail", "providers?search={email}", ("admin", "providers_found"), ("{email}", None, None, None, *FIRST, 51)),
+    ("provider_uid", "providers?search={uid}", ("admin", "providers_found"), ("{uid}", None, None, None, *FIRST, 51)),
+    ("nobody", "providers?search=xyzzyx", ("admin", "providers_found"), ("xyzzyx", None, None, None, *FIRST, 51)),
+    (
+        "suspended",
+        "providers?status=suspended",
+        ("admin", "providers_found"),
+        (None, "suspended", None, None, *FIRST, 51),
+    ),
     (
         "launderers",
         "providers?service_type=laundry",
         ("admin", "providers_found"),
-        (None, None, "laundry", *NOTHING[3:], 51),
+        (None, None, "laundry", None, *FIRST, 51),
     ),
-    ("online", "providers?online=true", ("admin", "providers_found"), (None, None, None, True, None, None, 51)),
-    ("audit log", "audit", ("admin", "audit_all"), (None, None, 51)),
-    ("audit of one", "audit?subject_id={subject}", ("admin", "audit_of_subject"), ("{subject}", None, None, 51)),
-    ("tickets", "tickets", ("support", "tickets_all"), (None, None, 51)),
-    ("open tickets", "tickets?status=open", ("support", "tickets_in"), ("open", None, None, 51)),
+    ("online", "providers?online=true", ("admin", "providers_found"), (None, None, None, True, *FIRST, 51)),
+    ("audit log", "audit", ("admin", "audit_all"), (*FIRST, 51)),
+    ("audit of one", "audit?subject_id={subject}", ("admin", "audit_of_subject"), ("{subject}", *FIRST, 51)),
+    ("tickets", "tickets", ("support", "tickets_all"), (*FIRST, 51)),
+    ("open tickets", "tickets?status=open", ("support", "tickets_in"), ("open", *FIRST, 51)),
 ]
 """(name, path below /v1/admin/, where the query stands, its arguments); words in {} are filled in from the data."""
 
@@ -120,8 +127,6 @@ async def facts_of(judge: "asyncpg.Connection[Any]") -> dict[str, Any]:
         "SELECT * FROM providers ORDER BY created_at DESC, id DESC OFFSET (SELECT count(*) / 2 FROM providers) LIMIT 1"
     )
     assert row is not None
-    from base64 import urlsafe_b64encode
-
     return {
         "deep": urlsafe_b64encode(f"{row['created_at'].isoformat()} {row['id']}".encode()).decode(),
         "deep_at": row["created_at"],

@@ -21,14 +21,14 @@ SELECT office_statistics();
 -- name: audit_all :many
 -- Newest first. $1 before, $2 id before, $3 limit
 SELECT audit_view(a) AS view, a.at AS created_at, a.id FROM audit_log a
-WHERE ($1::timestamptz IS NULL OR (at, id) < ($1, $2)) ORDER BY at DESC, id DESC LIMIT $3;
+WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3;
 
 -- name: audit_of_subject :many
 -- $1 subject_id, $2 before, $3 id before, $4 limit
 SELECT audit_view(a) AS view, a.at AS created_at, a.id FROM audit_log a
-WHERE subject_id = $1 AND ($2::timestamptz IS NULL OR (at, id) < ($2, $3)) ORDER BY at DESC, id DESC LIMIT $4;
+WHERE subject_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4;
 
 -- name: audit_of_actor :many
 -- $1 actor_id, $2 before, $3 id before, $4 limit
 SELECT audit_view(a) AS view, a.at AS created_at, a.id FROM audit_log a
-WHERE actor_id = $1 AND ($2::timestamptz IS NULL OR (at, id) < ($2, $3)) ORDER BY at DESC, id DESC LIMIT $4;
+WHERE actor_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4;

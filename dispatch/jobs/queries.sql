@@ -68,7 +68,7 @@ SELECT jobs_release($1, $2, $3, $4, $5);
 -- Jobs the caller may see, newest first. $1 user_id (NULL: all that row security shows), $2 status or NULL, $3 before created_at, $4 before id, $5 limit
 SELECT j.id, j.created_at, job_view(j, j.provider_user_id = $1) AS view FROM jobs j
 WHERE ($1::uuid IS NULL OR j.customer_id = $1 OR j.provider_user_id = $1) AND ($2::text IS NULL OR j.status = $2)
-  AND ($3::timestamptz IS NULL OR (j.created_at, j.id) < ($3, $4))
+  AND (j.created_at, j.id) < ($3, $4)
 ORDER BY j.created_at DESC, j.id DESC LIMIT $5;
 
 -- name: jobs_stuck :many

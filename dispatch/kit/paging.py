@@ -2,13 +2,15 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from dispatch.kit.errors import Invalid
+
+_BEFORE_ALL = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 
 QUERY = {"limit": "1-100, 50 unless told", "cursor": "next_cursor of the page before"}
 """What every list says of its two parameters."""
@@ -25,10 +27,12 @@ def page(rows: Sequence[Any], limit: int) -> bytes:
     return b'{"items":[' + items + b"]" + more + b"}"
 
 
-def read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
-    """(created_at, id) of the last row that the caller has; None, None: from the beginning. Raises: Invalid for one that is not ours."""
+def read_cursor(cursor: str | None) -> tuple[datetime, UUID]:
+    """(created_at, id) of the last row that the caller has; without a cursor a place before every row, so that one query serves the
+    first page and all others by its index. Raises: Invalid for one that is not ours.
+    """
     if cursor is None:
-        return None, None
+        return _BEFORE_ALL
     try:
         at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         before = datetime.fromisoformat(at)

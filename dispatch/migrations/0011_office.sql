@@ -53,7 +53,7 @@ BEGIN
   IF p_online IS NOT NULL THEN
     q := q || CASE WHEN p_online THEN ' AND' ELSE ' AND NOT' END || ' EXISTS (SELECT FROM provider_gate g WHERE g.provider_id = p.id AND g.online)';
   END IF;
-  IF p_before IS NOT NULL THEN q := q || ' AND (p.created_at, p.id) < ($5, $6)'; END IF;
+  q := q || ' AND (p.created_at, p.id) < ($5, $6)';
   q := q || ' ORDER BY p.created_at DESC, p.id DESC LIMIT $7';
   RETURN QUERY EXECUTE 'SELECT provider_view(f::providers), f.created_at, f.id FROM (' || q || ') f ORDER BY f.created_at DESC, f.id DESC'
     USING p_search, local, p_status, p_type, p_before, p_before_id, p_limit;

@@ -18,18 +18,18 @@ ORDER BY created_at, id;
 -- name: tickets_of :many
 -- Own tickets, newest first. $1 user_id, $2 status or NULL, $3 created before, $4 id before, $5 limit
 SELECT ticket_view(t) AS view, created_at, id FROM support_tickets t
-WHERE user_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4))
+WHERE user_id = $1 AND ($2::text IS NULL OR status = $2) AND (created_at, id) < ($3, $4)
 ORDER BY created_at DESC, id DESC LIMIT $5;
 
 -- name: tickets_all :many
 -- Everybody's, for admins. $1 created before, $2 id before, $3 limit
 SELECT ticket_view(t) AS view, created_at, id FROM support_tickets t
-WHERE ($1::timestamptz IS NULL OR (created_at, id) < ($1, $2)) ORDER BY created_at DESC, id DESC LIMIT $3;
+WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3;
 
 -- name: tickets_in :many
 -- Everybody's in one status, for admins. $1 status, $2 created before, $3 id before, $4 limit
 SELECT ticket_view(t) AS view, created_at, id FROM support_tickets t
-WHERE status = $1 AND ($2::timestamptz IS NULL OR (created_at, id) < ($2, $3)) ORDER BY created_at DESC, id DESC LIMIT $4;
+WHERE status = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4;
 
 -- name: reply_add :value
 -- $1 id, $2 ticket_id, $3 owner's user_id, $4 author_id, $5 staff, $6 body
