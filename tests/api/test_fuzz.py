@@ -1,0 +1,71 @@
+"""The HTTP half, attacked out of its own description: whatever a body or a parameter holds, no answer is our fault and each is as described."""
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.support.server import Server, serving
+
+EXAMPLES = 10
+"""Per operation and kind of data."""
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+@pytest.fixture
+async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(database_url, redis_url) as running:
+        yield running
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as described", "otherwise"])
+async def test_no_request_makes_the_server_fail(server: Server, mode: GenerationMode) -> None:
+    admin = await server.person("admin", "customer")
+    await server.provider()
+    answered: dict[str, set[int]] = {}
+    problems: list[str] = []
+
+    def attack_one(operation: Any) -> None:
+        statuses = answered.setdefault(operation.label, set())
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=datetime.timedelta(seconds=10),
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def one(case: Any) -> None:
+            headers = {"Authorization": f"Bearer {admin.token}"}
+            answer = case.call(base_url=server.url(), headers=headers, timeout=10)
+            statuses.add(answer.status_code)
+            case.validate_response(answer, checks=CHECKS)
+
+        one()
+
+    def attack() -> None:
+        schema = schemathesis.openapi.from_url(f"{server.url()}/openapi.json")
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            try:
+                attack_one(operation)
+            except (AssertionError, FailureGroup) as failure:
+                problems.append(f"{operation.label}: {failure} {getattr(failure, 'exceptions', '')}"[:1500])
+
+    await asyncio.to_thread(attack)
+    assert not problems, "\n\n".join(problems)
+    assert len(answered) > 30
