@@ -33,6 +33,8 @@ class Call:
     """Idempotency-Key."""
     locale: str
     request_id: str
+    address: str = ""
+    """Where the request came from."""
 
     def id(self, name: str) -> UUID:
         """A UUID out of the path. The route's pattern lets nothing else through."""
@@ -58,10 +60,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """JSON bytes and a status."""
+    """Bytes, JSON unless told, and a status."""
 
     body: bytes
     status: int = 200
+    content_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

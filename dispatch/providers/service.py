@@ -5,14 +5,14 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from dispatch.accounts import Answer, Idempotency, fingerprint_of
+from dispatch.accounts import Answer, EmailTaken, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
 from dispatch.kit.ids import new_id
 from dispatch.kit.phone import e164
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.notifications import Notifications
 from dispatch.providers import store
-from dispatch.providers.errors import BadReferral, EmailTaken, PhoneTaken, ProviderExists, ProviderMissing
+from dispatch.providers.errors import BadReferral, PhoneTaken, ProviderExists, ProviderMissing
 from dispatch.providers.model import ProviderState
 from protocol.resources import ProviderPatch, ProviderRequest
 
