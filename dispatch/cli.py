@@ -169,7 +169,7 @@ def _mint(settings: "Settings", user: UUID, roles: list[str], ttl_s: int) -> str
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         roles_claim=settings.jwt_roles_claim,
-        at=SystemClock().now(),
+        at=SystemClock().now().replace(microsecond=0),
         ttl_s=ttl_s,
     )
 
@@ -183,7 +183,7 @@ def admin(
     from dispatch.start import Trouble
 
     if not re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", email) or len(email) > 254:
-        raise Trouble(f"--email {email} is no e-mail address; it looks like name@example.com.")
+        raise Trouble(f"--email {email!r} is no e-mail address; it looks like name@example.com.")
     _run(_admin(_settings(data_dir=data), email))
 
 

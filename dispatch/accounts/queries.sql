@@ -28,11 +28,11 @@ FROM users u CROSS JOIN LATERAL (
 
 -- name: user_roles_set :one
 -- $1 user_id, $2 roles text[], NULL: as his token says
-SELECT found, before FROM users_roles_set($1, $2);
+SELECT known, before FROM users_roles_set($1, $2);
 
 -- name: user_blocked_set :one
 -- $1 user_id, $2 blocked boolean, $3 reason
-SELECT found, before FROM users_blocked_set($1, $2, $3);
+SELECT known, before FROM users_blocked_set($1, $2, $3);
 
 -- name: user_sign_up :exec
 -- $1 id, $2 email, $3 first_name, $4 last_name, $5 phone_number, $6 locale, $7 hash of the password

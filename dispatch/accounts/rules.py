@@ -63,7 +63,7 @@ def mint(
         "iss": issuer,
         "aud": audience,
         # With its fraction: signing in within the second of a sign-out everywhere must give a token that counts.
-        "iat": issued.timestamp(),
+        "iat": issued if issued.microsecond == 0 else issued.timestamp(),
         "exp": at + timedelta(seconds=ttl_s),
         **(names or {}),
     }

@@ -176,7 +176,7 @@ class Accounts:
         In an admin's transaction; call `forget` after it commits, other workers notice within a second. Raises: UserMissing.
         """
         row = await tx.fetchrow(_Q["user_roles_set"], user_id, None if roles is None else sorted(set(roles)))
-        if row is None or not row["found"]:
+        if row is None or not row["known"]:
             raise UserMissing(f"no user {user_id}")
         return None if row["before"] is None else list(row["before"])
 
@@ -186,7 +186,7 @@ class Accounts:
         In an admin's transaction; call `forget` after it commits. Raises: UserMissing.
         """
         row = await tx.fetchrow(_Q["user_blocked_set"], user_id, blocked, reason)
-        if row is None or not row["found"]:
+        if row is None or not row["known"]:
             raise UserMissing(f"no user {user_id}")
         return bool(row["before"])
 

@@ -348,16 +348,16 @@ BEGIN
 END $$;
 
 -- What an admin does to a user. NULL: there is no such user. Both answer what was before.
-CREATE FUNCTION users_roles_set(p_user uuid, p_roles text[], OUT found boolean, OUT before text[])
+CREATE FUNCTION users_roles_set(p_user uuid, p_roles text[], OUT known boolean, OUT before text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
   SELECT u.roles INTO before FROM users u WHERE u.id = p_user FOR NO KEY UPDATE;
-  found := FOUND;
+  known := FOUND;
   UPDATE users SET roles = p_roles, access_at = clock_timestamp(), updated_at = clock_timestamp() WHERE id = p_user;
 END $$;
 
-CREATE FUNCTION users_blocked_set(p_user uuid, p_blocked boolean, p_reason text, OUT found boolean, OUT before boolean)
+CREATE FUNCTION users_blocked_set(p_user uuid, p_blocked boolean, p_reason text, OUT known boolean, OUT before boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
@@ -365,7 +365,7 @@ BEGIN
     UPDATE sessions SET ended_at = clock_timestamp(), why = 'blocked' WHERE user_id = p_user AND ended_at IS NULL;
   END IF;
   SELECT u.blocked_at IS NOT NULL INTO before FROM users u WHERE u.id = p_user FOR NO KEY UPDATE;
-  found := FOUND;
+  known := FOUND;
   UPDATE users SET blocked_at = CASE WHEN p_blocked THEN clock_timestamp() END, blocked_reason = CASE WHEN p_blocked THEN p_reason END,
     access_at = clock_timestamp(), updated_at = clock_timestamp() WHERE id = p_user;
 END $$;

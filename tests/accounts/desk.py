@@ -1,0 +1,54 @@
+"""What a person at a browser has: a client without a token, a mailbox, a phone."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+from protocol.errors import Denied
+from protocol.http import Http
+from protocol.notices import NoticeType
+from tests.support.server import Server
+
+PASSWORD = "correct horse 8 Ünïcode"
+
+
+@asynccontextmanager
+async def visitor(server: Server, token: str = "", worker: int = 0) -> AsyncIterator[Http]:
+    """Somebody who takes the first answer he gets."""
+    async with Http(server.url(worker), token, locale="en", patience_s=0) as http:
+        yield http
+
+
+def an_email() -> str:
+    return f"{uuid4().hex}@Test.invalid"
+
+
+async def signed_up(http: Http, email: str | None = None, **given: Any) -> dict[str, Any]:
+    names = {"first_name": "Ann", "last_name": "Bee"} | given
+    return await http.account.sign_up(email or an_email(), PASSWORD, **names)
+
+
+async def outcome(work: Awaitable[Any]) -> str:
+    """The code of the refusal, or ok."""
+    try:
+        await work
+    except Denied as refusal:
+        return refusal.code
+    return "ok"
+
+
+async def sent(server: Server, user_id: str | UUID, kind: NoticeType) -> list[dict[str, str]]:
+    """What was to be sent to this user, oldest first, as a deliverer would have it now: empty for what is void."""
+    rows = await server.sql(
+        "SELECT data FROM notifications WHERE recipient_id = $1 AND type = $2 ORDER BY created_at, id",
+        UUID(str(user_id)),
+        str(kind),
+    )
+    async with server.app.pg.system() as conn:
+        return [await server.app.accounts.secret_of(conn, kind, json.loads(row["data"])) for row in rows]
+
+
+def token_of(message: dict[str, str]) -> str:
+    return message["link"].partition("token=")[2]
