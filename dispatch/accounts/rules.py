@@ -140,7 +140,7 @@ def claims_of(
 
     Raises: Unauthenticated for a subject or an instant that is none.
     """
-    subject = str(payload["sub"])
+    subject = _storable(str(payload["sub"]))
     try:
         user_id = UUID(subject)
     except ValueError as error:
@@ -158,7 +158,7 @@ def claims_of(
     named = [found] if isinstance(found, str) else found if isinstance(found, list) else default_roles
     first, last, phone = _names(payload, shape)
     email = payload.get("email") if space is not None else None
-    if not (isinstance(email, str) and len(email) <= 254 and _EMAIL.fullmatch(email)):
+    if not (isinstance(email, str) and len(email) <= 254 and _EMAIL.fullmatch(email) and _storable(email) == email):
         email = None
     return Claims(
         user_id,
@@ -204,10 +204,14 @@ def _names(payload: Mapping[str, Any], shape: Shape) -> tuple[str | None, str | 
 def _text(payload: Mapping[str, Any], longest: int, *names: str) -> str | None:
     for name in names:
         value = payload.get(name)
-        # NUL is the one character that a text column cannot hold.
-        if isinstance(value, str) and (text := value.replace("\0", "").strip()[:longest].strip()):
+        if isinstance(value, str) and (text := _storable(value).strip()[:longest].strip()):
             return text
     return None
+
+
+def _storable(text: str) -> str:
+    """Without what JSON can say and a text column cannot hold: NUL and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode()
 
 
 def hash_of(secret: str) -> bytes:

@@ -99,10 +99,11 @@ CREATE TABLE sessions (
   started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   expires_at timestamptz NOT NULL,                        -- of its newest token
   ended_at timestamptz,
-  why text CHECK (why IN ('signed_out', 'reused', 'blocked', 'password'))
+  why text CHECK (why IN ('signed_out', 'reused', 'blocked', 'password', 'too_many'))
 );
 CREATE INDEX sessions_live ON sessions (user_id) WHERE ended_at IS NULL;
 CREATE INDEX sessions_expiry ON sessions (expires_at);
+CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE refresh_tokens (
   hash bytea PRIMARY KEY CHECK (length(hash) = 32),       -- SHA-256; the token itself is kept nowhere
@@ -276,13 +277,15 @@ BEGIN
   INSERT INTO passwords (user_id, hash) VALUES (p_id, p_hash);
 END $$;
 
--- A new family with its first token. Returns the moment: access tokens carry this clock, since they are compared with it.
+-- A new family with its first token. Nobody has more than twenty: the oldest go. Returns the moment: access tokens carry this clock, since they are compared with it.
 CREATE FUNCTION session_open(p_id uuid, p_user uuid, p_hash bytea, p_ttl interval) RETURNS timestamptz
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   PERFORM ctx_require(p_user);
   INSERT INTO sessions (id, user_id, expires_at) VALUES (p_id, p_user, clock_timestamp() + p_ttl);
   INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (p_hash, p_id, clock_timestamp() + p_ttl);
+  UPDATE sessions SET ended_at = clock_timestamp(), why = 'too_many' WHERE id IN (
+    SELECT s.id FROM sessions s WHERE s.user_id = p_user AND s.ended_at IS NULL ORDER BY s.started_at DESC OFFSET 20 FOR UPDATE SKIP LOCKED);
   RETURN clock_timestamp();
 END $$;
 
@@ -491,7 +494,8 @@ BEGIN
   DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at <= clock_timestamp() LIMIT p_batch FOR UPDATE SKIP LOCKED);
   GET DIAGNOSTICS gone = ROW_COUNT;
   total := total + gone;
-  DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at <= clock_timestamp() LIMIT p_batch FOR UPDATE SKIP LOCKED);
+  DELETE FROM sessions WHERE id IN (SELECT id FROM sessions
+    WHERE expires_at <= clock_timestamp() OR ended_at <= clock_timestamp() - interval '1 day' LIMIT p_batch FOR UPDATE SKIP LOCKED);
   GET DIAGNOSTICS gone = ROW_COUNT;
   total := total + gone;
   DELETE FROM email_tokens WHERE id IN (SELECT id FROM email_tokens WHERE expires_at <= clock_timestamp() - interval '30 days' LIMIT p_batch FOR UPDATE SKIP LOCKED);

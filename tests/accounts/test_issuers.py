@@ -227,6 +227,9 @@ async def test_supabase_says_it_in_its_own_way(office: Office) -> None:
     assert not claims.email_verified, "what a person writes about himself proves nothing"
     assert (await said(issuers, token(email="a@b.example", email_verified=True))).email_verified
     assert (await said(issuers, token(user_metadata="nonsense", phone="", email=7))).roles == {"customer"}
+    for unstorable in ("nok\0@b.example", "nok\ud800@b.example", "a@b"):
+        claims = await said(issuers, token(email=unstorable, sub="x\ud800", user_metadata={"first_name": "N\udfffok"}))
+        assert (claims.email, claims.first_name) == (None, "Nok")
     odd = await said(issuers, token(user_metadata={"first_name": "A\0nn", "full_name": "Not Used"}))
     assert (odd.first_name, odd.last_name) == ("Ann", None)
 

@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 
 from dispatch.accounts.passwords import WAITING_MAX, Passwords
 from dispatch.kit.errors import Overloaded, SessionExpired
+from protocol.http import Http
 from protocol.notices import NoticeType
 from tests.accounts.desk import PASSWORD, an_email, outcome, sent, signed_up, token_of, visitor
 from tests.support.proxy import Proxy
@@ -171,6 +172,22 @@ async def test_an_expired_refresh_token_is_refused_and_forgotten(server: Server)
         pass
     for table in ("refresh_tokens", "sessions", "attempts"):
         assert await server.sql(f"SELECT 1 FROM {table}") == []
+
+
+async def test_nobody_has_more_than_twenty_sessions(server: Server) -> None:
+    email = an_email()
+    async with visitor(server) as http:
+        given = [(await signed_up(http, email))["tokens"]["refresh_token"]]
+        for _ in range(4):
+            given += [one["refresh_token"] for one in await asyncio.gather(*(sign_in(http, email) for _ in range(5)))]
+        assert await outcome(http.account.refresh(given[0])) == "SESSION_EXPIRED"
+        assert await outcome(http.account.refresh(given[-1])) == "ok"
+        (row,) = await server.sql("SELECT count(*) AS n FROM sessions WHERE ended_at IS NULL")
+        assert row["n"] == 20
+
+
+async def sign_in(http: Http, email: str) -> dict[str, str]:
+    return await http.account.sign_in(email, PASSWORD)
 
 
 async def test_signing_out_ends_this_session_only(server: Server) -> None:
