@@ -68,6 +68,7 @@ class Sessions:
         except asyncpg.UniqueViolationError as error:
             raise EmailTaken("another user has this address") from error
         self._proofs.voice.deliver(facts)
+        log.info("user signed up", user_id=str(actor.user_id))
         return actor, handle, tokens
 
     async def sign_in(self, email: str, password: str, address: str) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class Sessions:
         """End all sessions of this user; tokens made before are refused and his sockets closed, by every worker within a second."""
         async with self._pg.acting(actor) as tx:
             await tx.fetchval(_Q["sessions_end"], actor.user_id, "signed_out")
+        log.info("user signed out everywhere", user_id=str(actor.user_id))
 
     async def forgot(self, email: str, address: str) -> None:
         """Have a mail sent that leads to a new password, if there is such a user; the answer says nothing of it. Raises: Limited."""
@@ -140,6 +142,7 @@ class Sessions:
             await tx.execute(_Q["password_set"], user_id, await self.passwords.hash(password))
             facts = await self._proofs.voice.append(tx, told)
         self._proofs.voice.deliver(facts)
+        log.info("password replaced by mail", user_id=str(user_id))
         return user_id
 
     async def _opened(self, tx: Tx, user_id: UUID, roles: Iterable[str]) -> dict[str, Any]:

@@ -1,23 +1,26 @@
 """What a person at a browser has: a client without a token, a mailbox, a phone."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
+
 from protocol.errors import Denied
 from protocol.http import Http
 from protocol.notices import NoticeType
-from tests.support.server import Server
+from tests.support.server import WITHIN_S, Server
 
 PASSWORD = "correct horse 8 Ünïcode"
 
 
 @asynccontextmanager
-async def visitor(server: Server, token: str = "", worker: int = 0) -> AsyncIterator[Http]:
-    """Somebody who takes the first answer he gets."""
-    async with Http(server.url(worker), token, locale="en", patience_s=0) as http:
+async def visitor(server: Server, token: str = "", worker: int = 0, patience_s: float = 0) -> AsyncIterator[Http]:
+    """Somebody who takes the first answer he gets, or asks for a while until one has decided something."""
+    async with Http(server.url(worker), token, locale="en", patience_s=patience_s) as http:
         yield http
 
 
@@ -52,3 +55,29 @@ async def sent(server: Server, user_id: str | UUID, kind: NoticeType) -> list[di
 
 def token_of(message: dict[str, str]) -> str:
     return message["link"].partition("token=")[2]
+
+
+@asynccontextmanager
+async def held(server: Server, rows: str) -> AsyncIterator[Callable[[str, int], Awaitable[None]]]:
+    """Rows of a table are locked, so that whoever comes now waits; let go when the block ends. A race that is ordered, not hoped for.
+
+    Yields a function that waits until so many statements with this word in them wait for a lock.
+    """
+    conn = await asyncpg.connect(server.settings.database_url, server_settings={"search_path": "dispatch"})
+    try:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute(f"SELECT FROM {rows} FOR UPDATE")
+
+        async def all_wait(word: str, count: int) -> None:
+            async with asyncio.timeout(WITHIN_S):
+                while count > await conn.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1",
+                    f"%{word}%",
+                ):
+                    await conn.execute("SELECT pg_stat_clear_snapshot()")
+
+        yield all_wait
+        await transaction.commit()
+    finally:
+        await conn.close()

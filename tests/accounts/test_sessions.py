@@ -13,7 +13,7 @@ from dispatch.accounts.passwords import WAITING_MAX, Passwords
 from dispatch.kit.errors import Overloaded, SessionExpired
 from protocol.http import Http
 from protocol.notices import NoticeType
-from tests.accounts.desk import PASSWORD, an_email, outcome, sent, signed_up, token_of, visitor
+from tests.accounts.desk import PASSWORD, an_email, held, outcome, sent, signed_up, token_of, visitor
 from tests.support.proxy import Proxy
 from tests.support.server import WITHIN_S, Server, code, denied, serving
 
@@ -149,10 +149,13 @@ async def test_a_refresh_token_is_good_once_and_its_second_use_ends_the_family(s
 
 
 async def test_of_two_refreshes_at_once_one_wins_and_then_the_family_ends(server: Server) -> None:
-    async with visitor(server) as http:
-        for _ in range(8):
+    async with visitor(server, patience_s=WITHIN_S) as http:
+        for _ in range(3):
             token = (await signed_up(http))["tokens"]["refresh_token"]
-            answers = await asyncio.gather(*(http.account.refresh(token) for _ in range(3)), return_exceptions=True)
+            async with held(server, "refresh_tokens") as all_wait:
+                racers = [asyncio.ensure_future(http.account.refresh(token)) for _ in range(3)]
+                await all_wait("session_rotate", 3)
+            answers = await asyncio.gather(*racers, return_exceptions=True)
             won = [answer for answer in answers if isinstance(answer, dict)]
             assert len(won) == 1, answers
             assert {getattr(no, "code", "") for no in answers if no is not won[0]} == {"SESSION_EXPIRED"}
@@ -264,15 +267,21 @@ async def test_fifty_wrong_passwords_at_once_are_judged_no_more_often_than_the_l
 ) -> None:
     async with serving(database_url, redis_url, workers=2, attempts_per_user=7) as server:
         email = an_email()
-        async with visitor(server) as one, visitor(server, worker=1) as two:
+        async with (
+            visitor(server, patience_s=WITHIN_S) as one,
+            visitor(server, worker=1, patience_s=WITHIN_S) as two,
+        ):
             await signed_up(one, email)
             for _ in range(3):  # what was right does not count
                 await one.account.sign_in(email, PASSWORD)
             spelt = [email, email.upper()]
-            answers = await asyncio.gather(
-                *((one, two)[n % 2].account.sign_in(spelt[n // 2 % 2], f"wrong {n:04}") for n in range(50)),
-                return_exceptions=True,
-            )
+            async with held(server, "attempts") as all_wait:
+                racers = [
+                    asyncio.ensure_future((one, two)[n % 2].account.sign_in(spelt[n // 2 % 2], f"wrong {n:04}"))
+                    for n in range(50)
+                ]
+                await all_wait("attempts_take", 10)
+            answers = await asyncio.gather(*racers, return_exceptions=True)
             codes = [getattr(answer, "code", "let in") for answer in answers]
             assert (codes.count("UNAUTHORIZED"), codes.count("RATE_LIMITED")) == (7, 43), codes
             refusal = await denied(one.account.sign_in(email, PASSWORD))
@@ -329,6 +338,23 @@ async def test_a_forgotten_password_is_replaced_by_whoever_reads_the_mail(server
         new = await http.account.sign_in(email, "another password")
         async with visitor(server, new["access_token"]) as own:
             assert (await own.me())["email_verified"], "he read the mail"
+
+
+async def test_a_password_replaced_while_it_is_checked_opens_no_session(server: Server) -> None:
+    email = an_email()
+    passwords = server.app.accounts.sessions.passwords
+    check = passwords.check
+
+    async def overtaken(known: str | None, password: str) -> bool:
+        right = await check(known, password)
+        await server.sql("SELECT password_set(user_id, 'another') FROM passwords")
+        return right
+
+    async with visitor(server) as http:
+        await signed_up(http, email)
+        passwords.check = overtaken  # type: ignore[method-assign]
+        assert await outcome(http.account.sign_in(email, PASSWORD)) == "BUSY"
+        assert await server.sql("SELECT 1 FROM sessions WHERE ended_at IS NULL") == []
 
 
 async def test_an_access_token_says_who_and_for_how_long(database_url: str, redis_url: str) -> None:
