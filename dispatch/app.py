@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from dispatch import __version__
-from dispatch.accounts import Accounts, Idempotency
+from dispatch.accounts import Accounts, Idempotency, Pending, Tell, Voice
 from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
 from dispatch.admin import Admin, Office
@@ -27,19 +27,19 @@ from dispatch.gateway import Door
 from dispatch.gauges import Gauges
 from dispatch.greeter import Greeter
 from dispatch.health import Health
-from dispatch.inbox import Inbox
+from dispatch.inbox import Inbox, append
 from dispatch.jobs import Jobs, Teller
 from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
-from dispatch.kit.postgres import Actor, Postgres
+from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
-from dispatch.notifications import Notifications
+from dispatch.notifications import Notice, Notifications
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
@@ -47,6 +47,7 @@ from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
+from protocol.notices import NoticeType
 
 log = structlog.get_logger("app")
 
@@ -120,7 +121,8 @@ async def build(
         nursery = Nursery()
         stamp = None if settings.stamp_file is None else stack.enter_context(_Stamps(f"{settings.stamp_file}.{slot}"))
 
-        accounts = Accounts(settings, pg, redis, clock)
+        accounts = Accounts(settings, pg, redis, clock, nursery)
+        stack.callback(accounts.close)
         once = Idempotency(pg)
         inbox = Inbox(
             pg,
@@ -132,6 +134,7 @@ async def build(
         )
         await inbox.beat()
         notifications = Notifications()
+        accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
         providers = Providers(pg, inbox, notifications, once)
         await providers.require(settings.required_documents, settings.vehicle_services)
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
@@ -191,9 +194,16 @@ async def build(
         await inbox.sign_off()
 
 
+def _teller(notifications: Notifications) -> Tell:
+    async def tell(tx: Tx, user_id: UUID, kind: NoticeType, data: Mapping[str, str], key: str | None) -> list[Pending]:
+        return await notifications.write(tx, [Notice(user_id, kind, data, key)])
+
+    return tell
+
+
 def _api_rules(settings: Settings, accounts: Accounts) -> ApiRules:
     async def by_token(token: str, address: str) -> tuple[Actor, TokenClaims]:
-        claims = accounts.read(token)
+        claims = await accounts.read(token)
         return await accounts.actor(claims, address=address), claims
 
     return ApiRules(

@@ -1,4 +1,4 @@
-"""The command line: serve | migrate | token | seed | doctor.
+"""The command line: serve | migrate | token | admin | seed | doctor.
 
 What is for programs goes to stdout (a token, the line that says ready), logs go to stderr. An operator's mistake is one
 sentence and exit code 2. Modules that take long to import are imported by the command that needs them.
@@ -6,6 +6,7 @@ sentence and exit code 2. Modules that take long to import are imported by the c
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -168,9 +169,36 @@ def _mint(settings: "Settings", user: UUID, roles: list[str], ttl_s: int) -> str
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         roles_claim=settings.jwt_roles_claim,
-        at=SystemClock().now(),
+        at=SystemClock().now().replace(microsecond=0),
         ttl_s=ttl_s,
     )
+
+
+@cli.command()
+def admin(
+    email: Annotated[str, typer.Option(help="E-mail address of the user; he is made if there is none.")],
+    data: Data = None,
+) -> None:
+    """Make a user an admin; prints the password of one who had to be made, once."""
+    from dispatch.start import Trouble
+
+    if not re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", email) or len(email) > 254:
+        raise Trouble(f"--email {email!r} is no e-mail address; it looks like name@example.com.")
+    _run(_admin(_settings(data_dir=data), email))
+
+
+async def _admin(settings: "Settings", email: str) -> int:
+    from dispatch.accounts import first_admin
+    from dispatch.start import migrated, with_stores
+
+    async with with_stores(settings, _say) as (found, _):
+        assert found.database_url is not None
+        await migrated(found.database_url)
+        user_id, password = await first_admin(found, email)
+    _say(f"{email} is an admin now (user {user_id})")
+    if password is not None:
+        _say(f"password: {password}")
+    return 0
 
 
 @cli.command()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatch.kit.tasks import repeat
-from protocol.errors import CloseCode
+from protocol.errors import ByeReason, CloseCode
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -48,11 +48,21 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
                 raise
 
     async def revoke() -> None:
-        blocked = await app.accounts.blocked_lately()
-        app.accounts.forget(blocked)
-        for user_id in blocked:
-            for seat in tuple(app.inbox.seats_of(user_id)):
-                app.inbox.close(seat.line.conn_id, CloseCode.BLOCKED)
+        changed = await app.accounts.changed_lately()
+        app.accounts.forget([access.user_id for access in changed])
+        for access in changed:
+            for seat in tuple(app.inbox.seats_of(access.user_id)):
+                conn = app.door.connections.get(seat.line.conn_id)
+                if conn is None:
+                    continue
+                token, actor = conn.identity.token, conn.identity.actor
+                if access.blocked:
+                    conn.leave(CloseCode.BLOCKED, ByeReason.REVOKED)
+                elif access.valid_after is not None and token.issued_at < access.valid_after:
+                    conn.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
+                elif actor.roles != (token.roles if access.roles is None else access.roles):
+                    # His phone comes back by itself, as who he is now.
+                    conn.leave(CloseCode.RESTART, ByeReason.REVOKED)
 
     async def gather() -> None:
         app.gauges.gather()
@@ -64,6 +74,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         while await app.inbox.forget_events(days=settings.keep_events_days):
             await clock.sleep(0.1)
         while await app.accounts.forget_request_ids(hours=settings.keep_idem_hours):
+            await clock.sleep(0.1)
+        while await app.accounts.forget_proofs():
             await clock.sleep(0.1)
 
     return [
@@ -83,6 +95,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("ack_writer", 1.0, app.inbox.flush_acks),
         loop("socket_poller", 3.0, app.inbox.poll_sockets),
         loop("socket_revoker", 1.0, revoke),
+        loop("key_refresher", 5.0, app.accounts.refresh_keys),
         loop("socket_sweeper", 2.0, app.door.sweep),
         loop("lost_noter", 0.5, note_lost),
         loop("presence_sweeper", 2.0, lambda: app.shifts.sweep(settings.gone_after_s)),

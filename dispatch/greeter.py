@@ -68,14 +68,14 @@ class Greeter:
         )
 
     async def _by_token(self, token: str, address: str) -> Identity:
-        return await self._identity(self._accounts.read(token), address)
+        return await self._identity(await self._accounts.read(token), address)
 
     async def _by_ticket(self, ticket: str, address: str) -> Identity:
         return await self._identity(await self._accounts.redeem_ticket(ticket), address)
 
     async def _identity(self, claims: TokenClaims, address: str) -> Identity:
         actor = await self._accounts.actor(claims, address=address, fresh=True)
-        return Identity(claims.user_id, claims.expires_at, actor.locale, actor)
+        return Identity(claims.user_id, claims.expires_at, actor.locale, actor, claims)
 
     async def _auth(self, conn: Connection, frame: Auth) -> bytes:
         identity = await self._by_token(frame.token, conn.address)

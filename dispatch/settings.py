@@ -1,11 +1,12 @@
 """Every number an operator may turn, from the environment (DISPATCH_…) and an optional TOML file. Frozen after start."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from protocol.lifecycle import ServiceType
@@ -17,6 +18,33 @@ _DEVELOPMENT_SECRET = "development-only-secret-change-me-0123456789"
 
 class BadSettings(Exception):
     """The settings cannot be used; the message says which, with which value, and what to do."""
+
+
+class Issuer(BaseModel):
+    """Somebody else who signs tokens for our users. He is trusted with all of them: a `sub` that is a UUID is that user."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    jwks_url: str = Field(pattern="^https?://")
+    roles_claim: str = ""
+    """Dotted path; unset: app_metadata.roles for Supabase, else roles."""
+    default_roles: list[Literal["customer", "partner", "support", "admin"]] = ["customer"]
+    """Of a token that has no such claim."""
+    # A shared secret is not among them: whoever can verify such a token can make one.
+    algorithms: list[Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA"]] = [
+        "RS256",
+        "ES256",
+    ]
+    shape: Literal["plain", "supabase"] = "plain"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _claim_of_the_shape(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("roles_claim"):
+            given = given | {"roles_claim": "app_metadata.roles" if given.get("shape") == "supabase" else "roles"}
+        return given
 
 
 class Settings(BaseSettings):
@@ -43,6 +71,35 @@ class Settings(BaseSettings):
         "roles", description="claim path of the roles, dots between: app_metadata.roles for Supabase"
     )
     token_ttl_s: int = Field(3600, ge=1, description="life of a token minted by `dispatch token`")
+    issuers: list[Issuer] = Field(
+        [], description="outside issuers whose tokens are taken too; docs/operating/sign-in.md"
+    )
+    access_ttl_s: int = Field(
+        900, ge=30, le=86_400, description="life of an access token; rights are looked up anew each second all the same"
+    )
+    refresh_ttl_days: int = Field(30, ge=1, le=365, description="a session that nobody refreshed for this long is over")
+    link_secret: SecretStr | None = Field(
+        None, description="key of links in mails and of codes; unset: derived from the newest of DISPATCH_JWT_SECRETS"
+    )
+    public_url: str | None = Field(
+        None, pattern="^https?://.+[^/]$", description="where people reach this server; unset: http://host:port"
+    )
+    email_link: str | None = Field(
+        None, description="link that verifies an e-mail address, with {token}; unset: a page of this server"
+    )
+    password_link: str | None = Field(
+        None, description="link that leads to a new password, with {token}; unset: a page of this server"
+    )
+    attempts_per_user: int = Field(10, ge=1, description="failed sign-ins, or tried codes, of one user in a window")
+    attempts_per_address: int = Field(
+        100, ge=0, description="the same of one network address, all users together; 0 switches it off"
+    )
+    attempts_window_s: int = Field(900, ge=1, description="that window")
+    sends_per_user: int = Field(5, ge=1, description="mails and codes that one user may have sent in a window")
+    sends_per_address: int = Field(
+        50, ge=0, description="the same of one network address, sign-ups among them; 0 switches it off"
+    )
+    sends_window_s: int = Field(3600, ge=1, description="that window of sending")
     allowed_origins: list[str] = Field([], description="Origins besides the own one that browsers may come from")
 
     pool_size: int = Field(
@@ -92,7 +149,35 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "jwt_secrets: an HS256 secret needs 32 characters at least; make one with `openssl rand -base64 48`"
                 )
+        if self.link_secret is not None and len(self.link_secret.get_secret_value()) < 32:
+            raise ValueError("link_secret: 32 characters at least; make one with `openssl rand -base64 48`")
+        for name, link in (("email_link", self.email_link), ("password_link", self.password_link)):
+            if link is not None and "{token}" not in link:
+                raise ValueError(f"{name}: {{token}} must stand where the token goes")
+        known = [issuer.issuer for issuer in self.issuers]
+        if len(set(known)) < len(known) or self.jwt_issuer in known:
+            raise ValueError("issuers: each needs an `issuer` of its own, other than jwt_issuer")
         return self
+
+    @property
+    def link_key(self) -> bytes:
+        """What links and codes are derived from."""
+        secret = self.link_secret or self.jwt_secrets[0]
+        return hashlib.sha256(b"dispatch links\0" + secret.get_secret_value().encode()).digest()
+
+    @property
+    def email_link_template(self) -> str:
+        """The link that verifies an e-mail address, with {token}."""
+        return self.email_link or f"{self._reached}/v1/auth/email/verify?token={{token}}"
+
+    @property
+    def password_link_template(self) -> str:
+        """The link that leads to a new password, with {token}."""
+        return self.password_link or f"{self._reached}/v1/auth/password/reset?token={{token}}"
+
+    @property
+    def _reached(self) -> str:
+        return self.public_url or f"http://{self.host}:{self.port}"
 
     @property
     def development_secret(self) -> bool:

@@ -17,6 +17,7 @@ class NoticeType(StrEnum):
 
     EMAIL_VERIFICATION = "email_verification"
     PHONE_VERIFICATION = "phone_verification"
+    PASSWORD_RESET = "password_reset"
     JOB_STATUS_CHANGED = "job_status_changed"
     JOB_CANCELLED = "job_cancelled"
     DOCUMENT_APPROVED = "document_approved"

@@ -1,5 +1,6 @@
 """The command line as an operator and as a load tool use it, in processes of its own."""
 
+import json
 import os
 import re
 import signal
@@ -215,6 +216,27 @@ def test_seed_writes_working_tokens_that_only_the_owner_reads(
     assert file.stat().st_mode & 0o077 == 0
     people[1] = "atlantis"
     assert "'atlantis'" in refusal("seed", *people, "--tokens", str(file), **stores)
+
+
+def test_admin_makes_the_first_one_and_promotes_the_next(database_url: str, redis_url: str) -> None:
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    first, second = (command("admin", "--email", email, **stores) for email in ("boss@example.com", "Boss@Example.com"))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    user = re.search(r"boss@example\.com is an admin now \(user ([0-9a-f-]{36})\)", first.stdout)
+    password = re.search(r"^password: (\S{20})$", first.stdout, re.MULTILINE)
+    assert user is not None
+    assert password is not None
+    assert user[1] in second.stdout
+    assert "password" not in second.stdout
+    assert "'boss'" in refusal("admin", "--email", "boss", **stores)
+    with serving(**stores) as (_, url):
+        body = json.dumps({"email": "boss@example.com", "password": password[1]}).encode()
+        asked = urllib.request.Request(f"{url}/v1/auth/sign-in", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            token = json.load(answer)["access_token"]
+        asked = urllib.request.Request(f"{url}/v1/me", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            assert json.load(answer)["roles"] == ["admin", "customer"]
 
 
 def test_doctor_finds_a_healthy_server(database_url: str, redis_url: str) -> None:

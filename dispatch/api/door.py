@@ -109,9 +109,21 @@ class Api:
             body: Any = None
             if route.body is not None:
                 body = decode_body(await request.read(), route.body)
-            call = Call(actor, claims, body, request.match_info, query, key, request[_LOCALE], request[REQUEST_ID])
+            call = Call(
+                actor,
+                claims,
+                body,
+                request.match_info,
+                query,
+                key,
+                request[_LOCALE],
+                request[REQUEST_ID],
+                request.remote or "",
+            )
             answered = await route.handler(call)
-            return web.Response(body=answered.body, status=answered.status, content_type="application/json")
+            return web.Response(
+                body=answered.body, status=answered.status, headers={"Content-Type": answered.content_type}
+            )
 
         return handle
 

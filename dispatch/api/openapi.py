@@ -15,6 +15,7 @@ from protocol.lifecycle import JobStatus
 from protocol.resources import ErrorBody
 from protocol.schemas import REF, components
 
+_NAMED: Final = str.maketrans("/-", "__")
 _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
 
 # Parameters mean the same on every route. A name that is not here is any string.
@@ -112,7 +113,7 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
     parameters: list[dict[str, Any]] = [_query_parameter(name, what) for name, what in route.query.items()]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in _header_names(route)]
     operation: dict[str, Any] = {
-        "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}").replace("/", "_"),
+        "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}").translate(_NAMED),
         "tags": [_tag(route.path)],
         "summary": route.summary,
         "parameters": parameters,

@@ -37,6 +37,8 @@ class Identity:
     locale: str
     actor: Any
     """The actor the handlers act for; the gateway only carries it."""
+    token: Any = None
+    """The token's claims, as `by_token` read them; carried likewise."""
 
 
 Request = Callable[[Connection, Any], Awaitable[bytes]]

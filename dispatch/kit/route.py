@@ -34,6 +34,8 @@ class Call:
     """Idempotency-Key."""
     locale: str
     request_id: str
+    address: str = ""
+    """Where the request came from."""
 
     def id(self, name: str) -> UUID:
         """A UUID out of the path. The route's pattern lets nothing else through."""
@@ -67,10 +69,11 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """JSON bytes and a status."""
+    """Bytes, JSON unless told, and a status."""
 
     body: bytes
     status: int = 200
+    content_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ CHANNELS: Final[Mapping[NoticeType, tuple[Channel, ...]]] = {
     NoticeType.ACCOUNT_REACTIVATED: _PUSH_AND_EMAIL,
     NoticeType.EMAIL_VERIFICATION: (Channel.EMAIL,),
     NoticeType.PHONE_VERIFICATION: (Channel.SMS,),
+    NoticeType.PASSWORD_RESET: (Channel.EMAIL,),
     NoticeType.SUPPORT_TICKET_CREATED: _PUSH_AND_EMAIL,
     NoticeType.SUPPORT_REPLY: _PUSH_AND_EMAIL,
 }

@@ -16,12 +16,6 @@ class ProviderExists(DispatchError):
     code = ErrorCode.PROVIDER_EXISTS
 
 
-class EmailTaken(DispatchError):
-    """Another provider has this e-mail address."""
-
-    code = ErrorCode.EMAIL_TAKEN
-
-
 class PhoneTaken(DispatchError):
     """Another provider has this phone number."""
 

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 import structlog
 
-from dispatch.accounts import Answer, Idempotency, fingerprint_of
+from dispatch.accounts import Answer, EmailTaken, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
 from dispatch.kit.errors import IllegalTransition
 from dispatch.kit.ids import new_id
@@ -19,7 +19,6 @@ from dispatch.providers import store
 from dispatch.providers.errors import (
     BadReferral,
     DocumentsIncomplete,
-    EmailTaken,
     PhoneTaken,
     ProviderExists,
     ProviderMissing,

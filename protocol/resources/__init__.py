@@ -26,7 +26,7 @@ Note = Annotated[str, Meta(max_length=500)]
 RadiusM = Annotated[int, Meta(ge=1_000, le=50_000)]
 Minor = Annotated[int, Meta(ge=0, le=2**53)]
 Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
-Locale = Literal["th", "en"]
+Locale = Literal["th", "en", "ar"]
 
 
 class PaymentMethod(StrEnum):
@@ -192,12 +192,17 @@ class Provider(Struct, frozen=True, omit_defaults=True):
 
 
 class Me(Struct, frozen=True, omit_defaults=True):
+    """`phone_verified` is of this very number, `email_verified` of this address."""
+
     id: UUID
     locale: Locale
     roles: list[Role]
     first_name: str | None = None
     last_name: str | None = None
+    email: str | None = None
     phone_number: str | None = None
+    email_verified: bool | None = None
+    phone_verified: bool | None = None
 
 
 class Page(Struct, Generic[T], frozen=True, omit_defaults=True):

@@ -11,7 +11,13 @@ from protocol.frames import ClientFrame
 from tests.support.bodies import least
 from tests.support.server import Server, serving
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/v1/socket"}
+OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/v1/socket"} | {
+    f"/v1/auth/{path}"
+    for path in (
+        *("sign-up", "sign-in", "refresh", "sign-out", "password/forgot", "password/reset"),
+        *("email/verify", "email/resend", "email/status"),
+    )
+}
 
 
 @pytest.fixture

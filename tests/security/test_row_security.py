@@ -16,7 +16,13 @@ TABLES = [
     "notifications", "notification_deliveries", "verified_emails",
     "service_requirements", "provider_documents", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
+    "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
+UNSEEN = {
+    "workers", "service_requirements", "job_event_readers",
+    "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
+}  # fmt: skip
+"""What no request reads, whoever acts."""
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ async def test_without_an_acting_user_no_row_is_seen(server: Server) -> None:
         await server.request(customer)
     async with server.app.pg.app() as conn:
         for table in TABLES:
-            if table in ("history", "workers", "service_requirements", "job_event_readers"):  # nothing of anybody's
+            if table == "history" or table in UNSEEN:
                 continue
             assert await conn.fetchval(f"SELECT count(*) FROM {table}") == 0, table
 
@@ -98,6 +104,15 @@ async def test_a_person_sees_his_own_rows_and_an_admin_all(server: Server) -> No
     assert await seen(Actor(uuid4(), frozenset({"admin"}))) == {UUID(mine["id"]), UUID(theirs["id"])}
 
 
+@pytest.mark.parametrize("roles", [frozenset(), frozenset({"admin"})])
+async def test_what_proves_who_somebody_is_is_read_by_no_request(server: Server, roles: frozenset[str]) -> None:
+    person = await server.person()
+    for table in sorted(UNSEEN):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with server.app.pg.acting(Actor(person.user_id, roles)) as tx:
+                await tx.fetch(f"SELECT * FROM {table}")
+
+
 WRITES = [
     "UPDATE providers SET status = 'approved'",
     "UPDATE providers SET rating = 5",
@@ -110,6 +125,16 @@ WRITES = [
     "UPDATE job_events SET reason = 'never happened'",
     "DELETE FROM provider_log",
     "UPDATE users SET blocked_at = NULL",
+    "UPDATE users SET roles = '{admin}'",
+    "UPDATE users SET email = 'mine@example.com'",
+    "UPDATE users SET phone_verified_at = now()",
+    "UPDATE users SET tokens_valid_after = NULL",
+    "INSERT INTO verified_emails VALUES (gen_random_uuid(), 'mine@example.com')",
+    "SELECT session_rotate('x', 'y', '1 day')",
+    "SELECT email_use('x', 'verify')",
+    "SELECT attempts_return('{x}')",
+    "SELECT attempts_take('{x}', '{1}', '1 s')",
+    "SELECT accounts_forget(1)",
     "UPDATE history SET epoch = 'mine'",
     "UPDATE audit_log SET reason = 'never happened'",
     "DELETE FROM audit_log",
@@ -142,6 +167,16 @@ GUARDED = [
     ("SELECT providers_set_status($1, 'approved', NULL, NULL, NULL, NULL)", "provider"),
     ("SELECT providers_set_online($1, true, NULL, NULL, 'provider', NULL)", "provider"),
     ("SELECT offers_void($1, 'revoked')", "provider"),
+    ("SELECT users_roles_set($1, '{admin}')", "user"),
+    ("SELECT users_blocked_set($1, true, 'x')", "user"),
+    ("SELECT sessions_end($1, 'signed_out')", "user"),
+    ("SELECT password_set($1, 'x')", "user"),
+    ("SELECT session_open(gen_random_uuid(), $1, 'x', '1 day')", "user"),
+    ("SELECT email_ask(gen_random_uuid(), $1, 'a@b.example', 'verify', 'x', '1 day')", "user"),
+    ("SELECT phone_code_ask($1, gen_random_uuid(), '+66812345678', '5 min')", "user"),
+    ("SELECT phone_code_try($1, 5)", "user"),
+    ("SELECT phone_code_use($1, gen_random_uuid())", "user"),
+    ("SELECT users_sign_up($1, 'a@b.example', NULL, NULL, NULL, NULL, 'x')", "user"),
 ]
 
 
@@ -150,7 +185,7 @@ async def test_guarded_functions_refuse_an_actor_who_is_no_party(server: Server,
     """A second lock: even a service that forgot its check cannot act for a stranger."""
     victim, customer = await server.provider(approved=False), await server.person()
     job = await server.request(customer)
-    subject = UUID(job["id"] if target == "job" else str(victim.provider_id))
+    subject = UUID({"job": job["id"], "provider": str(victim.provider_id), "user": str(victim.user_id)}[target])
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with server.app.pg.acting(Actor(uuid4())) as tx:
             await tx.execute(statement, subject)

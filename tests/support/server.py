@@ -31,6 +31,8 @@ def settings_for(database_url: str, redis_url: str, **given: Any) -> Settings:
         "database_url": database_url,
         "redis_url": redis_url,
         "address_rate": 0,
+        "attempts_per_address": 0,
+        "sends_per_address": 0,
         "user_rate": 10_000,
         "user_burst": 10_000,
         "handshake_rate": 10_000,
