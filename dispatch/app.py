@@ -34,17 +34,22 @@ from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
 from dispatch.kit.postgres import Actor, Postgres
+from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
-from dispatch.notifications import Notifications
+from dispatch.notifications import Centre, DeadLetters, Notifications, Sender
+from dispatch.notifications import routes as notifications_routes
+from dispatch.notifications.doors import doors_of
+from dispatch.notifications.store import OwnRecords
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
 from dispatch.settings import Settings
 from dispatch.tracking import Tracking
+from protocol.notices import Channel
 
 log = structlog.get_logger("app")
 
@@ -68,6 +73,8 @@ class App:
     claims: Claims
     tracking: Tracking
     admin: Admin
+    sender: Sender
+    consumer: Consumer
     door: Door
     api: Api
     health: Health
@@ -127,7 +134,24 @@ async def build(
             state_of=lambda user_id: matching.state_of(user_id),
         )
         await inbox.beat()
-        notifications = Notifications()
+        sender = Sender(
+            pg,
+            doors_of(settings, clock),
+            OwnRecords(),
+            clock,
+            timeout_s=settings.send_timeout_s,
+            base_s=settings.retry_base_s,
+        )
+        stack.push_async_callback(sender.close)
+        notifications = Notifications(sender.circuits)
+        consumer = Consumer(
+            _needed(settings.database_url),
+            role="dispatch_system",
+            search_path="dispatch",
+            schema="dispatch_queue",
+            work={f"notify.{channel}": sender.handle for channel in Channel},
+            stale_after_s=sender.lease_s,
+        )
         providers = Providers(pg, inbox, notifications, once)
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(
@@ -159,13 +183,16 @@ async def build(
         api = Api(_api_rules(settings, accounts), clock)
         metrics = metrics or Metrics()
         health = Health(settings, redis, inbox, door, metrics, clock)
-        gauges = Gauges(metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, nursery, slot=slot)
+        gauges = Gauges(
+            metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, sender, nursery, slot=slot
+        )
         for routes in (
             accounts_routes.routes(accounts),
             matching_routes.routes(matching, shifts, Quotes(jobs, presence)),
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
+            notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             admin_routes.routes(admin),
         ):
             api.add(routes)
@@ -174,10 +201,10 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, sender, consumer, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
-        async with running(duties(app)):
+        async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()

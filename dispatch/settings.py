@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -67,6 +67,47 @@ class Settings(BaseSettings):
     )
     keep_events_days: int = Field(7, ge=1, description="how long events can be resumed from")
     keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
+
+    mail_by: Literal["smtp", "folder", "off"] = Field(
+        "folder", description="e-mail goes by `smtp`, into files under data_dir/mail (`folder`), or nowhere (`off`)"
+    )
+    mail_from: str = Field(
+        "Dispatch <noreply@localhost>", description="sender of e-mail: an address, or a name and <address>"
+    )
+    smtp_host: str = Field("", description="SMTP server, with mail_by=smtp")
+    smtp_port: int = Field(587, ge=1, le=65535, description="its port: 587 with starttls, 465 with tls")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="starttls, tls, or none for a server on this machine"
+    )
+    smtp_user: str | None = Field(None, description="login of the SMTP server; unset: none")
+    smtp_password: SecretStr | None = Field(None, description="password of that login")
+    sms_by: Literal["http", "folder", "off"] = Field(
+        "off", description="SMS goes by an `http` gateway, into files under data_dir/sms (`folder`), or nowhere (`off`)"
+    )
+    sms_url: str = Field("", description="where the SMS gateway takes messages, with sms_by=http")
+    sms_user: str | None = Field(
+        None, description="user of the SMS gateway (Twilio: account SID); unset: no authentication"
+    )
+    sms_password: SecretStr | None = Field(None, description="password of the SMS gateway (Twilio: auth token)")
+    sms_from: str = Field("", description="sender of SMS: a number or a name that the gateway knows")
+    fcm_account: SecretStr | None = Field(
+        None, description="Firebase service account: its JSON, or the file's path; unset: no push by FCM"
+    )
+    fcm_url: str = Field("https://fcm.googleapis.com", description="base address of FCM HTTP v1")
+    vapid_private_key: SecretStr | None = Field(
+        None, description="VAPID private key, PEM or base64url; unset: no push to browsers"
+    )
+    vapid_subject: str = Field("", description="whom push services may write to: mailto:… or https:…")
+    webpush_loopback: bool = Field(
+        False, description="let browsers' endpoints be on this machine (tests only: a hole elsewhere)"
+    )
+    send_timeout_s: float = Field(
+        10.0, gt=0, le=30, description="seconds that a push, e-mail or SMS service has for one message"
+    )
+    retry_base_s: float = Field(
+        1.0, gt=0, le=60, description="seconds before the second try of a message; doubled before the third"
+    )
+    keep_notices_days: int = Field(90, ge=1, description="how long notifications and their deliveries are kept")
 
     @model_validator(mode="after")
     def _long_secrets(self) -> "Settings":

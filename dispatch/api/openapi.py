@@ -12,17 +12,21 @@ import msgspec
 from dispatch.kit.route import Route
 from protocol.errors import ErrorCode, status_of, text_of
 from protocol.lifecycle import JobStatus
+from protocol.notices import Channel, DeliveryStatus
 from protocol.resources import ErrorBody
 from protocol.schemas import REF, components
 
 _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
 
-# Parameters mean the same on every route. A name that is not here is any string.
+# By name, or by "path?name" where a route has its own meaning of it. What is not here is any string.
 _QUERY: Final[dict[str, dict[str, Any]]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 50},
     "status": {"type": "string", "enum": [status.value for status in JobStatus]},
     "stuck": {"type": "boolean"},
     "max_distance_m": {"type": "integer", "minimum": 1, "maximum": 50_000},
+    "unread": {"type": "boolean"},
+    "channel": {"type": "string", "enum": [channel.value for channel in Channel]},
+    "/v1/admin/deliveries?status": {"type": "string", "enum": [status.value for status in DeliveryStatus]},
 }
 _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "Language": {
@@ -104,7 +108,7 @@ def _shapes(what: Any) -> tuple[Any, ...]:
 
 def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "query", "description": what, "schema": _QUERY.get(name, {"type": "string"})}
+        {"name": name, "in": "query", "description": what, "schema": _query_schema(route, name)}
         for name, what in route.query.items()
     ]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in _header_names(route)]
@@ -125,6 +129,10 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
         operation["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     operation["responses"] = _responses(route, [schema_of[shape] for shape in _shapes(route.answer)])
     return operation
+
+
+def _query_schema(route: Route, name: str) -> dict[str, Any]:
+    return _QUERY.get(f"{route.path}?{name}", _QUERY.get(name, {"type": "string"}))
 
 
 def _header_names(route: Route) -> Iterable[str]:

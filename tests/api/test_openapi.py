@@ -15,6 +15,7 @@ from dispatch.claims.routes import routes as claims_routes
 from dispatch.jobs.routes import routes as jobs_routes
 from dispatch.kit.route import Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
+from dispatch.notifications.routes import routes as notifications_routes
 from dispatch.providers.routes import routes as providers_routes
 from protocol import codec
 from protocol.errors import ErrorCode, status_of
@@ -29,6 +30,7 @@ ROUTES: list[Route] = [
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
     *admin_routes(NOBODY),
+    *notifications_routes(NOBODY, NOBODY),
 ]
 DOCUMENT = document(ROUTES, version="1.2.3")
 
@@ -51,6 +53,15 @@ CONTRACT = {
     ("POST", "/v1/admin/providers/{id}/actions"),
     ("GET", "/v1/admin/jobs"),
     ("POST", "/v1/admin/jobs/{id}/release"),
+    ("GET", "/v1/notifications"),
+    ("GET", "/v1/notifications/unread_count"),
+    ("POST", "/v1/notifications/{id}/read"),
+    ("POST", "/v1/notifications/read-all"),
+    ("POST", "/v1/devices"),
+    ("GET", "/v1/devices"),
+    ("DELETE", "/v1/devices/{id}"),
+    ("GET", "/v1/admin/deliveries"),
+    ("POST", "/v1/admin/deliveries/{id}/requeue"),
 }
 """Section 2 of the wire contract."""
 

@@ -13,7 +13,7 @@ from tests.support.server import Server, serving
 TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
     "workers", "history",
-    "notifications", "notification_deliveries", "verified_emails",
+    "notifications", "notification_deliveries", "push_devices", "verified_emails",
 ]  # fmt: skip
 
 

@@ -37,6 +37,7 @@ def settings_for(database_url: str, redis_url: str, **given: Any) -> Settings:
         "drain_s": 0,
         "tick_s": 0.02,
         "pool_size": 8,
+        "mail_by": "off",
         "log_level": "warning",
     }
     return Settings(**{**defaults, **given})
