@@ -127,7 +127,9 @@ class Gateways:
 
     async def _token(self, request: web.Request) -> web.Response:
         form = await request.post()
-        claims = jwt.decode(str(form["assertion"]), _RSA.public_key(), algorithms=["RS256"], audience=f"{self.url}/token")
+        claims = jwt.decode(
+            str(form["assertion"]), _RSA.public_key(), algorithms=["RS256"], audience=f"{self.url}/token"
+        )
         assert claims["iss"] == "sender@demo.test.invalid" and "firebase.messaging" in claims["scope"]
         self.grants += 1
         token = f"granted-{self.grants}"

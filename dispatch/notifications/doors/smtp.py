@@ -51,9 +51,10 @@ class Smtp:
                 timeout=self._timeout_s,
             )
         except aiosmtplib.SMTPRecipientsRefused as error:
-            _refused("recipient", error.recipients[0].code)
+            # A server that says «later» of one recipient (greylisting, a full mailbox) works.
+            _refused("recipient", error.recipients[0].code, healthy=True)
         except aiosmtplib.SMTPDataError as error:
-            _refused("message", error.code)
+            _refused("message", error.code, healthy=False)
         except aiosmtplib.SMTPNotSupported as error:
             raise NeverDeliverable("the server does not take this address") from error
         except aiosmtplib.SMTPResponseException as error:
@@ -65,9 +66,8 @@ class Smtp:
         return None
 
 
-def _refused(what: str, code: int) -> None:
+def _refused(what: str, code: int, *, healthy: bool) -> None:
     """The server's words often repeat the address: its code is enough."""
     if 500 <= code < 600:
         raise NeverDeliverable(f"SMTP {code}: {what} refused")
-    # A server that says «later» of one recipient (greylisting, a full mailbox) works.
-    raise NotNow(f"SMTP {code}: {what} not taken now", healthy=True)
+    raise NotNow(f"SMTP {code}: {what} not taken now", healthy=healthy)
