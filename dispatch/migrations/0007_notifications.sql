@@ -332,7 +332,7 @@ END $$;
 -- Send again what was given up, or what had no way then: from the first try. Admins only. Words: requeued | pending (it is under way) | sent | gone.
 CREATE FUNCTION delivery_requeue(p_id uuid, OUT word text) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
-  PERFORM ctx_require();
+  PERFORM ctx_require(VARIADIC '{}'::uuid[]);
   SELECT d.status INTO word FROM notification_deliveries d WHERE d.id = p_id FOR UPDATE;
   IF NOT FOUND THEN
     word := 'gone';
