@@ -118,6 +118,16 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _whole_channels(self) -> "Settings":
+        if self.mail_by == "smtp" and not self.smtp_host:
+            raise ValueError("smtp_host: mail_by=smtp needs the server's name")
+        if self.sms_by == "http" and not self.sms_url.startswith(("https://", "http://")):
+            raise ValueError("sms_url: sms_by=http needs the gateway's address, such as https://…/Messages.json")
+        if self.vapid_private_key is not None and not self.vapid_subject.startswith(("mailto:", "https:")):
+            raise ValueError("vapid_subject: push services want to know whom to write to: mailto:… or https:…")
+        return self
+
     @property
     def development_secret(self) -> bool:
         """Whether tokens are signed with the published secret: fine on a laptop, a hole anywhere else."""
@@ -160,9 +170,11 @@ def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = "__".join(str(part) for part in problem["loc"]).upper() or "settings"
-            shown = "" if "secret" in name.lower() else f"={problem.get('input')!r}"
-            lines.append(f"{_PREFIX}{name}{shown}: {problem['msg']}")
+            name = "__".join(str(part) for part in problem["loc"]).upper()
+            field = Settings.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
+            # A rule that spans settings gets all of them as its input, and a secret is shown to nobody.
+            shown = "" if field is None or "SecretStr" in str(field.annotation) else f"={problem.get('input')!r}"
+            lines.append(f"{_PREFIX}{name}{shown}: {problem['msg']}" if name else problem["msg"])
         raise BadSettings("; ".join(lines)) from error
     except ValueError as error:
         raise BadSettings(str(error)) from error

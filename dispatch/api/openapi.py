@@ -113,7 +113,9 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
     ]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in _header_names(route)]
     operation: dict[str, Any] = {
-        "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}").replace("/", "_"),
+        "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}")
+        .replace("/", "_")
+        .replace("-", "_"),
         "tags": [_tag(route.path)],
         "summary": route.summary,
         "parameters": parameters,

@@ -82,7 +82,16 @@ class Consumer:
         self, url: str, *, role: str, search_path: str, schema: str, work: Mapping[str, Work], stale_after_s: float
     ) -> None:
         self._url = url
-        self._session = {"role": role, "search_path": search_path, "application_name": f"{role}_queue", "jit": "off"}
+        self._session = {
+            "role": role,
+            "search_path": search_path,
+            "application_name": f"{role}_queue",
+            "jit": "off",
+            "statement_timeout": "10000",
+            "tcp_keepalives_idle": "5",
+            "tcp_keepalives_interval": "3",
+            "tcp_keepalives_count": "3",
+        }
         self._schema = schema
         self._work = work
         self._stale_after = timedelta(seconds=stale_after_s)

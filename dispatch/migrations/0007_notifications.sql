@@ -200,6 +200,8 @@ CREATE POLICY notification_deliveries_own ON notification_deliveries FOR SELECT 
   USING (EXISTS (SELECT FROM notifications n WHERE n.id = notification_id AND n.recipient_id = ctx_user()));
 CREATE POLICY notification_deliveries_admin ON notification_deliveries FOR SELECT TO dispatch_app USING (ctx_admin());
 CREATE POLICY notification_deliveries_system ON notification_deliveries TO dispatch_system USING (true) WITH CHECK (true);
+-- Foreign keys are checked as the owner: a row that he cannot see would not keep what it points to.
+CREATE POLICY notification_deliveries_owner ON notification_deliveries FOR SELECT TO dispatch_owner USING (true);
 CREATE POLICY push_devices_own ON push_devices FOR SELECT TO dispatch_app USING (user_id = ctx_user());
 CREATE POLICY push_devices_drop ON push_devices FOR DELETE TO dispatch_app USING (user_id = ctx_user());
 CREATE POLICY push_devices_system ON push_devices TO dispatch_system USING (true) WITH CHECK (true);
@@ -224,14 +226,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT u.id, u.locale FROM users u WHERE u.id = ANY (p_users)
 $$;
 
--- One job for each delivery, in one statement: one wake-up for the whole batch. A delivery has one job at a time; a second is dropped.
-CREATE FUNCTION deliveries_enqueue(p_ids uuid[]) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+-- One job for each delivery, in one statement: one wake-up for the whole batch. Under a key a delivery has one job at a time, and a second
+-- is dropped; without, it gets another beside the one that just ended and is not yet swept away.
+CREATE FUNCTION deliveries_enqueue(p_ids uuid[], p_keyed boolean) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   IF coalesce(cardinality(p_ids), 0) = 0 THEN
     RETURN;  -- the queue's trigger wakes everybody up also for a statement that inserts nothing
   END IF;
   INSERT INTO dispatch_queue.pgqueuer (priority, entrypoint, payload, dedupe_key, status)
-  SELECT d.priority, 'notify.' || d.channel, convert_to(d.id::text, 'UTF8'), 'delivery:' || d.id, 'queued'
+  SELECT d.priority, 'notify.' || d.channel, convert_to(d.id::text, 'UTF8'), CASE WHEN p_keyed THEN 'delivery:' || d.id END, 'queued'
     FROM unnest(p_ids) WITH ORDINALITY AS o(id, i) JOIN notification_deliveries d ON d.id = o.id ORDER BY o.i
   ON CONFLICT (dedupe_key) WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL DO NOTHING;
 END $$;
@@ -259,7 +262,7 @@ BEGIN
     CROSS JOIN LATERAL string_to_table(o.channels, ' ') AS c(channel) WHERE o.id = ANY (fresh)
     RETURNING id
   ) SELECT array_agg(m.id) INTO ways FROM made m;
-  PERFORM deliveries_enqueue(ways);
+  PERFORM deliveries_enqueue(ways, true);
   RETURN QUERY SELECT n.recipient_id, json_build_object('notification', notice_view(n)) FROM notifications n
     JOIN unnest(p_ids) WITH ORDINALITY AS o(id, i) ON o.id = n.id WHERE n.id = ANY (fresh) ORDER BY o.i;
 END $$;
@@ -319,13 +322,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp A
 DECLARE
   lost uuid[];
 BEGIN
+  -- The oldest only: when the queue is far behind, everything is overdue, and few of it are lost.
   SELECT array_agg(x.id) INTO lost FROM (
     SELECT d.id FROM notification_deliveries d
      WHERE d.status = 'pending' AND d.due_at < clock_timestamp() - make_interval(secs => p_after_s)
        AND (d.leased_until IS NULL OR d.leased_until < clock_timestamp())
-       AND NOT EXISTS (SELECT FROM dispatch_queue.pgqueuer q WHERE q.dedupe_key = 'delivery:' || d.id AND q.status IN ('queued', 'picked') AND q.dedupe_key IS NOT NULL)
-     ORDER BY d.due_at LIMIT p_limit) x;
-  PERFORM deliveries_enqueue(lost);
+     ORDER BY d.due_at LIMIT p_limit) x
+   WHERE NOT EXISTS (SELECT FROM dispatch_queue.pgqueuer q WHERE q.dedupe_key = 'delivery:' || x.id AND q.status IN ('queued', 'picked') AND q.dedupe_key IS NOT NULL);
+  PERFORM deliveries_enqueue(lost, true);
   RETURN coalesce(cardinality(lost), 0);
 END $$;
 
@@ -338,7 +342,7 @@ BEGIN
     word := 'gone';
   ELSIF word IN ('dead', 'skipped') THEN
     UPDATE notification_deliveries d SET status = 'pending', attempts = 0, due_at = clock_timestamp(), lease = NULL, leased_until = NULL WHERE d.id = p_id;
-    PERFORM deliveries_enqueue(ARRAY[p_id]);
+    PERFORM deliveries_enqueue(ARRAY[p_id], false);
     word := 'requeued';
   END IF;
 END $$;

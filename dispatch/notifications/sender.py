@@ -127,7 +127,7 @@ class Sender:
             reached = [*reached, *(device for device, one in outcomes.items() if one.word == "sent")]
         return await self._settle(delivery, lease, _together([*outcomes.values()], bool(reached)), reached)
 
-    async def rescue(self, *, after_s: float = 10.0, batch: int = 500) -> int:
+    async def rescue(self, *, after_s: float = 10.0, batch: int = 2_000) -> int:
         """Give jobs to deliveries that are overdue and have none. Returns how many."""
         async with self._pg.system() as conn:
             rescued = int(await conn.fetchval(Q["deliveries_rescue"], after_s, batch))

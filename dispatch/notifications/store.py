@@ -54,7 +54,7 @@ async def devices_of(conn: Tx, user_id: UUID) -> list[Device]:
 
 
 class OwnRecords:
-    """`People` as far as this slice can answer by itself: numbers of its own server's users, no e-mail, no secrets."""
+    """`People` as far as this slice can answer by itself: numbers of its own server's users, no e-mail and nothing hidden."""
 
     async def contact_of(self, conn: Tx, user_id: UUID) -> Contact:
         row = await conn.fetchrow(Q["notice_contact"], user_id)

@@ -30,6 +30,7 @@ _FOLDER = Path(__file__).with_name("catalogues")
 _PLACEHOLDER = re.compile(r"{([a-z_]+)}")
 _VALUE_MAX = 200
 _EXACT_MAX = 2000
+_NUMBER_MAX = 1e15
 _COUNTED = "days"
 _WORDS: Final[Mapping[str, str]] = {"document_type": "document_type", "status": "job_status", "reason": "reason"}
 """Values that are words of the wire, and the family of their translations. A word without one is shown as it is."""
@@ -82,7 +83,7 @@ def _template(message: str, locale: str, count: int | None) -> str | None:
 def _said(message: str, locale: str, values: Mapping[str, str], data: Mapping[str, Plain]) -> str | None:
     """The sentence; None if there is none, or a value is missing for it."""
     count = data.get(_COUNTED)
-    template = _template(message, locale, count if isinstance(count, int) else None)
+    template = _template(message, locale, count if isinstance(count, int) and not isinstance(count, bool) else None)
     if template is None or not {name for name in _PLACEHOLDER.findall(template)} <= values.keys():
         return None
     return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
@@ -98,6 +99,8 @@ def _values(data: Mapping[str, Plain], locale: str) -> dict[str, str]:
         shown = _clean(str(value), _EXACT_MAX if name in _EXACT else _VALUE_MAX)
         if name in _WORDS and isinstance(value, str):
             shown = _template(f"{_WORDS[name]}.{shown}", spoken, None) or shown
+        elif isinstance(value, bool) or (isinstance(value, int | float) and not abs(value) < _NUMBER_MAX):
+            pass  # not a number that a sentence is made for: shown as it is
         elif name == _COUNTED and isinstance(value, int):
             shown = format_decimal(value, locale=spoken)
         elif name == "distance_m" and isinstance(value, int | float):

@@ -246,7 +246,7 @@ def test_operations_have_names_of_their_own_and_known_tags() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
     assert {tag for _, _, operation in operations() for tag in operation["tags"]} == tags
-    assert tags == {"me", "socket", "quotes", "jobs", "providers", "admin"}
+    assert tags == {"me", "socket", "quotes", "jobs", "providers", "notifications", "devices", "admin"}
 
 
 def test_the_parameters_of_a_path_are_those_of_its_template() -> None:

@@ -24,6 +24,7 @@ from dispatch.notifications.doors import (
 from dispatch.notifications.doors.http import retry_after_s
 from dispatch.notifications.doors.webpush import PublicResolver
 from dispatch.notifications.model import Device, DeviceKind, Door, Gone, Message, NeverDeliverable, NotNow
+from dispatch.settings import BadSettings, load
 from tests.support.gateways import SMS_PASSWORD, SMS_USER, Gateways, Reply, gateways
 from tests.support.mail import mail_server
 
@@ -279,3 +280,20 @@ def test_a_vapid_key_that_is_none_is_refused_at_start_without_showing_it(key: st
     with pytest.raises(ValueError, match="vapid_private_key") as refusal:
         WebPush(key, subject="mailto:a@test.invalid", clock=ManualClock())
     assert "secret-" not in str(refusal.value)
+
+
+def test_settings_that_make_no_door_are_refused_without_a_secret_in_the_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DISPATCH_SMTP_PASSWORD", "hunter2")
+    monkeypatch.setenv("DISPATCH_SMS_PASSWORD", "hunter2")
+    for given, named in (
+        ({"mail_by": "smtp"}, "smtp_host"),
+        ({"sms_by": "http", "sms_url": "gateway"}, "sms_url"),
+        ({"vapid_private_key": "hunter2"}, "vapid_subject"),
+        ({"mail_by": "pigeon"}, "MAIL_BY='pigeon'"),
+        ({"jwt_secrets": ["hunter2"]}, "jwt_secrets"),
+    ):
+        with pytest.raises(BadSettings, match=named) as refusal:
+            load(**given)
+        assert "hunter2" not in str(refusal.value)

@@ -1,5 +1,6 @@
 """E-mail by an SMTP server."""
 
+import contextlib
 from typing import Literal
 
 import aiosmtplib
@@ -39,17 +40,21 @@ class Smtp:
 
     async def send(self, message: Message) -> None:
         mail = letter(message, sender=self._sender, at=self._clock.now())
+        client = aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._security == "tls",
+            start_tls=self._security == "starttls",
+            timeout=self._timeout_s,
+        )
         try:
-            await aiosmtplib.send(
-                mail,
-                hostname=self._host,
-                port=self._port,
-                username=self._user,
-                password=self._password,
-                use_tls=self._security == "tls",
-                start_tls=self._security == "starttls",
-                timeout=self._timeout_s,
-            )
+            await client.connect()
+            await client.send_message(mail)
+            # Taken. What goes wrong from here must not send it again.
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=1.0)
         except aiosmtplib.SMTPRecipientsRefused as error:
             # A server that says «later» of one recipient (greylisting, a full mailbox) works.
             _refused("recipient", error.recipients[0].code, healthy=True)
@@ -61,6 +66,8 @@ class Smtp:
             raise NotNow(f"SMTP {error.code}: {type(error).__name__}") from error
         except aiosmtplib.SMTPException as error:
             raise NotNow(type(error).__name__) from error
+        finally:
+            client.close()
 
     async def close(self) -> None:
         return None
