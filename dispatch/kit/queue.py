@@ -128,8 +128,12 @@ class Consumer:
                 lost = error
             if self._stopping:
                 return
-            log.warning("the queue's run ended; a new one begins", error=repr(lost))
-            pause_s = _PAUSE_S[0] if self.runs > before else min(_PAUSE_S[1], pause_s * 2)
+            if self.runs > before:
+                # Once per loss, not per try to come back.
+                log.warning("the queue's run ended; a new one begins", error=repr(lost))
+                pause_s = _PAUSE_S[0]
+            else:
+                pause_s = min(_PAUSE_S[1], pause_s * 2)
             await asyncio.sleep(jitter_s(pause_s / 2, pause_s))
 
     async def _once(self) -> None:

@@ -118,14 +118,18 @@ class Sender:
             name, circuit, message = way
             key = message.to.id if isinstance(message.to, Device) else delivery_id
             outcomes[key] = await self._through(name, circuit, message)
-            if outcomes[key].word == "gone" and isinstance(message.to, Device):
-                async with self._pg.system() as conn:
-                    await conn.execute(Q["device_gone"], message.to.id, message.to.address)
 
         await each(messages, attempt)
         if delivery["channel"] == Channel.PUSH:
             reached = [*reached, *(device for device, one in outcomes.items() if one.word == "sent")]
-        return await self._settle(delivery, lease, _together([*outcomes.values()], bool(reached)), reached)
+        again_s = await self._settle(delivery, lease, _together([*outcomes.values()], bool(reached)), reached)
+        gone = [one.to for *_, one in messages if isinstance(one.to, Device) and outcomes[one.to.id].word == "gone"]
+        if gone:
+            # After the outcome is safe: a device that could not be forgotten now is found gone by its next push.
+            async with self._pg.system() as conn:
+                for device in gone:
+                    await conn.execute(Q["device_gone"], device.id, device.address)
+        return again_s
 
     async def rescue(self, *, after_s: float = 10.0, batch: int = 2_000) -> int:
         """Give jobs to deliveries that are overdue and have none. Returns how many."""

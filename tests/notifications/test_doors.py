@@ -224,7 +224,16 @@ async def test_fcm_asks_for_a_token_once_and_again_when_it_is_refused() -> None:
             await door.send(message)
         await door.send(message)
         assert double.grants == 2
-        assert [one["android"]["priority"] for one in double.fcm] == ["HIGH"] * 3
+        double.tokens_granted.clear()
+        door._token_until = 0.0
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(door.send(message))
+        assert double.grants == 3
+        double.by_token["t"] = Reply(403, body={"error": {"details": [{"errorCode": "SENDER_ID_MISMATCH"}]}})
+        with pytest.raises(Gone):
+            await door.send(message)
+        assert [one["android"]["priority"] for one in double.fcm] == ["HIGH"] * 13
         assert {one["android"]["notification"]["tag"] for one in double.fcm} == {str(message.id)}
         await door.close()
 

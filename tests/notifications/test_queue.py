@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import asyncpg
 import pytest
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
@@ -109,6 +110,11 @@ async def test_what_is_told_arrives_by_mail_and_lives_on_the_socket(
         assert mail["Auto-Submitted"] == "auto-generated"
         await until_status(server, person.user_id, "email", "sent")
         await until_status(server, person.user_id, "push", "skipped")
+        server.app.gauges.gather()
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url()}/metrics") as answer:
+            numbers = await answer.text()
+        assert 'dispatch_deliveries_total{channel="email",end="sent"} 1.0' in numbers
+        assert 'dispatch_circuits_shut{service="email"} 0.0' in numbers
         assert not await server.sql("SELECT 1 FROM dispatch_queue.pgqueuer WHERE status = 'failed'")
 
 

@@ -1,5 +1,6 @@
 """Push by Firebase Cloud Messaging, HTTP v1."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ class Fcm:
         self._clock = clock
         self._token = ""
         self._token_until = 0.0
+        self._granting = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, message: Message) -> None:
         assert isinstance(message.to, Device)
-        token = await self._access_token()
+        async with self._granting:  # many that find no token ask for one
+            token = await self._access_token()
         body = orjson.dumps({"message": _message(message, message.to.address)})
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         async with self._open().post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
@@ -46,6 +49,8 @@ class Fcm:
                 return
             if answer.status == 404 or "UNREGISTERED" in said:
                 raise Gone("FCM does not know the device any more")
+            if "SENDER_ID_MISMATCH" in said:
+                raise Gone("the token is of another Firebase project")
             if answer.status == 401:
                 self._token_until = 0.0
                 raise not_now(answer, self._clock)

@@ -10,7 +10,10 @@ _BYTES_MAX = 4096
 
 async def beginning(answer: aiohttp.ClientResponse) -> bytes:
     """The first bytes of an answer's body: what a stranger's server sends is not read to its end."""
-    return await answer.content.read(_BYTES_MAX)
+    found = b""
+    while len(found) < _BYTES_MAX and (more := await answer.content.read(_BYTES_MAX - len(found))):
+        found += more
+    return found
 
 
 def not_now(answer: aiohttp.ClientResponse, clock: Clock | None = None) -> NotNow:
