@@ -38,7 +38,7 @@ from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
-from dispatch.matching import Matching, Quotes, Shifts
+from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Centre, DeadLetters, Notifications, Sender
 from dispatch.notifications import routes as notifications_routes
@@ -75,6 +75,7 @@ class App:
     admin: Admin
     sender: Sender
     consumer: Consumer
+    nudges: Nudges
     door: Door
     api: Api
     health: Health
@@ -201,7 +202,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, sender, consumer, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, sender, consumer, Nudges(pg, inbox, notifications), door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

@@ -92,6 +92,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("gauges", 2.0, gather),
         loop("job_counter", 5.0, app.gauges.count_jobs),
         loop("freezer", 60.0, freeze),
+        loop("offer_nudger", 1.0, app.nudges.turn),
         loop("delivery_rescuer", 5.0, app.sender.rescue),
         loop("forgetter", 3600.0, forget),
     ]

@@ -6,6 +6,7 @@ the offers looks again who is eligible at its commit (I4). Every worker runs eve
 
 from dispatch.matching.errors import JobNotAvailable, OfferMissing, ServiceMismatch
 from dispatch.matching.model import Policy, Reach, Search
+from dispatch.matching.nudges import Nudges
 from dispatch.matching.policies import policy_named
 from dispatch.matching.quotes import Quotes
 from dispatch.matching.service import Matching
@@ -15,6 +16,7 @@ from dispatch.matching.store import jobs_locked_of, offers_voided
 __all__ = [
     "JobNotAvailable",
     "Matching",
+    "Nudges",
     "OfferMissing",
     "Policy",
     "Quotes",
