@@ -16,7 +16,8 @@ COPY --from=build /opt/dispatch /opt/dispatch
 ENV PATH=/opt/dispatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DISPATCH_HOST=0.0.0.0 \
-    DISPATCH_PORT=8080
+    DISPATCH_PORT=8080 \
+    DISPATCH_MAIL_BY=off
 USER 10001
 WORKDIR /tmp
 EXPOSE 8080

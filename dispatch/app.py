@@ -34,12 +34,16 @@ from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
 from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
-from dispatch.notifications import Notice, Notifications
+from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender
+from dispatch.notifications import routes as notifications_routes
+from dispatch.notifications.doors import doors_of
+from dispatch.notifications.store import OfAccounts
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
@@ -47,7 +51,7 @@ from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
-from protocol.notices import NoticeType
+from protocol.notices import Channel, NoticeType
 
 log = structlog.get_logger("app")
 
@@ -72,6 +76,8 @@ class App:
     tracking: Tracking
     teller: Teller
     nudges: Nudges
+    sender: Sender
+    consumer: Consumer
     admin: Admin
     door: Door
     api: Api
@@ -133,7 +139,24 @@ async def build(
             state_of=lambda user_id: matching.state_of(user_id),
         )
         await inbox.beat()
-        notifications = Notifications()
+        sender = Sender(
+            pg,
+            doors_of(settings, clock),
+            OfAccounts(accounts),
+            clock,
+            timeout_s=settings.send_timeout_s,
+            base_s=settings.retry_base_s,
+        )
+        stack.push_async_callback(sender.close)
+        notifications = Notifications(sender.circuits)
+        consumer = Consumer(
+            _needed(settings.database_url),
+            role="dispatch_system",
+            search_path="dispatch",
+            schema="dispatch_queue",
+            work={f"notify.{channel}": sender.handle for channel in Channel},
+            stale_after_s=sender.lease_s,
+        )
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
         providers = Providers(pg, inbox, notifications, once)
         await providers.require(settings.required_documents, settings.vehicle_services)
@@ -169,13 +192,16 @@ async def build(
         api = Api(_api_rules(settings, accounts), clock)
         metrics = metrics or Metrics()
         health = Health(settings, redis, inbox, door, metrics, clock)
-        gauges = Gauges(metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, nursery, slot=slot)
+        gauges = Gauges(
+            metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, sender, nursery, slot=slot
+        )
         for routes in (
             accounts_routes.routes(accounts),
             matching_routes.routes(matching, shifts, Quotes(jobs, presence)),
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
+            notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
             admin_routes.routes(admin, Office(pg)),
         ):
@@ -185,10 +211,10 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, teller, nudges, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
-        async with running(duties(app)):
+        async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()

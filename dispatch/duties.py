@@ -77,6 +77,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
             await clock.sleep(0.1)
         while await app.accounts.forget_proofs():
             await clock.sleep(0.1)
+        while await app.sender.forget(days=settings.keep_notices_days):
+            await clock.sleep(0.1)
 
     return [
         loop("copier", 0.1, app.inbox.copier.run),
@@ -110,5 +112,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("job_counter", 5.0, app.gauges.count_jobs),
         loop("freezer", 60.0, freeze),
         loop("gate_judge", 30.0, rejudge),
+        loop("delivery_rescuer", 5.0, app.sender.rescue),
         loop("forgetter", 3600.0, forget),
     ]

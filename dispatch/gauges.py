@@ -12,6 +12,7 @@ from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery
 from dispatch.matching import Matching
+from dispatch.notifications import Sender
 from dispatch.presence import Presence
 from dispatch.tracking import Tracking
 
@@ -31,6 +32,7 @@ class Gauges:
         matching: Matching,
         claims: Claims,
         tracking: Tracking,
+        sender: Sender,
         nursery: Nursery,
         *,
         slot: int,
@@ -43,6 +45,7 @@ class Gauges:
             tracking,
             nursery,
         )
+        self._sender = sender
         self._slot = slot
         self._counters = {
             "frames": metrics.counter("frames_in_total", "Socket frames read"),
@@ -58,6 +61,9 @@ class Gauges:
             "repeated": metrics.counter("events_repeated_total", "Events sent again for want of an ack"),
             "caught_up": metrics.counter("events_caught_up_total", "Events that no hint brought"),
             "copies_dropped": metrics.counter("copies_dropped_total", "Facts that never reached their Redis copy"),
+            "deliveries": metrics.counter(
+                "deliveries_total", "Tries to deliver, by channel and end", ["channel", "end"]
+            ),
             "loops_failed": metrics.counter("loops_failed_total", "Failed turns of loops", ["loop"]),
         }
         self._gauges = {
@@ -65,6 +71,9 @@ class Gauges:
             "providers": metrics.gauge("providers", "Providers with a socket"),
             "tasks": metrics.gauge("tasks", "Work under way that outlives its asker"),
             "pool": metrics.gauge("postgres_connections", "Connections by pool and state", ["pool", "state"]),
+            "circuits": metrics.gauge(
+                "circuits_shut", "Workers that find this service's circuit not closed", ["service"]
+            ),
             "redis": metrics.gauge("redis_reachable", "Workers that reach Redis"),
             # Of the whole database, and so the same in every worker: the largest is as good as any.
             "jobs": metrics.gauge("jobs", "Jobs by market and status", ["market", "status"], mode="livemax"),
@@ -91,6 +100,7 @@ class Gauges:
         yield from (("positions_refused", (str(why),), n) for why, n in self._presence.refused.items())
         yield from (("accepts", (str(outcome),), n) for outcome, n in self._claims.outcomes.items())
         yield from (("answers", (route, str(status)), n) for (route, status), n in self._api.answers.items())
+        yield from (("deliveries", ends, n) for ends, n in self._sender.outcomes.items())
         yield from (("loops_failed", (loop,), n) for loop, n in self.loop_failures.items())
 
     def gather(self) -> None:
@@ -104,6 +114,12 @@ class Gauges:
         self._gauges["providers"].set(to=len(self._presence))
         self._gauges["tasks"].set(to=len(self._nursery))
         self._gauges["redis"].set(to=1 if self._redis.reachable else 0)
+        shut: dict[str, int] = {}
+        for name, state in self._sender.circuits().items():
+            service = name.partition(" ")[0]  # a browser's push service has its host behind it, which is no label
+            shut[service] = shut.get(service, 0) + (state != "closed")
+        for service, n in shut.items():
+            self._gauges["circuits"].set(service, to=n)
         for pool, size, idle in self._pg.idle():
             self._gauges["pool"].set(pool, "idle", to=idle)
             self._gauges["pool"].set(pool, "busy", to=size - idle)

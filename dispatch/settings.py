@@ -142,6 +142,47 @@ class Settings(BaseSettings):
     keep_events_days: int = Field(7, ge=1, description="how long events can be resumed from")
     keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
 
+    mail_by: Literal["smtp", "folder", "off"] = Field(
+        "folder", description="e-mail goes by `smtp`, into files under data_dir/mail (`folder`), or nowhere (`off`)"
+    )
+    mail_from: str = Field(
+        "Dispatch <noreply@localhost>", description="sender of e-mail: an address, or a name and <address>"
+    )
+    smtp_host: str = Field("", description="SMTP server, with mail_by=smtp")
+    smtp_port: int = Field(587, ge=1, le=65535, description="its port: 587 with starttls, 465 with tls")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="starttls, tls, or none for a server on this machine"
+    )
+    smtp_user: str | None = Field(None, description="login of the SMTP server; unset: none")
+    smtp_password: SecretStr | None = Field(None, description="password of that login")
+    sms_by: Literal["http", "folder", "off"] = Field(
+        "off", description="SMS goes by an `http` gateway, into files under data_dir/sms (`folder`), or nowhere (`off`)"
+    )
+    sms_url: str = Field("", description="where the SMS gateway takes messages, with sms_by=http")
+    sms_user: str | None = Field(
+        None, description="user of the SMS gateway (Twilio: account SID); unset: no authentication"
+    )
+    sms_password: SecretStr | None = Field(None, description="password of the SMS gateway (Twilio: auth token)")
+    sms_from: str = Field("", description="sender of SMS: a number or a name that the gateway knows")
+    fcm_account: SecretStr | None = Field(
+        None, description="Firebase service account: its JSON, or the file's path; unset: no push by FCM"
+    )
+    fcm_url: str = Field("https://fcm.googleapis.com", description="base address of FCM HTTP v1")
+    vapid_private_key: SecretStr | None = Field(
+        None, description="VAPID private key, PEM or base64url; unset: no push to browsers"
+    )
+    vapid_subject: str = Field("", description="whom push services may write to: mailto:… or https:…")
+    webpush_loopback: bool = Field(
+        False, description="let browsers' endpoints be on this machine (tests only: a hole elsewhere)"
+    )
+    send_timeout_s: float = Field(
+        10.0, gt=0, le=30, description="seconds that a push, e-mail or SMS service has for one message"
+    )
+    retry_base_s: float = Field(
+        1.0, gt=0, le=60, description="seconds before the second try of a message; doubled before the third"
+    )
+    keep_notices_days: int = Field(90, ge=1, description="how long notifications and their deliveries are kept")
+
     @model_validator(mode="after")
     def _long_secrets(self) -> "Settings":
         for secret in self.jwt_secrets:
@@ -157,6 +198,16 @@ class Settings(BaseSettings):
         known = [issuer.issuer for issuer in self.issuers]
         if len(set(known)) < len(known) or self.jwt_issuer in known:
             raise ValueError("issuers: each needs an `issuer` of its own, other than jwt_issuer")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_channels(self) -> "Settings":
+        if self.mail_by == "smtp" and not self.smtp_host:
+            raise ValueError("smtp_host: mail_by=smtp needs the server's name")
+        if self.sms_by == "http" and not self.sms_url.startswith(("https://", "http://")):
+            raise ValueError("sms_url: sms_by=http needs the gateway's address, such as https://…/Messages.json")
+        if self.vapid_private_key is not None and not self.vapid_subject.startswith(("mailto:", "https:")):
+            raise ValueError("vapid_subject: push services want to know whom to write to: mailto:… or https:…")
         return self
 
     @property
@@ -221,9 +272,11 @@ def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
     except ValidationError as error:
         lines = []
         for problem in error.errors():
-            name = "__".join(str(part) for part in problem["loc"]).upper() or "settings"
-            shown = "" if "secret" in name.lower() else f"={problem.get('input')!r}"
-            lines.append(f"{_PREFIX}{name}{shown}: {problem['msg']}")
+            name = "__".join(str(part) for part in problem["loc"]).upper()
+            field = Settings.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
+            # A rule that spans settings gets all of them as its input, and a secret is shown to nobody.
+            shown = "" if field is None or "SecretStr" in str(field.annotation) else f"={problem.get('input')!r}"
+            lines.append(f"{_PREFIX}{name}{shown}: {problem['msg']}" if name else problem["msg"])
         raise BadSettings("; ".join(lines)) from error
     except ValueError as error:
         raise BadSettings(str(error)) from error

@@ -26,7 +26,7 @@ BODY_BYTES_MAX = 1024 * 1024
 _LOCALE = web.RequestKey("locale", str)
 _ROUTE = web.RequestKey("route", str)
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Accept-Language, X-Request-Id",
     "Access-Control-Max-Age": "600",
 }

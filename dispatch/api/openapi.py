@@ -12,13 +12,14 @@ import msgspec
 from dispatch.kit.route import Param, Route
 from protocol.errors import ErrorCode, status_of, text_of
 from protocol.lifecycle import JobStatus
+from protocol.notices import Channel, DeliveryStatus
 from protocol.resources import ErrorBody
 from protocol.schemas import REF, components
 
 _NAMED: Final = str.maketrans("/-", "__")
 _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
 
-# Parameters mean the same on every route. A name that is not here is any string.
+# By name, or by "path?name" where a route has its own meaning of it. What is not here is any string.
 _QUERY: Final[dict[str, dict[str, Any]]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 50},
     "status": {"type": "string", "enum": [status.value for status in JobStatus]},
@@ -30,6 +31,9 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "subject_id": {"type": "string", "format": "uuid"},
     "actor_id": {"type": "string", "format": "uuid"},
     "max_distance_m": {"type": "integer", "minimum": 1, "maximum": 50_000},
+    "unread": {"type": "boolean"},
+    "channel": {"type": "string", "enum": [channel.value for channel in Channel]},
+    "/v1/admin/deliveries?status": {"type": "string", "enum": [status.value for status in DeliveryStatus]},
 }
 _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "Language": {
@@ -110,7 +114,7 @@ def _shapes(what: Any) -> tuple[Any, ...]:
 
 
 def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    parameters: list[dict[str, Any]] = [_query_parameter(name, what) for name, what in route.query.items()]
+    parameters: list[dict[str, Any]] = [_query_parameter(route, name, what) for name, what in route.query.items()]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in _header_names(route)]
     operation: dict[str, Any] = {
         "operationId": _PLACEHOLDER.sub(r"\1", f"{route.method.lower()}{route.path}").translate(_NAMED),
@@ -131,11 +135,12 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
     return operation
 
 
-def _query_parameter(name: str, what: str | Param) -> dict[str, Any]:
+def _query_parameter(route: Route, name: str, what: str | Param) -> dict[str, Any]:
     if isinstance(what, Param):
         schema: dict[str, Any] = {"type": "string", "enum": [word.value for word in what.words]}
         return {"name": name, "in": "query", "description": what.what, "schema": schema}
-    return {"name": name, "in": "query", "description": what, "schema": _QUERY.get(name, {"type": "string"})}
+    schema = _QUERY.get(f"{route.path}?{name}", _QUERY.get(name, {"type": "string"}))
+    return {"name": name, "in": "query", "description": what, "schema": schema}
 
 
 def _header_names(route: Route) -> Iterable[str]:

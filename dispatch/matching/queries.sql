@@ -61,11 +61,13 @@ SELECT provider_id, user_id FROM providers_gone(make_interval(secs => $1), $2);
 SELECT seq, provider, jobs, offers FROM live_state($1);
 
 -- name: offers_unheard :many
--- Live offers that no device of the provider has acked though $1 seconds have passed, and at most $2; $3 how many.
-SELECT o.offer_id, o.job_id, o.provider_user_id, o.pickup_distance_m, j.base_minor + j.distance_minor + j.time_minor + j.surge_minor AS fare_minor, j.currency
-FROM offers o JOIN jobs j ON j.id = o.job_id
-WHERE o.status = 'live' AND o.offered_at BETWEEN clock_timestamp() - make_interval(secs => $2) AND clock_timestamp() - make_interval(secs => $1)
-  AND o.expires_at > clock_timestamp() AND EXISTS (
-    SELECT FROM events e WHERE e.user_id = o.provider_user_id AND e.name = 'offer.created' AND e.body ->> 'offer_id' = o.offer_id::text
-      AND e.seq > coalesce((SELECT m.acked_seq FROM inbox_marks m WHERE m.user_id = o.provider_user_id), 0))
-ORDER BY o.offered_at LIMIT $3;
+-- Live offers that no device has acked $1 seconds after they were made, of providers who have a push device, not pushed yet. $2 limit
+SELECT o.offer_id, o.provider_user_id AS user_id, o.job_id, o.pickup_distance_m AS distance_m,
+  (job_fare(j) ->> 'total_minor')::bigint AS fare_minor, j.currency
+FROM offers o JOIN jobs j ON j.id = o.job_id LEFT JOIN inbox_marks m ON m.user_id = o.provider_user_id
+WHERE o.status = 'live' AND o.offered_at < clock_timestamp() - make_interval(secs => $1) AND o.expires_at > clock_timestamp()
+  AND EXISTS (SELECT FROM push_devices d WHERE d.user_id = o.provider_user_id)
+  AND EXISTS (SELECT FROM events e WHERE e.user_id = o.provider_user_id AND e.seq > coalesce(m.acked_seq, 0) AND e.name = 'offer.created'
+    AND e.body ->> 'offer_id' = o.offer_id::text)
+  AND NOT EXISTS (SELECT FROM notifications n WHERE n.recipient_id = o.provider_user_id AND n.dedupe_key = 'offer:' || o.offer_id)
+LIMIT $2;

@@ -15,6 +15,7 @@ from dispatch.claims.routes import routes as claims_routes
 from dispatch.jobs.routes import routes as jobs_routes
 from dispatch.kit.route import Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
+from dispatch.notifications.routes import routes as notifications_routes
 from dispatch.providers.routes import routes as providers_routes
 from dispatch.support.routes import routes as support_routes
 from protocol import codec
@@ -30,6 +31,7 @@ ROUTES: list[Route] = [
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
     *support_routes(NOBODY),
+    *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
 DOCUMENT = document(ROUTES, version="1.2.3")
@@ -67,6 +69,15 @@ CONTRACT = {
     ("POST", "/v1/admin/providers/{id}/actions"),
     ("GET", "/v1/admin/jobs"),
     ("POST", "/v1/admin/jobs/{id}/release"),
+    ("GET", "/v1/notifications"),
+    ("GET", "/v1/notifications/unread_count"),
+    ("POST", "/v1/notifications/{id}/read"),
+    ("POST", "/v1/notifications/read-all"),
+    ("POST", "/v1/devices"),
+    ("GET", "/v1/devices"),
+    ("DELETE", "/v1/devices/{id}"),
+    ("GET", "/v1/admin/deliveries"),
+    ("POST", "/v1/admin/deliveries/{id}/requeue"),
 }
 """Section 2 of the wire contract."""
 
@@ -251,7 +262,18 @@ def test_operations_have_names_of_their_own_and_known_tags() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in names)
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
     assert {tag for _, _, operation in operations() for tag in operation["tags"]} == tags
-    assert tags >= {"auth", "me", "socket", "quotes", "jobs", "providers", "admin", "support"}
+    assert tags >= {
+        "auth",
+        "me",
+        "socket",
+        "quotes",
+        "jobs",
+        "providers",
+        "admin",
+        "support",
+        "notifications",
+        "devices",
+    }
 
 
 def test_the_parameters_of_a_path_are_those_of_its_template() -> None:

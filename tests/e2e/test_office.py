@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from protocol.lifecycle import AdminAction, ProviderStatus, ServiceType
-from tests.support.crowd import crowd, lone_job, offer
+from tests.support.crowd import lone_job
 from tests.support.server import WITHIN_S, Server, code, serving
 
 
@@ -257,18 +257,3 @@ async def test_a_change_that_is_not_committed_yet_is_not_overtaken(server: Serve
         assert [row["type"] for row in await told(server, customer.user_id)] == ["job_status_changed", "job_accepted"]
     finally:
         await slow.close()
-
-
-async def test_an_offer_that_no_phone_has_acked_is_pushed_once(database_url: str, redis_url: str) -> None:
-    async with serving(database_url, redis_url, workers=2) as server:
-        deaf, heard, fresh = await crowd(server, 3)
-        await offer(server, await lone_job(server), [deaf])
-        await offer(server, await lone_job(server), [heard])
-        await server.sql("UPDATE offers SET offered_at = offered_at - interval '7 s'")
-        await server.sql(
-            "INSERT INTO inbox_marks SELECT user_id, seq FROM inbox_head WHERE user_id = $1", heard.actor.user_id
-        )
-        await offer(server, await lone_job(server), [fresh])
-        await asyncio.gather(*(app.nudges.turn() for app in server.apps * 3))
-        rows = await server.sql("SELECT recipient_id FROM notifications WHERE type = 'job_available'")
-        assert [row["recipient_id"] for row in rows] == [deaf.actor.user_id]

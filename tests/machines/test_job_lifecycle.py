@@ -500,7 +500,9 @@ class Lifecycle(RuleBasedStateMachine):
             self.seqs[row["user_id"]] += 1
             assert row["seq"] == self.seqs[row["user_id"]], "I6: no gap"
         happened = Counter(
-            (row["user_id"], row["name"], *digest(row["name"], orjson.loads(row["body"]))) for row in rows
+            (row["user_id"], row["name"], *digest(row["name"], orjson.loads(row["body"])))
+            for row in rows
+            if row["name"] != "notification.created"  # what is told besides is no part of this model
         )
         assert happened == self.told
         self.told = Counter()

@@ -13,7 +13,7 @@ from tests.support.server import Server, serving
 TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
     "workers", "history",
-    "notifications", "notification_deliveries", "verified_emails",
+    "notifications", "notification_deliveries", "push_devices", "verified_emails",
     "service_requirements", "provider_documents", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
