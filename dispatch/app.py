@@ -158,7 +158,7 @@ async def build(
             stale_after_s=sender.lease_s,
         )
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
-        providers = Providers(pg, inbox, notifications, once)
+        providers = Providers(pg, inbox, accounts, notifications, once)
         await providers.require(settings.required_documents, settings.vehicle_services)
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 import structlog
 
-from dispatch.accounts import Answer, EmailTaken, Idempotency, fingerprint_of
+from dispatch.accounts import Accounts, Answer, EmailTaken, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
 from dispatch.kit.errors import IllegalTransition
 from dispatch.kit.ids import new_id
@@ -53,14 +53,24 @@ def updated(user_id: UUID, view: bytes) -> tuple[UUID, str, bytes]:
 class Providers:
     """Registration and the own record."""
 
-    def __init__(self, pg: Postgres, inbox: Inbox, notifications: Notifications, idempotency: Idempotency) -> None:
+    def __init__(
+        self,
+        pg: Postgres,
+        inbox: Inbox,
+        accounts: Accounts,
+        notifications: Notifications,
+        idempotency: Idempotency,
+    ) -> None:
         self._pg = pg
+        self._accounts = accounts
         self._inbox = inbox
         self._notifications = notifications
         self._once = idempotency.once
 
     async def register(self, actor: Actor, request: ProviderRequest, key: str | None) -> Answer:
-        """A new provider, pending. Raises: ProviderExists, EmailTaken, PhoneTaken, BadReferral."""
+        """A new provider, pending, and a mail that asks him to prove his address. `verification_token` is a handle for asking how that
+        stands, or for another mail: the secret travels by mail alone. Raises: ProviderExists, EmailTaken, PhoneTaken, BadReferral.
+        """
         provider_id = new_id()
         try:
             async with self._once(actor, key, fingerprint_of("providers.register", request)) as turn:
@@ -86,9 +96,14 @@ class Providers:
                 # Where nothing is required there is nothing to wait for.
                 await store.submitted(turn.tx, provider_id)
                 view = await turn.tx.fetchval(store.Q["provider_mine"], actor.user_id)
-                facts = await append(turn.tx, [updated(actor.user_id, view)])
-                status = _STATUS.decode(view).status
-                answer = turn.keep(Answer(orjson.dumps({"provider_id": str(provider_id), "status": status}), 201))
+                handle, told = await self._accounts.ask_email(turn.tx, actor.user_id, request.email)
+                facts = await append(turn.tx, [updated(actor.user_id, view), *told])
+                made = {
+                    "provider_id": str(provider_id),
+                    "status": _STATUS.decode(view).status,
+                    "verification_token": str(handle),
+                }
+                answer = turn.keep(Answer(orjson.dumps(made), 201))
         except asyncpg.UniqueViolationError as error:
             raise _TAKEN.get(error.constraint_name or "", ProviderExists)("taken") from error
         self._inbox.deliver(facts)

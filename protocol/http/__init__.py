@@ -242,7 +242,7 @@ class Http:
         referral_code: str | None = None,
         key: str | None = None,
     ) -> dict[str, Any]:
-        """{"provider_id", "status"}."""
+        """{"provider_id", "status", "verification_token"}."""
         body = {
             "first_name": first_name,
             "last_name": last_name,

@@ -292,8 +292,11 @@ class ProviderRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class ProviderCreated(Struct, frozen=True):
+    """`verification_token`: a handle for resending the mail and asking whether it was answered; it proves nothing."""
+
     provider_id: UUID
     status: ProviderStatus
+    verification_token: UUID
 
 
 class ProviderPatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
