@@ -17,7 +17,7 @@ from dispatch.notifications.errors import NotificationMissing
 from dispatch.notifications.model import Notice
 from dispatch.notifications.rules import CHANNELS, priority_of
 from dispatch.notifications.store import Q
-from dispatch.notifications.texts import text_of
+from dispatch.notifications.texts import LOCALES, catalogue, text_of
 from protocol.codec import wire_time
 from protocol.notices import Channel, DeliveryStatus
 from protocol.resources.notices import DeviceRequest
@@ -32,6 +32,8 @@ class Notifications:
     def __init__(self, circuits: Callable[[], Mapping[str, str]] = dict) -> None:
         self.circuits = circuits
         """service → closed, open or half-open, as this process sees it: for the page of the system's health."""
+        for locale in LOCALES:
+            catalogue(locale)  # a worker without its texts must not start: it would fail in the middle of business
 
     async def write(self, tx: Tx, notices: Sequence[Notice]) -> list[tuple[UUID, str, bytes]]:
         """Store `notices`, their deliveries and the jobs for these in the caller's transaction; what is to be told live comes back as

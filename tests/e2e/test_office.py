@@ -22,7 +22,8 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 
 async def told(server: Server, user_id: UUID) -> list[Any]:
     return await server.sql(
-        "SELECT type, data ->> 'status' AS status FROM notifications WHERE recipient_id = $1 ORDER BY created_at",
+        "SELECT type, data ->> 'status' AS status FROM notifications WHERE recipient_id = $1 "
+        "AND type <> 'email_verification' ORDER BY created_at",
         user_id,
     )
 

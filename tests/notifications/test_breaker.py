@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatch.kit.breaker import Breaker, CircuitOpen, State
@@ -150,6 +150,7 @@ async def test_an_answer_that_is_no_failure_of_the_service_counts_as_one_that_ca
     assert breaker.state is State.CLOSED
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(["ok", "bad"]), st.floats(0, 90)), max_size=60))
 async def test_it_asks_only_when_closed_or_as_the_one_probe(steps: list[str | float]) -> None:
     """Against a model: the number of failures in a row, and when it opened."""

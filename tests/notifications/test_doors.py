@@ -233,6 +233,9 @@ async def test_fcm_asks_for_a_token_once_and_again_when_it_is_refused() -> None:
         double.by_token["t"] = Reply(403, body={"error": {"details": [{"errorCode": "SENDER_ID_MISMATCH"}]}})
         with pytest.raises(Gone):
             await door.send(message)
+        double.by_token["t"] = Reply(404, body={"message": "no such page"})
+        with pytest.raises(NotNow):
+            await door.send(message)
         assert [one["android"]["priority"] for one in double.fcm] == ["HIGH"] * 13
         assert {one["android"]["notification"]["tag"] for one in double.fcm} == {str(message.id)}
         await door.close()

@@ -47,7 +47,8 @@ class Fcm:
             said = _error(await beginning(answer))
             if answer.status == 200:
                 return
-            if answer.status == 404 or "UNREGISTERED" in said:
+            # A bare 404 is a wrong address of ours, and must not cost everybody his device.
+            if "UNREGISTERED" in said or (answer.status == 404 and '"NOT_FOUND"' in said):
                 raise Gone("FCM does not know the device any more")
             if "SENDER_ID_MISMATCH" in said:
                 raise Gone("the token is of another Firebase project")

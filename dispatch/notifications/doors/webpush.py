@@ -144,7 +144,9 @@ class WebPush:
                 return
             if answer.status in (404, 410):
                 raise Gone("the push service does not know the browser any more")
-            if answer.status in (400, 413):
+            if answer.status < 500 and answer.status not in (408, 425, 429):
+                # Also 401 and 403: this browser subscribed to another key than ours. A stranger can bring that about, so it is
+                # no trouble that others should feel.
                 raise NeverDeliverable(f"the push service refused the message with {answer.status}")
             raise not_now(answer, self._clock)
 
