@@ -4,6 +4,7 @@ import string
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -125,7 +126,9 @@ async def test_a_rejection_needs_a_reason_and_tells_it(scene: Scene, reason: str
     await admin.http.provider_action(UUID(person.provider_id), AdminAction.REJECT, reason)
     assert (await person.http.provider())["rejection_reason"] == reason
     (notice,) = await notices(scene, person, "application_rejected")
-    assert reason in notice["body"] and notice["channels"] == ["email", "push"]
+    # A sentence has single blanks; the data beside it are as they were written.
+    assert " ".join(reason.split()) in notice["body"] and orjson.loads(notice["data"])["reason"] == reason
+    assert notice["channels"] == ["email", "push"]
 
 
 @pytest.fixture
