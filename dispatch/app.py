@@ -203,7 +203,7 @@ async def build(
             providers_routes.routes(providers, accounts),
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
-            admin_routes.routes(admin, Office(pg)),
+            admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
         ):
             api.add(routes)
         api.app.router.add_get("/v1/socket", door.handle)

@@ -1,14 +1,23 @@
 """What an office looks at: providers by any part of what is known of them, their files, numbers, and who did what."""
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from uuid import UUID
 
+import orjson
+
+from dispatch import audit
+from dispatch.accounts import Accounts, UserMissing
 from dispatch.admin.errors import BadDateRange
+from dispatch.kit.clock import Clock
+from dispatch.kit.errors import Forbidden, ReasonRequired
 from dispatch.kit.paging import page, read_cursor
-from dispatch.kit.postgres import Actor, Postgres
+from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.kit.redis import Redis
 from dispatch.kit.sql import Queries
 from dispatch.providers import ProviderMissing
 from protocol.lifecycle import ProviderStatus, ServiceType
+from protocol.resources import Role
 
 _Q = Queries.beside(__file__)
 HISTORY_MAX = 100
@@ -18,8 +27,14 @@ RANGE_DAYS_MAX = 366
 class Office:
     """One per worker. For admins: what it reads it reads as the acting user, whom row security or the function asks for the role."""
 
-    def __init__(self, pg: Postgres) -> None:
+    def __init__(
+        self, pg: Postgres, redis: Redis, clock: Clock, accounts: Accounts, circuits: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._pg = pg
+        self._redis = redis
+        self._clock = clock
+        self._accounts = accounts
+        self._circuits = circuits
 
     async def providers(
         self,
@@ -56,6 +71,86 @@ class Office:
         job = b"" if row["active_job"] is None else b',"active_job_id":"%b"' % str(row["active_job"]).encode()
         view: bytes = row["view"]
         return b'{"provider":%b,"history":[%b]%b}' % (view, b",".join(one["view"] for one in history), job)
+
+    async def users(
+        self,
+        actor: Actor,
+        *,
+        search: str | None,
+        role: Role | None,
+        blocked: bool | None,
+        limit: int,
+        cursor: str | None,
+    ) -> bytes:
+        """A page of users, newest first; `search` is any part of name, phone or e-mail. None: any."""
+        before = read_cursor(cursor)
+        async with self._pg.acting(actor) as tx:
+            rows = await tx.fetch(
+                _Q["users_found"], search, None if role is None else str(role), blocked, *before, limit + 1
+            )
+        return page(rows, limit)
+
+    async def user(self, actor: Actor, user_id: UUID) -> bytes:
+        """Raises: UserMissing."""
+        async with self._pg.acting(actor) as tx:
+            return await self._user(tx, user_id)
+
+    async def give_roles(self, actor: Actor, user_id: UUID, roles: Sequence[Role] | None) -> bytes:
+        """Give a user these roles whatever his token says; None: as it says. Counts within a second, on every worker.
+
+        Raises: UserMissing, Forbidden: nobody takes the office away from himself, or there might be nobody left who can give it back.
+        """
+        if user_id == actor.user_id and roles is not None and Role.ADMIN not in roles:
+            raise Forbidden("an admin does not take his own role away")
+        names = None if roles is None else sorted({str(role) for role in roles})
+        async with self._pg.acting(actor) as tx:
+            before = await self._accounts.roles_set(tx, user_id, names)
+            await audit.write(tx, actor, "roles", ("user", user_id), before={"roles": before}, after={"roles": names})
+            view = await self._user(tx, user_id)
+        self._accounts.forget([user_id])
+        return view
+
+    async def block(self, actor: Actor, user_id: UUID, blocked: bool, reason: str | None) -> bytes:
+        """Shut a user out, or let him in again. His sessions end and his sockets close (4403) within seconds.
+
+        Raises: UserMissing, ReasonRequired (to block), Forbidden (oneself).
+        """
+        if blocked and not (reason or "").strip():
+            raise ReasonRequired("blocking needs a reason")
+        if blocked and user_id == actor.user_id:
+            raise Forbidden("an admin does not block himself")
+        async with self._pg.acting(actor) as tx:
+            was = await self._accounts.blocked_set(tx, user_id, blocked, reason)
+            await audit.write(
+                tx,
+                actor,
+                "block" if blocked else "unblock",
+                ("user", user_id),
+                before={"blocked": was},
+                after={"blocked": blocked},
+                reason=reason,
+            )
+            view = await self._user(tx, user_id)
+        self._accounts.forget([user_id])
+        return view
+
+    async def _user(self, tx: Tx, user_id: UUID) -> bytes:
+        view: bytes | None = await tx.fetchval(_Q["user_file"], user_id)
+        if view is None:
+            raise UserMissing(f"no user {user_id}")
+        return view
+
+    async def health(self, actor: Actor) -> bytes:
+        """The database, what waits in it, and this worker's circuits. Raises what Postgres raises when it is away: that is the answer then."""
+        before = self._clock.monotonic()
+        async with self._pg.acting(actor) as tx:
+            view: bytes = await tx.fetchval(_Q["health"])
+        mine = {
+            "database_ms": round((self._clock.monotonic() - before) * 1000, 1),
+            "redis_reachable": self._redis.reachable,
+            "circuits": dict(self._circuits()),
+        }
+        return orjson.dumps(mine)[:-1] + b"," + view[1:]
 
     async def analytics(
         self,

@@ -32,3 +32,14 @@ WHERE subject_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4
 -- $1 actor_id, $2 before, $3 id before, $4 limit
 SELECT audit_view(a) AS view, a.at AS created_at, a.id FROM audit_log a
 WHERE actor_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4;
+
+-- name: users_found :many
+-- $1 search, $2 role, $3 blocked, $4 created before, $5 id before, $6 limit; NULL: any
+SELECT view, created_at, id FROM office_users($1, $2, $3, $4, $5, $6);
+
+-- name: user_file :value
+-- $1 user_id
+SELECT office_user(u) FROM users u WHERE u.id = $1;
+
+-- name: health :value
+SELECT office_health();

@@ -11,8 +11,17 @@ from dispatch.kit.paging import QUERY
 from dispatch.kit.route import Answered, Call, Param, Route
 from protocol.errors import ErrorCode
 from protocol.lifecycle import ProviderStatus, ServiceType
-from protocol.resources import AdminActionAnswer, AdminActionRequest, Page, Provider
-from protocol.resources.office import Analytics, AuditEntry, ProviderFile, Statistics
+from protocol.resources import AdminActionAnswer, AdminActionRequest, Page, Provider, Role
+from protocol.resources.office import (
+    Analytics,
+    AuditEntry,
+    BlockRequest,
+    OfficeUser,
+    ProviderFile,
+    RolesRequest,
+    Statistics,
+    SystemHealth,
+)
 
 SEARCH_MAX = 100
 
@@ -71,6 +80,36 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
             )
         )
 
+    async def users(call: Call) -> Answered:
+        return Answered(
+            await office.users(
+                call.actor,
+                search=_search(call),
+                role=call.one_of("role", Role),
+                blocked=_flag(call, "blocked"),
+                limit=call.limit(),
+                cursor=call.query.get("cursor"),
+            )
+        )
+
+    async def user(call: Call) -> Answered:
+        return Answered(await office.user(call.actor, call.id("id")))
+
+    async def roles(call: Call) -> Answered:
+        body: RolesRequest = call.body
+        return Answered(await office.give_roles(call.actor, call.id("id"), body.roles))
+
+    async def block(call: Call) -> Answered:
+        body: BlockRequest = call.body
+        return Answered(await office.block(call.actor, call.id("id"), True, body.reason))
+
+    async def unblock(call: Call) -> Answered:
+        body: BlockRequest = call.body
+        return Answered(await office.block(call.actor, call.id("id"), False, body.reason))
+
+    async def health(call: Call) -> Answered:
+        return Answered(await office.health(call.actor))
+
     async def statistics(call: Call) -> Answered:
         return Answered(await office.statistics(call.actor))
 
@@ -90,6 +129,7 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
         answer = await admin.act(call.actor, call.id("id"), body.action, body.reason, call.key)
         return Answered(answer.body, answer.status)
 
+    no_user = (ErrorCode.USER_NOT_FOUND,)
     return [
         Route(
             "POST",
@@ -147,6 +187,52 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
             },
             errors=(ErrorCode.INVALID_DATE_RANGE,),
         ),
+        Route(
+            "GET",
+            "/v1/admin/users",
+            users,
+            "Users, newest first, by any part of name, phone or e-mail",
+            Page[OfficeUser],
+            who="admin",
+            query={
+                "search": "part of name, phone or e-mail, in any case",
+                "role": Param("only those whom an admin gave this role", Role),
+                "blocked": "true: only blocked ones; false: only the others",
+                **QUERY,
+            },
+        ),
+        Route("GET", "/v1/admin/users/{id}", user, "One user", OfficeUser, who="admin", errors=no_user),
+        Route(
+            "PUT",
+            "/v1/admin/users/{id}/roles",
+            roles,
+            "Give a user roles, whatever his token says; without any: as it says",
+            OfficeUser,
+            who="admin",
+            body=RolesRequest,
+            errors=no_user,
+        ),
+        Route(
+            "POST",
+            "/v1/admin/users/{id}/block",
+            block,
+            "Shut a user out: his sessions end, his sockets close",
+            OfficeUser,
+            who="admin",
+            body=BlockRequest,
+            errors=(*no_user, ErrorCode.REASON_REQUIRED),
+        ),
+        Route(
+            "POST",
+            "/v1/admin/users/{id}/unblock",
+            unblock,
+            "Let a user in again",
+            OfficeUser,
+            who="admin",
+            body=BlockRequest,
+            errors=no_user,
+        ),
+        Route("GET", "/v1/admin/health", health, "Who is alive, and what waits", SystemHealth, who="admin"),
         Route("GET", "/v1/admin/statistics", statistics, "How things stand now", Statistics, who="admin"),
         Route(
             "GET",

@@ -25,6 +25,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "status": {"type": "string", "enum": [status.value for status in JobStatus]},
     "stuck": {"type": "boolean"},
     "online": {"type": "boolean"},
+    "blocked": {"type": "boolean"},
     "search": {"type": "string", "minLength": 1, "maxLength": 100},
     "date_from": {"type": "string", "format": "date"},
     "date_to": {"type": "string", "format": "date"},

@@ -69,7 +69,10 @@ CREATE TABLE users (
   tokens_valid_after timestamptz,                         -- access tokens made before are refused
   access_at timestamptz,                                  -- the last block, change of roles or sign-out everywhere
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- What an office searches in. Lines, so that no match goes from one field into the next.
+  search_text text NOT NULL GENERATED ALWAYS AS
+    (lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '') || E'\n' || coalesce(email, '') || E'\n' || coalesce(phone_number, ''))) STORED
 );
 
 CREATE UNIQUE INDEX users_email ON users (lower(email));

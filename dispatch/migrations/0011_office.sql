@@ -16,6 +16,9 @@ RESET ROLE;
 SET LOCAL ROLE dispatch_owner;
 SET LOCAL search_path = dispatch, pg_temp;
 CREATE INDEX providers_search ON providers USING gin (search_grams(search_text));
+CREATE INDEX users_search ON users USING gin (search_grams(search_text));
+CREATE INDEX users_recent ON users (created_at DESC, id DESC);
+CREATE INDEX users_roles ON users USING gin (roles) WHERE roles IS NOT NULL;
 CREATE INDEX providers_types ON providers USING gin (service_types);
 CREATE INDEX providers_recent ON providers (created_at DESC, id DESC);
 CREATE INDEX providers_status ON providers (status, created_at DESC, id DESC);
@@ -30,33 +33,73 @@ SET LOCAL search_path = dispatch, pg_temp;
 CREATE FUNCTION search_pattern(p_part text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN '%' || regexp_replace(lower(p_part), '([\\%_])', '\\\1', 'g') || '%';
 
+-- What a part may stand for: numbers are kept with +66 in front, and people type the 0 that stands for it.
+CREATE FUNCTION search_local(p_part text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE WHEN p_part ~ '^0[0-9]{2,9}$' THEN '+66' || substr(p_part, 2) ELSE p_part END;
+
+-- The condition of a search in `search_text`, for the part as $1 and what it may stand for as $2. Two letters are too few for the index.
+CREATE FUNCTION search_condition(p_part text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN p_part IS NULL THEN '' ELSE
+  CASE WHEN length(p_part) >= 3 THEN
+    ' AND (search_grams(t.search_text) @> search_grams(lower($1)) OR search_grams(t.search_text) @> search_grams(lower($2)))' ELSE '' END
+  || ' AND (t.search_text LIKE search_pattern($1) OR t.search_text LIKE search_pattern($2))' END;
+
 -- Providers by part of name, phone, e-mail or uid, newest first. Runs past row security after asking for an admin: the planner may not
 -- look into an index with a comparison that could leak, and LIKE is one. Planned for the very conditions that were given.
 CREATE FUNCTION office_providers(p_search text, p_status text, p_type text, p_online boolean, p_before timestamptz, p_before_id uuid, p_limit int)
 RETURNS TABLE (view json, created_at timestamptz, id uuid)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
-  q text := 'SELECT p.* FROM providers p WHERE true';
-  local text;
+  q text := 'SELECT t.* FROM providers t WHERE true';
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
-  IF p_search IS NOT NULL THEN
-    -- Numbers are kept with +66 in front; people type the 0 that stands for it.
-    local := CASE WHEN p_search ~ '^0[0-9]{2,9}$' THEN '+66' || substr(p_search, 2) ELSE p_search END;
-    IF length(p_search) >= 3 THEN
-      q := q || ' AND (search_grams(p.search_text) @> search_grams(lower($1)) OR search_grams(p.search_text) @> search_grams(lower($2)))';
-    END IF;
-    q := q || ' AND (p.search_text LIKE search_pattern($1) OR p.search_text LIKE search_pattern($2))';
-  END IF;
-  IF p_status IS NOT NULL THEN q := q || ' AND p.status = $3'; END IF;
-  IF p_type IS NOT NULL THEN q := q || ' AND p.service_types @> ARRAY[$4]'; END IF;
+  q := q || search_condition(p_search);
+  IF p_status IS NOT NULL THEN q := q || ' AND t.status = $3'; END IF;
+  IF p_type IS NOT NULL THEN q := q || ' AND t.service_types @> ARRAY[$4]'; END IF;
   IF p_online IS NOT NULL THEN
-    q := q || CASE WHEN p_online THEN ' AND' ELSE ' AND NOT' END || ' EXISTS (SELECT FROM provider_gate g WHERE g.provider_id = p.id AND g.online)';
+    q := q || CASE WHEN p_online THEN ' AND' ELSE ' AND NOT' END || ' EXISTS (SELECT FROM provider_gate g WHERE g.provider_id = t.id AND g.online)';
   END IF;
-  q := q || ' AND (p.created_at, p.id) < ($5, $6)';
-  q := q || ' ORDER BY p.created_at DESC, p.id DESC LIMIT $7';
+  q := q || ' AND (t.created_at, t.id) < ($5, $6) ORDER BY t.created_at DESC, t.id DESC LIMIT $7';
   RETURN QUERY EXECUTE 'SELECT provider_view(f::providers), f.created_at, f.id FROM (' || q || ') f ORDER BY f.created_at DESC, f.id DESC'
-    USING p_search, local, p_status, p_type, p_before, p_before_id, p_limit;
+    USING p_search, search_local(p_search), p_status, p_type, p_before, p_before_id, p_limit;
+END $$;
+
+CREATE FUNCTION office_user(u users) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
+RETURN json_strip_nulls(json_build_object('id', u.id, 'first_name', u.first_name, 'last_name', u.last_name, 'email', u.email,
+  'email_verified', u.email IS NOT NULL AND email_verified(u.id, u.email), 'phone_number', u.phone_number,
+  'phone_verified', u.phone_verified_at IS NOT NULL, 'locale', u.locale, 'roles', u.roles, 'blocked_at', wire_at(u.blocked_at),
+  'blocked_reason', u.blocked_reason, 'provider_id', (SELECT p.id FROM providers p WHERE p.user_id = u.id), 'created_at', wire_at(u.created_at)));
+
+-- Users by part of name, phone or e-mail, newest first; the same way.
+CREATE FUNCTION office_users(p_search text, p_role text, p_blocked boolean, p_before timestamptz, p_before_id uuid, p_limit int)
+RETURNS TABLE (view json, created_at timestamptz, id uuid)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  q text := 'SELECT t.* FROM users t WHERE true';
+BEGIN
+  PERFORM ctx_require(VARIADIC '{}');
+  q := q || search_condition(p_search);
+  IF p_role IS NOT NULL THEN q := q || ' AND t.roles @> ARRAY[$3]'; END IF;
+  IF p_blocked IS NOT NULL THEN q := q || CASE WHEN p_blocked THEN ' AND t.blocked_at IS NOT NULL' ELSE ' AND t.blocked_at IS NULL' END; END IF;
+  q := q || ' AND (t.created_at, t.id) < ($4, $5) ORDER BY t.created_at DESC, t.id DESC LIMIT $6';
+  RETURN QUERY EXECUTE 'SELECT office_user(f::users), f.created_at, f.id FROM (' || q || ') f ORDER BY f.created_at DESC, f.id DESC'
+    USING p_search, search_local(p_search), p_role, p_before, p_before_id, p_limit;
+END $$;
+
+-- What an operator asks first when something is wrong: who is alive, and what waits.
+CREATE FUNCTION office_health() RETURNS json
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+BEGIN
+  PERFORM ctx_require(VARIADIC '{}');
+  RETURN json_build_object(
+    'workers', (SELECT coalesce(json_agg(json_build_object('id', w.id, 'started_at', wire_at(w.started_at),
+       'beat_age_s', round(extract(epoch FROM clock_timestamp() - w.beat_at)::numeric, 1)) ORDER BY w.id), '[]') FROM workers w),
+    'queue_waiting', (SELECT count(*) FROM notification_deliveries WHERE status = 'pending'),
+    'queue_lag_s', (SELECT coalesce(round(extract(epoch FROM greatest(clock_timestamp() - min(due_at), interval '0'))::numeric, 1), 0)
+       FROM notification_deliveries WHERE status = 'pending'),
+    'deliveries_dead', (SELECT count(*) FROM notification_deliveries WHERE status = 'dead'),
+    'gates_stale', (SELECT count(*) FROM gates_stale(1000)),
+    'jobs_overdue', (SELECT count(*) FROM jobs WHERE status IN ('pending', 'offered') AND next_search_at < clock_timestamp() - interval '10 s'));
 END $$;
 
 -- What the office is asked about a range of days, first and last included, in Bangkok's days. `growth` compares the providers approved in it with those of as
@@ -107,14 +150,16 @@ END $$;
 
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
-REVOKE EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.office_providers, dispatch.office_analytics,
-  dispatch.office_statistics FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern TO dispatch_app, dispatch_system, dispatch_owner;
-GRANT EXECUTE ON FUNCTION dispatch.office_providers, dispatch.office_analytics, dispatch.office_statistics TO dispatch_app, dispatch_system;
+REVOKE EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_condition, dispatch.office_providers,
+  dispatch.office_user, dispatch.office_users, dispatch.office_health, dispatch.office_analytics, dispatch.office_statistics FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_condition TO dispatch_app, dispatch_system, dispatch_owner;
+GRANT EXECUTE ON FUNCTION dispatch.office_providers, dispatch.office_user, dispatch.office_users, dispatch.office_health, dispatch.office_analytics,
+  dispatch.office_statistics TO dispatch_app, dispatch_system;
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.office_statistics, dispatch.office_analytics, dispatch.office_providers, dispatch.search_pattern;
-DROP INDEX dispatch.providers_search, dispatch.providers_types, dispatch.providers_recent, dispatch.providers_status, dispatch.providers_approved,
+DROP FUNCTION dispatch.office_statistics, dispatch.office_analytics, dispatch.office_health, dispatch.office_users, dispatch.office_user,
+  dispatch.office_providers, dispatch.search_condition, dispatch.search_local, dispatch.search_pattern;
+DROP INDEX dispatch.users_search, dispatch.users_recent, dispatch.users_roles, dispatch.providers_search, dispatch.providers_types, dispatch.providers_recent, dispatch.providers_status, dispatch.providers_approved,
   dispatch.jobs_completed;
 DROP FUNCTION dispatch.search_grams;

@@ -1,10 +1,12 @@
 """Typed calls: what admins do."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from protocol.lifecycle import ProviderStatus, ServiceType
+from protocol.resources import Role
 from protocol.tickets import TicketStatus
 
 if TYPE_CHECKING:
@@ -68,6 +70,36 @@ class OfficeCalls:
         """A page of AuditEntries, newest first."""
         params = {"subject_id": subject_id, "actor_id": actor_id, "limit": limit, "cursor": cursor}
         return await self._call("GET", "/v1/admin/audit", params=params)
+
+    async def users(
+        self,
+        *,
+        search: str | None = None,
+        role: Role | None = None,
+        blocked: bool | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """A page of OfficeUsers, newest first."""
+        flag = None if blocked is None else str(blocked).lower()
+        params = {"search": search, "role": role, "blocked": flag, "limit": limit, "cursor": cursor}
+        return await self._call("GET", "/v1/admin/users", params=params)
+
+    async def user(self, user_id: UUID | str) -> dict[str, Any]:
+        return await self._call("GET", f"/v1/admin/users/{user_id}")
+
+    async def give_roles(self, user_id: UUID | str, roles: Sequence[Role] | None) -> dict[str, Any]:
+        """None: as his token says."""
+        return await self._call("PUT", f"/v1/admin/users/{user_id}/roles", {"roles": roles})
+
+    async def block(self, user_id: UUID | str, reason: str | None) -> dict[str, Any]:
+        return await self._call("POST", f"/v1/admin/users/{user_id}/block", {"reason": reason})
+
+    async def unblock(self, user_id: UUID | str) -> dict[str, Any]:
+        return await self._call("POST", f"/v1/admin/users/{user_id}/unblock", {})
+
+    async def health(self) -> dict[str, Any]:
+        return await self._call("GET", "/v1/admin/health")
 
     async def tickets(
         self, *, status: TicketStatus | None = None, limit: int | None = None, cursor: str | None = None

@@ -1,12 +1,12 @@
 """HTTP bodies of administration. The rules of `protocol.resources` hold here."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from protocol.frames import At
-from protocol.resources import Currency, Provider
+from protocol.frames import At, Reason
+from protocol.resources import Currency, Locale, Provider, Role
 
 
 class ProviderHistory(Struct, frozen=True, omit_defaults=True):
@@ -69,3 +69,55 @@ class Statistics(Struct, frozen=True):
     documents_waiting: int
     vehicles_waiting: int
     sockets: int
+
+
+class OfficeUser(Struct, frozen=True, omit_defaults=True):
+    """A user as admins see him. `roles` is absent where his token says them."""
+
+    id: UUID
+    locale: Locale
+    email_verified: bool
+    phone_verified: bool
+    created_at: At
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+    phone_number: str | None = None
+    roles: list[Role] | None = None
+    blocked_at: At | None = None
+    blocked_reason: str | None = None
+    provider_id: UUID | None = None
+
+
+class RolesRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Without `roles`: as his token says."""
+
+    roles: Annotated[list[Role], Meta(max_length=4)] | None = None
+
+
+class BlockRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The reason is required to block."""
+
+    reason: Reason | None = None
+
+
+class WorkerHealth(Struct, frozen=True):
+    """A worker whose beat is older than 10 s is dead."""
+
+    id: str
+    started_at: At
+    beat_age_s: float
+
+
+class SystemHealth(Struct, frozen=True):
+    """What an operator asks first. `circuits`: of the worker that answered; closed, open or half-open."""
+
+    database_ms: float
+    redis_reachable: bool
+    circuits: dict[str, str]
+    workers: list[WorkerHealth]
+    queue_waiting: int
+    queue_lag_s: float
+    deliveries_dead: int
+    gates_stale: int
+    jobs_overdue: int

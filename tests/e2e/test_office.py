@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from protocol.lifecycle import AdminAction, ProviderStatus, ServiceType
+from protocol.resources import Role
 from tests.support.crowd import lone_job
 from tests.support.server import WITHIN_S, Server, code, serving
 
@@ -258,3 +259,48 @@ async def test_a_change_that_is_not_committed_yet_is_not_overtaken(server: Serve
         assert [row["type"] for row in await told(server, customer.user_id)] == ["job_status_changed", "job_accepted"]
     finally:
         await slow.close()
+
+
+async def test_users_are_found_given_roles_and_shut_out(server: Server) -> None:
+    admin, person = await server.admin(), await server.person()
+    office = admin.http.office
+    await person.http.patch_me(first_name="มานี", last_name="Rakna", phone_number="0812345678")
+    for part in ("มานี", "RAKNA", "0812345678", "234567"):
+        assert [one["id"] for one in (await office.users(search=part))["items"]] == [str(person.user_id)], part
+    with code("FORBIDDEN"):
+        await person.http.office.users()
+
+    await office.give_roles(person.user_id, [Role.ADMIN, Role.CUSTOMER])
+    assert [one["id"] for one in (await office.users(role=Role.ADMIN))["items"]] == [str(person.user_id)]
+    async with asyncio.timeout(WITHIN_S):  # within a second, though his token says otherwise
+        while "admin" not in (await person.http.me())["roles"]:
+            await asyncio.sleep(0.05)
+    await person.http.office.users()
+    await office.give_roles(person.user_id, None)
+
+    async with person.connected() as phone:
+        with code("REASON_REQUIRED"):
+            await office.block(person.user_id, "  ")
+        assert (await office.block(person.user_id, "fraud"))["blocked_reason"] == "fraud"
+        async with asyncio.timeout(WITHIN_S):
+            await phone.closed.wait()
+    with code("FORBIDDEN"):
+        await person.http.me()
+    assert [one["id"] for one in (await office.users(blocked=True))["items"]] == [str(person.user_id)]
+    assert "blocked_at" not in await office.unblock(person.user_id)
+    await person.http.me()
+    entries = (await office.audit(subject_id=person.user_id))["items"]
+    assert [entry["action"] for entry in entries] == ["unblock", "block", "roles", "roles"]
+    with code("USER_NOT_FOUND"):
+        await office.block(uuid4(), "nobody")
+    for own in (office.block(admin.user_id, "myself"), office.give_roles(admin.user_id, [Role.CUSTOMER])):
+        with code("FORBIDDEN"):
+            await own
+
+
+async def test_the_health_page_says_who_lives_and_what_waits(server: Server) -> None:
+    admin = await server.admin()
+    page = await admin.http.office.health()
+    assert page["redis_reachable"] and page["database_ms"] > 0 and len(page["workers"]) == 1
+    assert page["workers"][0]["id"] == server.app.inbox.worker_id and page["workers"][0]["beat_age_s"] < 10
+    assert (page["queue_waiting"], page["deliveries_dead"], page["jobs_overdue"]) == (0, 0, 0)
