@@ -33,6 +33,7 @@ from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
+from dispatch.kit.objects import Bucket, BucketRules, Folder, Objects, Seals
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
@@ -43,6 +44,8 @@ from dispatch.notifications import Notifications
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
+from dispatch.providers.documents import Documents
+from dispatch.providers.documents import routes as documents_routes
 from dispatch.settings import Settings
 from dispatch.tracking import Tracking
 
@@ -62,6 +65,7 @@ class App:
     inbox: Inbox
     presence: Presence
     providers: Providers
+    documents: Documents
     jobs: Jobs
     matching: Matching
     shifts: Shifts
@@ -130,6 +134,16 @@ async def build(
         notifications = Notifications()
         providers = Providers(pg, inbox, notifications, once)
         await providers.require(settings.required_documents, settings.vehicle_services)
+        documents = Documents(
+            pg,
+            inbox,
+            objects_of(settings),
+            Seals([secret.get_secret_value() for secret in settings.jwt_secrets]),
+            clock,
+            once,
+            link_s=settings.file_link_s,
+            uploads_per_hour=settings.uploads_per_hour,
+        )
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(
             pg, redis, markets, clock, nursery, every_s=settings.track_every_s, stale_after_s=settings.stale_after_s
@@ -167,6 +181,7 @@ async def build(
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
+            documents_routes.routes(documents, within_s=settings.upload_within_s),
             admin_routes.routes(admin),
         ):
             api.add(routes)
@@ -175,13 +190,29 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, admin, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)):
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()
+
+
+def objects_of(settings: Settings) -> Objects:
+    """Where documents are kept, by the settings."""
+    if settings.storage_bucket is None:
+        return Folder(settings.documents_dir)
+    return Bucket(
+        BucketRules(
+            settings.storage_bucket,
+            endpoint=settings.storage_endpoint,
+            region=settings.storage_region,
+            key_id=settings.storage_key_id,
+            secret=None if settings.storage_secret is None else settings.storage_secret.get_secret_value(),
+            timeout_s=settings.storage_timeout_s,
+        )
+    )
 
 
 def _api_rules(settings: Settings, accounts: Accounts) -> ApiRules:

@@ -14,7 +14,7 @@ TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
     "workers", "history",
     "notifications", "notification_deliveries", "verified_emails",
-    "service_requirements", "provider_documents", "provider_vehicles",
+    "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
 ]  # fmt: skip
 
 
@@ -109,6 +109,10 @@ WRITES = [
     "UPDATE job_events SET reason = 'never happened'",
     "DELETE FROM provider_log",
     "UPDATE users SET blocked_at = NULL",
+    "UPDATE provider_documents SET status = 'approved'",
+    "UPDATE provider_vehicles SET status = 'approved'",
+    "DELETE FROM provider_documents",
+    "SELECT documents_due('-infinity', gen_random_uuid(), 1)",
     "UPDATE history SET epoch = 'mine'",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
@@ -132,6 +136,14 @@ GUARDED = [
     ("SELECT providers_set_status($1, 'approved', NULL, NULL, NULL, NULL)", "provider"),
     ("SELECT providers_set_online($1, true, NULL, NULL, 'provider', NULL)", "provider"),
     ("SELECT offers_void($1, 'revoked')", "provider"),
+    ("SELECT document_add(gen_random_uuid(), $1, 'national_id', 'x', 'image/png', 1, '', NULL)", "provider"),
+    ("SELECT document_review($1, 'approved', NULL, NULL)", "provider"),
+    ("SELECT suspension_over($1)", "provider"),
+    (
+        "SELECT vehicle_add(gen_random_uuid(), $1, 'car', 'a', 'b', 2020, 'p', 'p', 'c', '2030-01-01', '2030-01-01', NULL)",
+        "provider",
+    ),
+    ("SELECT vehicle_review($1, 'approved', NULL, NULL)", "provider"),
 ]
 
 
