@@ -16,7 +16,7 @@ from dispatch import __version__
 from dispatch.accounts import Accounts, Idempotency
 from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
-from dispatch.admin import Admin
+from dispatch.admin import Admin, Expiry, Swept
 from dispatch.admin import routes as admin_routes
 from dispatch.api import Api, ApiRules
 from dispatch.api.docs import add_docs
@@ -44,8 +44,12 @@ from dispatch.notifications import Notifications
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
-from dispatch.providers.documents import Documents
+from dispatch.providers.documents import Documents, Uploads
 from dispatch.providers.documents import routes as documents_routes
+from dispatch.providers.review import Review
+from dispatch.providers.review import routes as review_routes
+from dispatch.providers.vehicles import Vehicles
+from dispatch.providers.vehicles import routes as vehicles_routes
 from dispatch.settings import Settings
 from dispatch.tracking import Tracking
 
@@ -72,6 +76,7 @@ class App:
     claims: Claims
     tracking: Tracking
     admin: Admin
+    expiry: Expiry
     door: Door
     api: Api
     health: Health
@@ -155,6 +160,7 @@ async def build(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
         )
         admin = Admin(inbox, matching, notifications, once)
+        expiry = Expiry(pg, notifications, clock, deliver=inbox.deliver, search=matching.search)
 
         jobs.on_search.append(matching.search)
         presence.on_move(tracking.move)
@@ -182,6 +188,8 @@ async def build(
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
             documents_routes.routes(documents, within_s=settings.upload_within_s),
+            vehicles_routes.routes(Vehicles(pg, inbox, once)),
+            review_routes.routes(Review(pg, inbox, notifications, once)),
             admin_routes.routes(admin),
         ):
             api.add(routes)
@@ -190,13 +198,26 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, admin, expiry, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)):
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()
+
+
+async def swept(settings: Settings) -> tuple[Swept, int]:
+    """One sweep of papers without a server around it; running servers hear of it by their own loops. What was done, and how many
+    left-over objects went.
+    """
+    clock = SystemClock()
+    async with Postgres.open(_needed(settings.database_url), size=2) as pg:
+        done = await Expiry(pg, Notifications(), clock).sweep()
+        objects = 0
+        while gone := await Uploads(pg, objects_of(settings)).sweep():
+            objects += gone
+    return done, objects
 
 
 def objects_of(settings: Settings) -> Objects:

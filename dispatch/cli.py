@@ -1,4 +1,4 @@
-"""The command line: serve | migrate | token | seed | doctor.
+"""The command line: serve | migrate | sweep | token | seed | doctor.
 
 What is for programs goes to stdout (a token, the line that says ready), logs go to stderr. An operator's mistake is one
 sentence and exit code 2. Modules that take long to import are imported by the command that needs them.
@@ -135,6 +135,28 @@ async def _migrate(settings: "Settings") -> int:
         assert found.database_url is not None
         applied = await migrated(found.database_url)
     _say(f"migrated: {', '.join(applied)}" if applied else "nothing to do: the database is up to date")
+    return 0
+
+
+@cli.command()
+def sweep(data: Data = None) -> None:
+    """Do now what servers do hourly: warn of papers that end, suspend for those that have ended, remove left-over uploads."""
+    settings = _settings(data_dir=data)
+    _run(_sweep(settings))
+
+
+async def _sweep(settings: "Settings") -> int:
+    from dispatch.app import swept
+    from dispatch.start import migrated, with_stores
+
+    async with with_stores(settings, _say) as (found, _):
+        assert found.database_url is not None
+        await migrated(found.database_url)
+        done, objects = await swept(found)
+    _say(f"documents: {done.warned} warned, {done.expired} expired")
+    _say(f"providers: {done.suspended} suspended, {done.deferred} when their job has ended, {done.busy} busy")
+    _say(f"vehicles: {done.vehicles} suspended")
+    _say(f"uploads: {objects} left-overs removed")
     return 0
 
 

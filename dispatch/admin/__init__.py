@@ -4,6 +4,7 @@ Suspension takes the gate FOR UPDATE, then his jobs by id, then cancels and with
 commits after it (I7).
 """
 
+from dispatch.admin.expiry import Expiry, Swept
 from dispatch.admin.service import Admin
 
-__all__ = ["Admin"]
+__all__ = ["Admin", "Expiry", "Swept"]

@@ -64,6 +64,8 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
             shape for route in routes for what in (_fields(route.body), route.answer) for shape in _shapes(what)
         )
     )
+    # The fields of a form are written out beside its file; what they refer to stays.
+    forms = {route.body.fields.__name__ for route in routes if isinstance(route.body, Form)}
     tops, _ = msgspec.json.schema_components(shapes, ref_template=REF)
     schema_of = dict(zip(shapes, tops, strict=True))
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -89,7 +91,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
         "tags": [{"name": tag} for tag in sorted({_tag(route.path) for route in routes})],
         "paths": dict(paths),
         "components": {
-            "schemas": components([*shapes, ErrorBody]),
+            "schemas": {name: schema for name, schema in components([*shapes, ErrorBody]).items() if name not in forms},
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},

@@ -5,5 +5,6 @@ Rows are the truth; an object without a row stands in `provider_uploads` from be
 
 from dispatch.providers.documents.errors import DocumentMissing
 from dispatch.providers.documents.service import Documents
+from dispatch.providers.documents.uploads import Uploads
 
-__all__ = ["DocumentMissing", "Documents"]
+__all__ = ["DocumentMissing", "Documents", "Uploads"]

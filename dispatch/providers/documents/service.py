@@ -1,11 +1,9 @@
-"""Use cases of documents: upload, list, link, and the sweep of what uploads left behind."""
+"""Use cases of documents: upload, list, link."""
 
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import orjson
@@ -16,22 +14,20 @@ from dispatch.inbox import Inbox, append
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Invalid, Limited, Missing, Overloaded
 from dispatch.kit.ids import new_id
-from dispatch.kit.objects import Objects, Seals, StorageUnavailable
-from dispatch.kit.postgres import LOST, STUCK, Actor, Postgres
+from dispatch.kit.objects import Objects, Seals
+from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.route import Part, Sent
-from dispatch.kit.sql import Queries
 from dispatch.providers.documents.errors import BadFile, DocumentMissing, UnsupportedFile
 from dispatch.providers.documents.rules import HEAD_BYTES, KINDS, check_known, content_type_of, told
+from dispatch.providers.documents.store import Q
+from dispatch.providers.documents.uploads import Uploads
 from dispatch.providers.errors import ProviderMissing
 from dispatch.providers.service import updated
 from dispatch.providers.store import cleared, lock_gate, submitted
 
-_Q = Queries(Path(__file__).with_name("queries.sql"))
 _LIST_MAX = 200
 _AT_ONCE = 16
 """Uploads of one worker at the same time: each may hold two parts of 5 MiB on their way to the store."""
-_SWEEP_MAX = 100
-_LATER: Final = (StorageUnavailable, Overloaded, *LOST, *STUCK)
 
 log = structlog.get_logger("documents")
 
@@ -61,6 +57,7 @@ class Documents:
         self._pg = pg
         self._inbox = inbox
         self._objects = objects
+        self._uploads = Uploads(pg, objects)
         self._seals = seals
         self._clock = clock
         self._once = idempotency.once
@@ -74,7 +71,7 @@ class Documents:
         Raises: ProviderMissing, Invalid, BadFile, UnsupportedFile, FileTooLarge, StorageUnavailable, Limited, Overloaded.
         """
         async with self._pg.acting(actor) as tx:
-            row = await tx.fetchrow(_Q["uploader"], actor.user_id)
+            row = await tx.fetchrow(Q["uploader"], actor.user_id)
         if row is None:
             raise ProviderMissing("this user is no provider")
         # With a request id it may have been done: then the stored answer is due, and the count is asked under it.
@@ -94,8 +91,7 @@ class Documents:
                     fields[part.name] = await _text(part)
                     continue
                 check_known(fields, row["today"])
-                async with self._pg.system() as conn:
-                    await conn.execute(_Q["upload_begin"], path)
+                await self._uploads.begin(path)
                 stored = True
                 file = await self._store(path, part.chunks)
             document = told(fields, row["today"], file=file is not None)
@@ -105,9 +101,9 @@ class Documents:
                 if turn.replay is not None:
                     return turn.replay
                 await lock_gate(turn.tx, row["id"])
-                self._check_rate(await turn.tx.fetchval(_Q["uploads_lately"], row["id"]))
+                self._check_rate(await turn.tx.fetchval(Q["uploads_lately"], row["id"]))
                 await turn.tx.fetchval(
-                    _Q["document_add"],
+                    Q["document_add"],
                     document_id,
                     row["id"],
                     str(document.document_type),
@@ -125,7 +121,7 @@ class Documents:
         finally:
             self._under_way -= 1
             if stored:
-                await self._abandon(path)
+                await self._uploads.abandon(path)
         self._inbox.deliver(facts)
         log.info("document uploaded", provider_id=str(row["id"]), document_id=str(document_id), bytes=file.size)
         return kept
@@ -161,48 +157,30 @@ class Documents:
         await self._objects.put(path, everything(), content_type=kind)
         return _File(kind, size, digest.hexdigest())
 
-    async def _abandon(self, path: str) -> None:
-        """Take an object back, unless its row was committed after all. What cannot be done now, the sweep does."""
-        try:
-            async with self._pg.system() as conn:
-                if not await conn.fetchval(_Q["upload_open"], path):
-                    return
-            await self._objects.delete([path])
-            async with self._pg.system() as conn:
-                await conn.execute(_Q["upload_end"], [path])
-        except _LATER as error:
-            log.warning("an upload is left to the sweep", path=path, error=repr(error))
-
     async def sweep(self) -> int:
-        """Delete one batch of objects that have had no row for an hour. Replaced and rejected documents have one. Returns how many."""
-        async with self._pg.system() as conn:
-            paths = [row["storage_path"] for row in await conn.fetch(_Q["uploads_stale"], _SWEEP_MAX)]
-        if paths:
-            await self._objects.delete(paths)
-            async with self._pg.system() as conn:
-                await conn.execute(_Q["upload_end"], paths)
-        return len(paths)
+        """Delete one batch of what uploads have left behind. Returns how many."""
+        return await self._uploads.sweep()
 
     async def mine(self, actor: Actor) -> bytes:
         """The own documents. Raises: ProviderMissing."""
         async with self._pg.acting(actor) as tx:
-            if await tx.fetchrow(_Q["uploader"], actor.user_id) is None:
+            if await tx.fetchrow(Q["uploader"], actor.user_id) is None:
                 raise ProviderMissing("this user is no provider")
-            rows = await tx.fetch(_Q["documents_own"], actor.user_id, _LIST_MAX)
+            rows = await tx.fetch(Q["documents_own"], actor.user_id, _LIST_MAX)
         return b'{"items":[' + b",".join(row["body"] for row in rows) + b"]}"
 
     async def of(self, admin: Actor, provider_id: UUID) -> bytes:
         """A provider's documents, for the office. Raises: ProviderMissing."""
         async with self._pg.acting(admin) as tx:
-            if not await tx.fetchval(_Q["provider_known"], provider_id):
+            if not await tx.fetchval(Q["provider_known"], provider_id):
                 raise ProviderMissing(f"no provider {provider_id}")
-            rows = await tx.fetch(_Q["documents_of"], provider_id, _LIST_MAX)
+            rows = await tx.fetch(Q["documents_of"], provider_id, _LIST_MAX)
         return b'{"items":[' + b",".join(row["body"] for row in rows) + b"]}"
 
     async def link(self, actor: Actor, document_id: UUID, *, anybodys: bool = False) -> bytes:
         """An address that ends by itself; `anybodys` for admins. Raises: DocumentMissing, StorageUnavailable."""
         async with self._pg.acting(actor) as tx:
-            path = await tx.fetchval(_Q["document_path"], document_id, None if anybodys else actor.user_id)
+            path = await tx.fetchval(Q["document_path"], document_id, None if anybodys else actor.user_id)
         if path is None:
             raise DocumentMissing(f"no document {document_id}")
         until = int(self._clock.now().timestamp()) + self._link_s
@@ -218,7 +196,7 @@ class Documents:
         if document_id is None:
             raise Missing("the link is over or none of ours")
         async with self._pg.system() as conn:
-            row = await conn.fetchrow(_Q["document_file"], document_id)
+            row = await conn.fetchrow(Q["document_file"], document_id)
         if row is None:
             raise Missing("the document is gone")
         try:
