@@ -328,7 +328,7 @@ def test_a_body_may_be_left_out_when_it_has_no_required_field() -> None:
 
 def test_a_form_is_multipart_with_its_file_beside_its_fields() -> None:
     upload = next(
-        operation for method, path, operation in operations() if path.endswith("me/documents") and method == "post"
+        operation for method, path, operation in operations() if path.endswith("me/documents") and method == "POST"
     )
     (kind,) = upload["requestBody"]["content"]
     schema = upload["requestBody"]["content"][kind]["schema"]
