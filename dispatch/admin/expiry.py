@@ -156,6 +156,8 @@ class Expiry:
             # Somebody holds his job; the others behind him need not wait.
             log.warning("papers not swept", provider_id=str(provider_id), error=repr(error))
             return Swept(busy=1)
+        if swept.suspended or swept.deferred:
+            log.info("papers ended a shift", provider_id=str(provider_id), suspended=bool(swept.suspended))
         self._deliver(facts)
         for job_id in wake:
             self._search(job_id)

@@ -175,7 +175,7 @@ async def test_a_line_cut_in_the_middle_leaves_nothing(papers: Papers, person: P
 
     await until(gone, "the upload is given up")
     assert not papers.stored
-    assert papers.server.app.documents._under_way == 0
+    assert papers.server.app.documents._under_way.total() == 0
 
 
 async def test_a_slow_sender_is_not_waited_for(database_url: str, redis_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Use cases of documents: upload, list, link."""
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from dispatch.providers.store import cleared, lock_gate, submitted
 _LIST_MAX = 200
 _AT_ONCE = 16
 """Uploads of one worker at the same time: each may hold two parts of 5 MiB on their way to the store."""
+_AT_ONCE_OF_ONE = 4
+"""Of one provider: he alone must not take all the places with slow ones."""
 
 log = structlog.get_logger("documents")
 
@@ -63,7 +66,7 @@ class Documents:
         self._once = idempotency.once
         self._link_s = link_s
         self._per_hour = uploads_per_hour
-        self._under_way = 0
+        self._under_way: Counter[UUID] = Counter()
 
     async def upload(self, actor: Actor, parts: AsyncIterator[Part], key: str | None) -> Answer:
         """Store a document and put it before the office. First the object, then the row; what fails leaves neither.
@@ -77,12 +80,14 @@ class Documents:
         # With a request id it may have been done: then the stored answer is due, and the count is asked under it.
         if key is None:
             self._check_rate(row["lately"])
-        if self._under_way >= _AT_ONCE:
+        if self._under_way[row["id"]] >= _AT_ONCE_OF_ONE:
+            raise Limited("too many uploads of one provider at once", retry_after_s=5)
+        if self._under_way.total() >= _AT_ONCE:
             raise Overloaded("too many uploads at once")
         document_id = new_id()
         path = f"documents/{row['id']}/{document_id}"
         stored = False
-        self._under_way += 1
+        self._under_way[row["id"]] += 1
         try:
             fields: dict[str, str] = {}
             file: _File | None = None
@@ -119,7 +124,7 @@ class Documents:
                 kept = turn.keep(Answer(orjson.dumps(answer), 201))
             stored = False
         finally:
-            self._under_way -= 1
+            self._under_way -= Counter({row["id"]: 1})  # those at zero fall out
             if stored:
                 await self._uploads.abandon(path)
         self._inbox.deliver(facts)
