@@ -169,7 +169,7 @@ async def _six(papers: Papers) -> list[tuple[UUID, UUID]]:
 
 
 @PROPERTY
-@given(kind=document_kind, days=st.integers(1, 60), approved=st.booleans())
+@given(kind=document_kind, days=st.sampled_from([1, 7, 30, 31]) | st.integers(1, 60), approved=st.booleans())
 async def test_a_document_that_ends_soon_shows_a_warning(papers: Papers, kind: str, days: int, approved: bool) -> None:
     """Feature: provider-system-redesign, Property 33: a document with an expiry date within 30 days shows its provider a warning.
 
