@@ -207,17 +207,19 @@ async def build(
         await inbox.sign_off()
 
 
-async def swept(settings: Settings) -> tuple[Swept, int]:
-    """One sweep of papers without a server around it; running servers hear of it by their own loops. What was done, and how many
-    left-over objects went.
-    """
-    clock = SystemClock()
+async def papers_swept(settings: Settings) -> Swept:
+    """One sweep of papers without a server around it; running servers hear of it by their own loops."""
     async with Postgres.open(_needed(settings.database_url), size=2) as pg:
-        done = await Expiry(pg, Notifications(), clock).sweep()
-        objects = 0
+        return await Expiry(pg, Notifications(), SystemClock()).sweep()
+
+
+async def uploads_swept(settings: Settings) -> int:
+    """Remove what uploads have left behind; how many objects went. Raises StorageUnavailable."""
+    objects = 0
+    async with Postgres.open(_needed(settings.database_url), size=2) as pg:
         while gone := await Uploads(pg, objects_of(settings)).sweep():
             objects += gone
-    return done, objects
+    return objects
 
 
 def objects_of(settings: Settings) -> Objects:

@@ -146,17 +146,23 @@ def sweep(data: Data = None) -> None:
 
 
 async def _sweep(settings: "Settings") -> int:
-    from dispatch.app import swept
-    from dispatch.start import migrated, with_stores
+    from dispatch.app import papers_swept, uploads_swept
+    from dispatch.kit.objects import StorageUnavailable
+    from dispatch.start import Trouble, migrated, with_stores
 
     async with with_stores(settings, _say) as (found, _):
         assert found.database_url is not None
         await migrated(found.database_url)
-        done, objects = await swept(found)
-    _say(f"documents: {done.warned} warned, {done.expired} expired")
-    _say(f"providers: {done.suspended} suspended, {done.deferred} when their job has ended, {done.busy} busy")
-    _say(f"vehicles: {done.vehicles} suspended")
-    _say(f"uploads: {objects} left-overs removed")
+        done = await papers_swept(found)
+        _say(f"documents: {done.warned} warned, {done.expired} expired")
+        _say(f"providers: {done.suspended} suspended, {done.deferred} when their job has ended, {done.busy} busy")
+        _say(f"vehicles: {done.vehicles} suspended")
+        try:
+            _say(f"uploads: {await uploads_swept(found)} left-overs removed")
+        except StorageUnavailable as error:
+            raise Trouble(
+                f"Left-over uploads stay where they are: {error}. Look at the DISPATCH_STORAGE_ settings."
+            ) from error
     return 0
 
 

@@ -52,7 +52,7 @@ class PaperCalls:
         return await self._call("GET", f"/v1/providers/me/documents/{document_id}/link")
 
     async def onboarding(self) -> dict[str, Any]:
-        """{"provider_id", "status", "steps": [Step]}."""
+        """{"provider_id", "status", "steps": [OnboardingProgress]}."""
         return await self._call("GET", "/v1/providers/me/onboarding")
 
     async def add_vehicle(self, *, key: str | None = None, **fields: object) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class ReviewRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     version: Count | None = None
 
 
-class Pending(Struct, frozen=True):
+class PendingPapers(Struct, frozen=True):
     """A provider with something to verify. `submitted_at` is that of his oldest item, by which the queue is ordered."""
 
     provider_id: UUID
@@ -149,7 +149,7 @@ class Pending(Struct, frozen=True):
     vehicles: list[OwnVehicle]
 
 
-class Step(Struct, frozen=True, omit_defaults=True):
+class OnboardingProgress(Struct, frozen=True, omit_defaults=True):
     """`missing` is what the provider himself has to do: `email`, document types, `vehicle`."""
 
     step: OnboardingStep
@@ -164,4 +164,4 @@ class Step(Struct, frozen=True, omit_defaults=True):
 class Onboarding(Struct, frozen=True):
     provider_id: UUID
     status: ProviderStatus
-    steps: list[Step]
+    steps: list[OnboardingProgress]

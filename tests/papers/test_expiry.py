@@ -223,7 +223,7 @@ async def test_the_command_sweeps_and_counts(papers: Papers) -> None:
     await papers.vehicle_ends(car["id"], -1)
     settings = papers.server.settings
 
-    def command() -> str:
+    def command() -> tuple[list[str], int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "dispatch", "sweep"],
             env={
@@ -236,14 +236,23 @@ async def test_the_command_sweeps_and_counts(papers: Papers) -> None:
             capture_output=True,
             text=True,
             timeout=60,
-            check=True,
+            check=False,
         )
-        return done.stdout
+        return done.stdout.splitlines(), done.returncode, done.stderr
 
-    assert (await asyncio.to_thread(command)).splitlines() == [
+    # What cannot be removed is said in a sentence, after what was done.
+    await papers.judge.execute("INSERT INTO provider_uploads VALUES ('documents/a/b', '2026-01-01')")
+    papers.folder.rename(papers.folder.with_name("away"))
+    papers.folder.write_text("a file where the folder should be")
+    lines, exit_code, trouble = await asyncio.to_thread(command)
+    assert lines == [
         "documents: 1 warned, 1 expired",
         "providers: 1 suspended, 0 when their job has ended, 0 busy",
         "vehicles: 1 suspended",
-        "uploads: 0 left-overs removed",
     ]
+    assert (exit_code, "DISPATCH_STORAGE_" in trouble, "Traceback" in trouble) == (2, True, False), trouble
     assert await papers.status(person) == "suspended"
+    papers.folder.unlink()
+    await papers.judge.execute("UPDATE provider_uploads SET started_at = '2026-01-01'")
+    lines, exit_code, _ = await asyncio.to_thread(command)
+    assert (lines[-1], exit_code) == ("uploads: 1 left-overs removed", 0)

@@ -173,7 +173,7 @@ async def _six(papers: Papers) -> list[tuple[UUID, UUID]]:
 async def test_a_document_that_ends_soon_shows_a_warning(papers: Papers, kind: str, days: int, approved: bool) -> None:
     """Feature: provider-system-redesign, Property 33: a document with an expiry date within 30 days shows its provider a warning.
 
-    Fails when document_view warns below 30 days instead of up to 30, or when warning_at forgets a threshold.
+    Fails when document_view warns below 30 days instead of up to 30, or when documents_warn begins a day later.
     """
     person = await _only(papers)
     document = await papers.upload(person, kind, expiry_date=in_days(days))

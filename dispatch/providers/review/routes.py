@@ -39,7 +39,7 @@ def routes(review: Review) -> Sequence[Route]:
             "/v1/admin/verification",
             queue,
             "Providers with documents or vehicles to verify, the oldest submission first",
-            Page[papers.Pending],
+            Page[papers.PendingPapers],
             who="admin",
             query=_PAGE,
         ),
