@@ -11,13 +11,15 @@ RUN python -m venv /opt/dispatch \
  && /opt/dispatch/bin/pip install --no-cache-dir --no-index --find-links /wheels .
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home dispatch
+RUN useradd --system --uid 10001 --no-create-home dispatch \
+ && install --directory --owner 10001 --mode 0700 /data
 COPY --from=build /opt/dispatch /opt/dispatch
 ENV PATH=/opt/dispatch/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DISPATCH_HOST=0.0.0.0 \
     DISPATCH_PORT=8080 \
-    DISPATCH_MAIL_BY=off
+    DISPATCH_MAIL_BY=off \
+    DISPATCH_STORAGE_DIR=/data/documents
 USER 10001
 WORKDIR /tmp
 EXPOSE 8080

@@ -16,7 +16,7 @@ from dispatch import __version__
 from dispatch.accounts import Accounts, Idempotency, Pending, Tell, Voice
 from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
-from dispatch.admin import Admin, Office
+from dispatch.admin import Admin, Expiry, Office
 from dispatch.admin import routes as admin_routes
 from dispatch.api import Api, ApiRules
 from dispatch.api.docs import add_docs
@@ -33,6 +33,7 @@ from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
+from dispatch.kit.objects import Seals
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
@@ -47,6 +48,12 @@ from dispatch.notifications.store import OfAccounts
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
+from dispatch.providers.documents import Documents, objects_of
+from dispatch.providers.documents import routes as documents_routes
+from dispatch.providers.review import Review
+from dispatch.providers.review import routes as review_routes
+from dispatch.providers.vehicles import Vehicles
+from dispatch.providers.vehicles import routes as vehicles_routes
 from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
@@ -69,6 +76,7 @@ class App:
     inbox: Inbox
     presence: Presence
     providers: Providers
+    documents: Documents
     jobs: Jobs
     matching: Matching
     shifts: Shifts
@@ -79,6 +87,7 @@ class App:
     sender: Sender
     consumer: Consumer
     admin: Admin
+    expiry: Expiry
     door: Door
     api: Api
     health: Health
@@ -160,6 +169,16 @@ async def build(
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
         providers = Providers(pg, inbox, accounts, notifications, once)
         await providers.require(settings.required_documents, settings.vehicle_services)
+        documents = Documents(
+            pg,
+            inbox,
+            objects_of(settings),
+            Seals([secret.get_secret_value() for secret in settings.jwt_secrets]),
+            clock,
+            once,
+            link_s=settings.file_link_s,
+            uploads_per_hour=settings.uploads_per_hour,
+        )
         presence = Presence(redis, markets, clock, fresh_s=settings.fresh_s)
         tracking = Tracking(
             pg, redis, markets, clock, nursery, every_s=settings.track_every_s, stale_after_s=settings.stale_after_s
@@ -173,6 +192,7 @@ async def build(
         teller, nudges = Teller(pg, inbox, notifications), Nudges(pg, inbox, notifications)
         support = Support(pg, inbox, notifications, once)
         admin = Admin(inbox, matching, notifications, once)
+        expiry = Expiry(pg, notifications, clock, deliver=inbox.deliver, search=matching.search)
 
         jobs.on_search.append(matching.search)
         presence.on_move(tracking.move)
@@ -201,6 +221,9 @@ async def build(
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
+            documents_routes.routes(documents, within_s=settings.upload_within_s),
+            vehicles_routes.routes(Vehicles(pg, inbox, once)),
+            review_routes.routes(Review(pg, inbox, notifications, once)),
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
             admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
@@ -211,7 +234,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, expiry, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

@@ -1,4 +1,4 @@
-"""The command line: serve | migrate | token | admin | seed | doctor.
+"""The command line: serve | migrate | sweep | token | admin | seed | doctor.
 
 What is for programs goes to stdout (a token, the line that says ready), logs go to stderr. An operator's mistake is one
 sentence and exit code 2. Modules that take long to import are imported by the command that needs them.
@@ -136,6 +136,34 @@ async def _migrate(settings: "Settings") -> int:
         assert found.database_url is not None
         applied = await migrated(found.database_url)
     _say(f"migrated: {', '.join(applied)}" if applied else "nothing to do: the database is up to date")
+    return 0
+
+
+@cli.command()
+def sweep(data: Data = None) -> None:
+    """Do now what servers do hourly: warn of papers that end, suspend for those that have ended, remove left-over uploads."""
+    settings = _settings(data_dir=data)
+    _run(_sweep(settings))
+
+
+async def _sweep(settings: "Settings") -> int:
+    from dispatch.kit.objects import StorageUnavailable
+    from dispatch.start import Trouble, migrated, with_stores
+    from dispatch.sweep import papers_swept, uploads_swept
+
+    async with with_stores(settings, _say) as (found, _):
+        assert found.database_url is not None
+        await migrated(found.database_url)
+        done = await papers_swept(found)
+        _say(f"documents: {done.warned} warned, {done.expired} expired")
+        _say(f"providers: {done.suspended} suspended, {done.deferred} when their job has ended, {done.busy} busy")
+        _say(f"vehicles: {done.vehicles} suspended")
+        try:
+            _say(f"uploads: {await uploads_swept(found)} left-overs removed")
+        except StorageUnavailable as error:
+            raise Trouble(
+                f"Left-over uploads stay where they are: {error}. Look at the DISPATCH_STORAGE_ settings."
+            ) from error
     return 0
 
 

@@ -38,6 +38,11 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         while await app.providers.rejudge():
             await clock.sleep(0.02)
 
+    async def sweep_papers() -> None:
+        await app.expiry.sweep()
+        while await app.documents.sweep():
+            await clock.sleep(0.1)
+
     async def note_lost() -> None:
         lost, app.lost[:] = app.lost[:], []
         if lost:
@@ -113,5 +118,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("freezer", 60.0, freeze),
         loop("gate_judge", 30.0, rejudge),
         loop("delivery_rescuer", 5.0, app.sender.rescue),
+        loop("paper_sweeper", 3600.0, sweep_papers),
+        loop("deferred_suspender", 5.0, app.expiry.suspend_due),
         loop("forgetter", 3600.0, forget),
     ]

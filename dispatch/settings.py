@@ -129,6 +129,16 @@ class Settings(BaseSettings):
         [],
         description='service types that need an approved vehicle; in production `["ride", "delivery", "moving"]`',
     )
+    storage_dir: Path | None = Field(None, description="folder of uploaded documents; unset: documents in DATA_DIR")
+    storage_bucket: str | None = Field(None, description="bucket of uploaded documents; unset: a local folder")
+    storage_endpoint: str | None = Field(None, description="address of an S3-compatible server; unset: that of AWS")
+    storage_region: str = Field("us-east-1", description="region of the bucket")
+    storage_key_id: str | None = Field(None, description="access key of the bucket; unset: the machine's own role")
+    storage_secret: SecretStr | None = Field(None, description="secret of the access key")
+    storage_timeout_s: float = Field(10.0, gt=0, description="seconds that one call of the bucket may take")
+    upload_within_s: float = Field(60.0, gt=0, description="seconds within which an upload must have come")
+    uploads_per_hour: int = Field(30, ge=1, description="documents that a provider may upload within an hour")
+    file_link_s: int = Field(300, ge=1, le=604800, description="life of a link to a document")
     markets: dict[str, dict[str, Any]] = Field(
         {}, description='overrides of market settings: {"bkk": {"offer_ttl_s": 20}}'
     )
@@ -210,6 +220,14 @@ class Settings(BaseSettings):
             raise ValueError("vapid_subject: push services want to know whom to write to: mailto:… or https:…")
         return self
 
+    @model_validator(mode="after")
+    def _whole_storage(self) -> "Settings":
+        if (self.storage_key_id is None) != (self.storage_secret is None):
+            raise ValueError("storage_key_id and storage_secret come together: set both, or neither")
+        if self.storage_bucket is None and self.storage_endpoint is not None:
+            raise ValueError(f"storage_endpoint={self.storage_endpoint} without storage_bucket: name the bucket")
+        return self
+
     @property
     def link_key(self) -> bytes:
         """What links and codes are derived from."""
@@ -229,6 +247,11 @@ class Settings(BaseSettings):
     @property
     def _reached(self) -> str:
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @property
+    def documents_dir(self) -> Path:
+        """Where documents lie when no bucket is named."""
+        return self.storage_dir or self.data_dir / "documents"
 
     @property
     def development_secret(self) -> bool:

@@ -1,6 +1,7 @@
 """Documents and vehicles of providers: their kinds and states. Tables, no decisions."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class DocumentType(StrEnum):
@@ -32,3 +33,27 @@ class ReviewAction(StrEnum):
 
     APPROVE = "approve"
     REJECT = "reject"
+
+
+class OnboardingStep(StrEnum):
+    EMAIL = "email"
+    DOCUMENTS = "documents"
+    VEHICLE = "vehicle"
+    REVIEW = "review"
+
+
+class OnboardingState(StrEnum):
+    """`open`: the provider's turn. `waiting`: the office's. `optional`: none of his service types asks for it."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    DONE = "done"
+    OPTIONAL = "optional"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+
+
+NEEDS_EXPIRY: Final = frozenset(
+    {DocumentType.DRIVER_LICENSE, DocumentType.VEHICLE_REGISTRATION, DocumentType.VEHICLE_INSURANCE}
+)
+"""Documents that are good until a day, which has to be told with them."""

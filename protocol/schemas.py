@@ -15,15 +15,16 @@ def components(shapes: Iterable[Any]) -> dict[str, Any]:
     Python does not show.
     """
     _, schemas = msgspec.json.schema_components(list(shapes), ref_template=REF)
-    return {name: _without_null(schema) for name, schema in schemas.items()}
+    return {name: without_null(schema) for name, schema in schemas.items()}
 
 
-def _without_null(schema: Any) -> Any:
+def without_null(schema: Any) -> Any:
+    """The schema without the null of optional fields."""
     if isinstance(schema, list):
-        return [_without_null(part) for part in schema]
+        return [without_null(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {key: _without_null(part) for key, part in schema.items() if not (key == "default" and part is None)}
+    plain = {key: without_null(part) for key, part in schema.items() if not (key == "default" and part is None)}
     kinds = plain.get("anyOf")
     if isinstance(kinds, list) and {"type": "null"} in kinds:
         rest = [kind for kind in kinds if kind != {"type": "null"}]

@@ -59,7 +59,7 @@ def test_compose_holds_no_secret_and_keeps_no_default_for_one(compose: dict[str,
 
 
 def test_compose_keeps_data_in_named_volumes(compose: dict[str, Any]) -> None:
-    for store, place in (("postgres", "/var/lib/postgresql"), ("valkey", "/data")):
+    for store, place in (("postgres", "/var/lib/postgresql"), ("valkey", "/data"), ("server", "/data")):
         name, _, inside = compose["services"][store]["volumes"][0].partition(":")
         assert name in compose["volumes"]
         assert inside == place

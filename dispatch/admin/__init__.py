@@ -4,7 +4,8 @@ Suspension takes the gate FOR UPDATE, then his jobs by id, then cancels and with
 commits after it (I7).
 """
 
+from dispatch.admin.expiry import Expiry, Swept
 from dispatch.admin.office import Office
 from dispatch.admin.service import Admin
 
-__all__ = ["Admin", "Office"]
+__all__ = ["Admin", "Expiry", "Office", "Swept"]

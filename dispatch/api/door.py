@@ -11,12 +11,13 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from dispatch.api.forms import parts_of
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
 from dispatch.kit.ids import new_word
 from dispatch.kit.log import name_request
 from dispatch.kit.postgres import LOST, STUCK
-from dispatch.kit.route import REQUEST_ID, Call, Route
+from dispatch.kit.route import REQUEST_ID, SEAL, Call, Form, Route, Sent
 from protocol.codec import decode_body, wire_time
 from protocol.errors import ErrorCode, Refused, status_of, text_of
 
@@ -32,6 +33,18 @@ _PREFLIGHT = {
 }
 _BUCKETS_MAX = 100_000
 _UUID = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+
+
+def _file(sent: Sent) -> web.Response:
+    # Whatever is in it was sent by a stranger: a browser shall neither guess at it, nor show it, nor keep it.
+    headers = {
+        "Content-Type": sent.content_type,
+        "Content-Disposition": f'attachment; filename="{sent.file_name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, no-store",
+    }
+    return web.Response(body=sent.chunks, headers=headers)
 
 
 class Buckets:
@@ -86,7 +99,7 @@ class Api:
         for route in routes:
             pattern = route.path
             for name in [part[1:-1] for part in route.path.split("/") if part.startswith("{")]:
-                pattern = pattern.replace(f"{{{name}}}", f"{{{name}:{_UUID}}}")
+                pattern = pattern.replace(f"{{{name}}}", f"{{{name}:{SEAL if name == 'token' else _UUID}}}")
             self.app.router.add_route(route.method, pattern, self._serve(route))
             self.routes.append(route)
 
@@ -107,7 +120,9 @@ class Api:
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise Invalid("Content-Encoding", fields=[{"field": "Content-Encoding", "problem": "send it as it is"}])
             body: Any = None
-            if route.body is not None:
+            if isinstance(route.body, Form):
+                body = parts_of(request, route.body, self._clock)
+            elif route.body is not None:
                 body = decode_body(await request.read(), route.body)
             call = Call(
                 actor,
@@ -121,6 +136,8 @@ class Api:
                 request.remote or "",
             )
             answered = await route.handler(call)
+            if isinstance(answered, Sent):
+                return _file(answered)
             return web.Response(
                 body=answered.body, status=answered.status, headers={"Content-Type": answered.content_type}
             )

@@ -9,12 +9,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from dispatch.kit.route import Param, Route
+from dispatch.kit.route import SEAL, Form, Param, Route
 from protocol.errors import ErrorCode, status_of, text_of
 from protocol.lifecycle import JobStatus
 from protocol.notices import Channel, DeliveryStatus
 from protocol.resources import ErrorBody
-from protocol.schemas import REF, components
+from protocol.schemas import REF, components, without_null
 
 _NAMED: Final = str.maketrans("/-", "__")
 _PLACEHOLDER: Final = re.compile(r"{(\w+)}")
@@ -72,8 +72,12 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
     Raises ValueError for two routes with one method and path.
     """
     shapes = list(
-        dict.fromkeys(shape for route in routes for what in (route.body, route.answer) for shape in _shapes(what))
+        dict.fromkeys(
+            shape for route in routes for what in (_fields(route.body), route.answer) for shape in _shapes(what)
+        )
     )
+    # The fields of a form are written out beside its file; what they refer to stays.
+    forms = {route.body.fields.__name__ for route in routes if isinstance(route.body, Form)}
     tops, _ = msgspec.json.schema_components(shapes, ref_template=REF)
     schema_of = dict(zip(shapes, tops, strict=True))
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -99,7 +103,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
         "tags": [{"name": tag} for tag in sorted({_tag(route.path) for route in routes})],
         "paths": dict(paths),
         "components": {
-            "schemas": components([*shapes, ErrorBody]),
+            "schemas": {name: schema for name, schema in components([*shapes, ErrorBody]).items() if name not in forms},
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -109,7 +113,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
 
 def _shapes(what: Any) -> tuple[Any, ...]:
     """The parts of a union; msgspec has no schema for one of several Structs."""
-    if what is None:
+    if what is None or what is bytes:
         return ()
     return get_args(what) if isinstance(what, UnionType) else (what,)
 
@@ -127,7 +131,9 @@ def _operation(route: Route, schema_of: dict[Any, dict[str, Any]]) -> dict[str, 
         operation["security"] = []
     elif route.who == "admin":
         operation["description"] = "Admins only."
-    if route.body is not None:
+    if isinstance(route.body, Form):
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _form(route.body)}}}
+    elif route.body is not None:
         schema = schema_of[route.body]
         # A body without required fields may be left out: it is read as {}.
         required = any(field.required for field in msgspec.structs.fields(route.body))
@@ -155,6 +161,8 @@ def _responses(route: Route, answers: list[dict[str, Any]]) -> dict[str, Any]:
         "description": HTTPStatus(route.status).phrase,
         "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
     }
+    if route.answer is bytes:
+        done["content"] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     if answers:
         schema = answers[0] if len(answers) == 1 else {"anyOf": answers}
         done["content"] = {"application/json": {"schema": schema}}
@@ -169,7 +177,9 @@ def _responses(route: Route, answers: list[dict[str, Any]]) -> dict[str, Any]:
 def _errors_of_the_door(route: Route) -> Iterable[ErrorCode]:
     """What a route of this form may answer before, or whatever, its handler says."""
     yield ErrorCode.VALIDATION_ERROR  # an unknown query parameter, at least
-    if route.body is not None:
+    if isinstance(route.body, Form):
+        yield ErrorCode.FILE_TOO_LARGE
+    elif route.body is not None:
         yield ErrorCode.BODY_TOO_LARGE
     if route.who != "anyone":
         yield from (ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_EXPIRED, ErrorCode.FORBIDDEN)
@@ -194,7 +204,29 @@ def _refusal(status: int, codes: Sequence[ErrorCode]) -> dict[str, Any]:
     }
 
 
+def _fields(body: Any) -> Any:
+    return body.fields if isinstance(body, Form) else body
+
+
+def _form(form: Form) -> dict[str, Any]:
+    """The fields, and beside them the file."""
+    ((schema,), shapes) = msgspec.json.schema_components([form.fields], ref_template=REF)
+    fields = shapes[schema["$ref"].rpartition("/")[2]]
+    file = {
+        "type": "string",
+        "format": "binary",
+        "description": f"1 to {form.bytes_max} bytes. The parts may come in any order.",
+    }
+    return {
+        "type": "object",
+        "properties": {**without_null(fields["properties"]), form.file: file},
+        "required": [*fields.get("required", ()), form.file],
+    }
+
+
 def _path_parameter(name: str) -> dict[str, Any]:
+    if name == "token":
+        return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{SEAL}$"}}
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
 
 

@@ -14,7 +14,6 @@ import structlog
 
 from dispatch.accounts import fingerprint_of
 from dispatch.claims import live
-from dispatch.claims.errors import AlreadyBusy
 from dispatch.claims.model import Accepted, Ask
 from dispatch.inbox import Fact, Inbox, facts_of
 from dispatch.jobs import JobMissing
@@ -30,6 +29,7 @@ from dispatch.markets import Markets
 from dispatch.matching import JobNotAvailable, Matching, OfferMissing, ServiceMismatch
 from dispatch.presence import LocationRequired, Offline, Presence
 from dispatch.providers import (
+    AlreadyBusy,
     DocumentsIncomplete,
     NotApproved,
     ProviderMissing,

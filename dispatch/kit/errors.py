@@ -77,6 +77,12 @@ class Missing(DispatchError):
     code = ErrorCode.NOT_FOUND
 
 
+class FileTooLarge(DispatchError):
+    """A file over its bound, refused while it came."""
+
+    code = ErrorCode.FILE_TOO_LARGE
+
+
 class IllegalTransition(DispatchError):
     """This change of status is not in the table."""
 

@@ -10,6 +10,7 @@ import orjson
 
 from dispatch.kit.errors import Invalid
 
+_AFTER_ALL = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 _BEFORE_ALL = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 
 QUERY = {"limit": "1-100, 50 unless told", "cursor": "next_cursor of the page before"}
@@ -27,19 +28,19 @@ def page(rows: Sequence[Any], limit: int) -> bytes:
     return b'{"items":[' + items + b"]" + more + b"}"
 
 
-def read_cursor(cursor: str | None) -> tuple[datetime, UUID]:
+def read_cursor(cursor: str | None, *, oldest_first: bool = False) -> tuple[datetime, UUID]:
     """(created_at, id) of the last row that the caller has; without a cursor a place before every row, so that one query serves the
     first page and all others by its index. Raises: Invalid for one that is not ours.
     """
     if cursor is None:
-        return _BEFORE_ALL
+        return _AFTER_ALL if oldest_first else _BEFORE_ALL
     try:
         at, _, row_id = urlsafe_b64decode(cursor.encode()).decode().partition(" ")
         before = datetime.fromisoformat(at)
         if before.tzinfo is None or not 1970 <= before.year <= 9998:
             raise ValueError("none of our cursors")
         return before, UUID(row_id)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Invalid(
             "this cursor is none of ours", fields=[{"field": "cursor", "problem": "not a cursor of this list"}]
         ) from error

@@ -1,9 +1,9 @@
 """A route is data: who may, what comes in, what goes out. The door serves it, the OpenAPI document is made of it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
 
 from aiohttp import web
@@ -17,7 +17,30 @@ Who = Literal["anyone", "user", "customer", "admin"]
 REQUEST_ID = web.RequestKey("request_id", str)
 """The request's name in answers, headers and logs."""
 
+SEAL: Final = "[A-Za-z0-9_-]{1,200}"
+"""What {token} in a path lets through. Every other name is a UUID's."""
+
 E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A body of multipart/form-data: short fields and one file, which is streamed. The parts may come in any order, each once."""
+
+    fields: type
+    """A Struct that names the fields, for the document and the list of names; their texts are the use case's to judge."""
+    file: str = "file"
+    bytes_max: int = 10 * 1024 * 1024
+    within_s: float = 60.0
+    """All of it must have come by then: a slow sender holds a connection, a file and a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form. A field's `chunks` are one short text; the file's must be read before the next part is asked for."""
+
+    name: str
+    chunks: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +51,7 @@ class Call:
     token: Any
     """The token's claims."""
     body: Any
+    """What the route says: a Struct, or an AsyncIterator[Part] of a form, which raises Invalid and FileTooLarge while it is read."""
     path: Mapping[str, str]
     query: Mapping[str, str]
     key: str | None
@@ -77,16 +101,27 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A file, streamed to whoever asked: never cached, never sniffed, saved instead of shown."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str
+    file_name: str
+    """Ours, plain ASCII."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """`path` has {name} for UUIDs. `query` names the parameters it knows: others are refused."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
-    handler: Callable[[Call], Awaitable[Answered]]
+    handler: Callable[[Call], Awaitable[Answered | Sent]]
     summary: str
     answer: Any
+    """A Struct, a union of some, or `bytes`: a file."""
     who: Who = "user"
-    body: type | None = None
+    body: type | Form | None = None
     query: Mapping[str, str | Param] = field(default_factory=dict)
     """name → what it is, for the document."""
     status: int = 200

@@ -103,9 +103,10 @@ BEGIN
 END $$;
 
 -- THE question of eligibility, asked by going online, by candidates, the board and accepts alike: what he may be offered at this very
--- moment, and of that what he takes. Exact without any sweep: a paper that has run out counts no more from that instant on.
+-- moment, and of that what he takes. Exact without any sweep: a paper that has run out counts no more from that instant on, and who is to be
+-- suspended when his job ends takes no other.
 CREATE FUNCTION cleared_now(g provider_gate) RETURNS text[] LANGUAGE sql VOLATILE PARALLEL SAFE
-RETURN CASE WHEN g.cleared_until <= clock_timestamp() THEN '{}' ELSE g.cleared END;
+RETURN CASE WHEN g.suspend_due OR g.cleared_until <= clock_timestamp() THEN '{}' ELSE g.cleared END;
 CREATE FUNCTION services_now(g provider_gate) RETURNS text[] LANGUAGE sql VOLATILE PARALLEL SAFE
 RETURN CASE WHEN g.narrowed IS NULL THEN cleared_now(g) ELSE ARRAY(SELECT unnest(g.narrowed) INTERSECT SELECT unnest(cleared_now(g))) END;
 

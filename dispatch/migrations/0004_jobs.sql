@@ -21,6 +21,7 @@ CREATE TABLE jobs (
   -- is a change of the row, and an event.
   provider_first_name text,
   provider_rating numeric(3, 2),
+  provider_vehicle json,                                  -- {make, model, color, plate_number} of the vehicle that he had in use
   customer_first_name text,
   customer_phone text,
   accept_id uuid,
@@ -184,6 +185,7 @@ RETURN (SELECT j.id FROM jobs j WHERE j.provider_id = p_provider AND j.status IN
 -- What the customer sees of the assigned provider.
 CREATE FUNCTION provider_card(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
 RETURN json_strip_nulls(json_build_object('id', j.provider_id, 'first_name', j.provider_first_name, 'rating', j.provider_rating,
+  'vehicle', j.provider_vehicle,
   'location', CASE WHEN j.provider_lat IS NOT NULL THEN
     json_build_object('lat', j.provider_lat, 'lng', j.provider_lng, 'at', wire_at(j.provider_located_at)) END));
 

@@ -265,7 +265,7 @@ BEGIN
   SELECT * INTO before FROM jobs WHERE id = p_job;
   PERFORM ctx_require(before.provider_user_id);
   UPDATE jobs SET status = 'offered', round = round + 1, version = version + 1, provider_id = NULL, provider_user_id = NULL, accept_id = NULL,
-    provider_first_name = NULL, provider_rating = NULL,
+    provider_first_name = NULL, provider_rating = NULL, provider_vehicle = NULL,
     accepted_at = NULL, arrived_at = NULL, provider_lat = NULL, provider_lng = NULL, provider_located_at = NULL, trail_m = 0, trail_fixes = 0,
     offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => ttl_s)
    WHERE id = p_job RETURNING * INTO j;

@@ -110,7 +110,9 @@ BEGIN
 
   was := j.status;
   UPDATE jobs SET status = 'accepted', provider_id = gate.provider_id, (provider_first_name, provider_rating) = (
-      SELECT p.first_name, p.rating FROM providers p WHERE p.id = gate.provider_id), provider_user_id = p_user, accept_id = p_accept,
+      SELECT p.first_name, p.rating FROM providers p WHERE p.id = gate.provider_id),
+    provider_vehicle = (SELECT json_build_object('make', v.make, 'model', v.model, 'color', v.color, 'plate_number', v.plate_number)
+      FROM provider_vehicles v WHERE v.provider_id = gate.provider_id AND v.is_active), provider_user_id = p_user, accept_id = p_accept,
     version = version + CASE was WHEN 'pending' THEN 2 ELSE 1 END, round = greatest(jobs.round, 1), accepted_at = clock_timestamp(), offer_deadline = NULL, next_search_at = NULL,
     provider_lat = p_lat, provider_lng = p_lng, provider_located_at = p_located_at, trail_m = 0, trail_fixes = 0
    WHERE id = p_job AND jobs.status = was AND jobs.round = j.round RETURNING * INTO STRICT j;  -- stays conditional, though the row is locked

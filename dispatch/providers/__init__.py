@@ -6,6 +6,7 @@ transaction, so that going online, candidates, the board and accepts all read on
 """
 
 from dispatch.providers.errors import (
+    AlreadyBusy,
     DocumentsIncomplete,
     EmailNotVerified,
     NotApproved,
@@ -31,6 +32,7 @@ from dispatch.providers.store import (
 )
 
 __all__ = [
+    "AlreadyBusy",
     "DocumentsIncomplete",
     "EmailNotVerified",
     "NotApproved",

@@ -56,3 +56,9 @@ class EmailNotVerified(DispatchError):
     """Nobody has proved to read this e-mail address."""
 
     code = ErrorCode.EMAIL_NOT_VERIFIED
+
+
+class AlreadyBusy(DispatchError):
+    """The provider has an active job."""
+
+    code = ErrorCode.PROVIDER_HAS_ACTIVE_JOB

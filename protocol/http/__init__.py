@@ -92,19 +92,35 @@ class Http:
         `key` is the Idempotency-Key of a POST; give it to ask again for an answer that was not final.
         Raises: Denied.
         """
-        headers = dict(self._headers)
         data = None
+        if body is not None:
+            data = orjson.dumps({name: value for name, value in body.items() if value is not None})
+        return await self.send(
+            method, path, lambda: data, kind=None if body is None else "application/json", params=params, key=key
+        )
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        data: Callable[[], Any],
+        *,
+        kind: str | None = None,
+        params: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """The same with a body of any kind; `data` gives it anew for each try."""
+        headers = dict(self._headers)
         if method == "POST":
             headers["Idempotency-Key"] = key or str(uuid4())
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            data = orjson.dumps({name: value for name, value in body.items() if value is not None})
+        if kind is not None:
+            headers["Content-Type"] = kind
         query = {name: str(value) for name, value in (params or {}).items() if value is not None}
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._patience_s
         tries = 0
         while True:
-            denied, after_s = await self._once(method, path, headers, data, query)
+            denied, after_s = await self._once(method, path, headers, data(), query)
             if not isinstance(denied, Denied):
                 return denied
             if after_s is None:
@@ -116,7 +132,7 @@ class Http:
             await asyncio.sleep(wait_s)
 
     async def _once(
-        self, method: str, path: str, headers: dict[str, str], data: bytes | None, query: dict[str, str]
+        self, method: str, path: str, headers: dict[str, str], data: Any, query: dict[str, str]
     ) -> tuple[dict[str, Any] | Denied, float | None]:
         """(answer, None), (a final no, None) or (no answer yet, seconds to wait at least)."""
         if self._session is None:

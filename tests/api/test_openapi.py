@@ -13,10 +13,13 @@ from dispatch.admin.routes import routes as admin_routes
 from dispatch.api.openapi import document
 from dispatch.claims.routes import routes as claims_routes
 from dispatch.jobs.routes import routes as jobs_routes
-from dispatch.kit.route import Answered, Call, Route
+from dispatch.kit.route import SEAL, Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
 from dispatch.notifications.routes import routes as notifications_routes
+from dispatch.providers.documents.routes import routes as documents_routes
+from dispatch.providers.review.routes import routes as review_routes
 from dispatch.providers.routes import routes as providers_routes
+from dispatch.providers.vehicles.routes import routes as vehicles_routes
 from dispatch.support.routes import routes as support_routes
 from protocol import codec
 from protocol.errors import ErrorCode, status_of
@@ -27,6 +30,9 @@ NOBODY: Any = None
 ROUTES: list[Route] = [
     *accounts_routes(NOBODY),
     *providers_routes(NOBODY, NOBODY),
+    *documents_routes(NOBODY, within_s=60.0),
+    *vehicles_routes(NOBODY),
+    *review_routes(NOBODY),
     *matching_routes(NOBODY, NOBODY, NOBODY),
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
@@ -66,6 +72,20 @@ CONTRACT = {
     ("GET", "/v1/providers/me"),
     ("PATCH", "/v1/providers/me"),
     ("PUT", "/v1/providers/me/online"),
+    ("GET", "/v1/providers/me/onboarding"),
+    ("POST", "/v1/providers/me/documents"),
+    ("GET", "/v1/providers/me/documents"),
+    ("GET", "/v1/providers/me/documents/{id}/link"),
+    ("GET", "/v1/files/{token}"),
+    ("POST", "/v1/providers/me/vehicles"),
+    ("GET", "/v1/providers/me/vehicles"),
+    ("PATCH", "/v1/providers/me/vehicles/{id}"),
+    ("POST", "/v1/providers/me/vehicles/{id}/activate"),
+    ("GET", "/v1/admin/verification"),
+    ("GET", "/v1/admin/providers/{id}/documents"),
+    ("GET", "/v1/admin/documents/{id}/link"),
+    ("POST", "/v1/admin/documents/{id}/review"),
+    ("POST", "/v1/admin/vehicles/{id}/review"),
     ("POST", "/v1/admin/providers/{id}/actions"),
     ("GET", "/v1/admin/jobs"),
     ("POST", "/v1/admin/jobs/{id}/release"),
@@ -280,7 +300,9 @@ def test_the_parameters_of_a_path_are_those_of_its_template() -> None:
     for path, item in DOCUMENT["paths"].items():
         declared = {parameter["name"]: parameter for parameter in item.get("parameters", [])}
         assert set(declared) == set(re.findall(r"{(\w+)}", path))
-        assert all(parameter["schema"] == {"type": "string", "format": "uuid"} for parameter in declared.values())
+        for name, parameter in declared.items():
+            kind = {"pattern": f"^{SEAL}$"} if name == "token" else {"format": "uuid"}
+            assert parameter["schema"] == {"type": "string", **kind}
 
 
 def test_query_parameters_are_those_that_the_route_knows() -> None:
@@ -341,6 +363,19 @@ def test_a_body_may_be_left_out_when_it_has_no_required_field() -> None:
     for body, required in ((CancelRequest, False), (ProviderRequest, True)):
         ((_, _, operation),) = operations(document([a_route(method="POST", body=body)], version="1"))
         assert operation["requestBody"]["required"] is required
+
+
+def test_a_form_is_multipart_with_its_file_beside_its_fields() -> None:
+    upload = next(
+        operation for method, path, operation in operations() if path.endswith("me/documents") and method == "POST"
+    )
+    (kind,) = upload["requestBody"]["content"]
+    schema = upload["requestBody"]["content"][kind]["schema"]
+    assert kind == "multipart/form-data"
+    assert list(schema["properties"]) == ["document_type", "expiry_date", "file"]
+    assert schema["required"] == ["document_type", "file"]
+    assert schema["properties"]["file"]["format"] == "binary"
+    assert "413" in upload["responses"]
 
 
 def test_an_answer_of_two_shapes_and_one_without_a_body() -> None:

@@ -14,12 +14,12 @@ TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
     "workers", "history",
     "notifications", "notification_deliveries", "push_devices", "verified_emails",
-    "service_requirements", "provider_documents", "provider_vehicles",
+    "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
-    "workers", "service_requirements", "job_event_readers",
+    "workers", "service_requirements", "job_event_readers", "provider_uploads",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 }  # fmt: skip
 """What no request reads, whoever acts."""
@@ -135,6 +135,10 @@ WRITES = [
     "SELECT attempts_return('{x}')",
     "SELECT attempts_take('{x}', '{1}', '1 s')",
     "SELECT accounts_forget(1)",
+    "UPDATE provider_documents SET status = 'approved'",
+    "UPDATE provider_vehicles SET status = 'approved'",
+    "DELETE FROM provider_documents",
+    "SELECT documents_due('-infinity', gen_random_uuid(), 1)",
     "UPDATE history SET epoch = 'mine'",
     "UPDATE audit_log SET reason = 'never happened'",
     "DELETE FROM audit_log",
@@ -177,6 +181,14 @@ GUARDED = [
     ("SELECT phone_code_try($1, 5)", "user"),
     ("SELECT phone_code_use($1, gen_random_uuid())", "user"),
     ("SELECT users_sign_up($1, 'a@b.example', NULL, NULL, NULL, NULL, 'x')", "user"),
+    ("SELECT document_add(gen_random_uuid(), $1, 'national_id', 'x', 'image/png', 1, '', NULL)", "provider"),
+    ("SELECT document_review($1, 'approved', NULL, NULL)", "provider"),
+    ("SELECT suspension_over($1)", "provider"),
+    (
+        "SELECT vehicle_add(gen_random_uuid(), $1, 'car', 'a', 'b', 2020, 'p', 'p', 'c', '2030-01-01', '2030-01-01', NULL)",
+        "provider",
+    ),
+    ("SELECT vehicle_review($1, 'approved', NULL, NULL)", "provider"),
 ]
 
 

@@ -10,7 +10,7 @@ from dispatch.kit.lua import BadScript, parse, scripts
 from dispatch.kit.sql import Queries
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "dispatch").glob("*/queries.sql"))
+FILES = sorted((ROOT / "dispatch").rglob("queries.sql"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.parent.name for path in FILES])
