@@ -34,6 +34,7 @@ from dispatch.providers import (
     NotApproved,
     ProviderMissing,
     Providers,
+    ProviderState,
     Suspended,
     VehicleRequired,
 )
@@ -186,15 +187,21 @@ class Claims:
         async with self._pg.system() as conn:
             facts = await conn.fetchrow(Q["job_facts"], ask.job_id)
         if facts is None:
+            # Who may not take from the board for want of a place is told that, whether the job exists or not.
+            if await self._place_of(state) is None:
+                raise LocationRequired("no position is known")
             raise JobMissing(f"no job {ask.job_id}")
         market = self._markets.get(facts["market"])
         if market is None or not market.open_board:
             return facts["round"], False, 0
-        place = await self._presence.place_of(state) or await self._providers.last_place(ask.user_id)
+        place = await self._place_of(state)
         if place is None:
             raise LocationRequired("no position is known")
         away_m = distance_m(*place, facts["pickup_lat"], facts["pickup_lng"])
         return facts["round"], away_m <= state.radius_m, round_m(away_m)
+
+    async def _place_of(self, state: ProviderState) -> tuple[float, float] | None:
+        return await self._presence.place_of(state) or await self._providers.last_place(state.user_id)
 
     async def _round_of(self, job_id: UUID) -> int | None:
         async with self._pg.system() as conn:

@@ -104,7 +104,8 @@ BEGIN
   END IF;
 
   IF NOT j.service_type = ANY (cleared_now(gate)) THEN
-    SELECT l.word INTO word FROM provider_lack(gate.provider_id, j.service_type) l;
+    -- Nothing lacks, and still: another paper of his has just run out and he is judged again soon, or his suspension waits for a job.
+    SELECT coalesce(l.word, 'documents') INTO word FROM provider_lack(gate.provider_id, j.service_type) l;
     RETURN;
   END IF;
 

@@ -1,7 +1,9 @@
-"""Applications, reviews, suspensions, searches and tickets: properties 1, 5, 7 to 9, 30 to 32, 37, 38, 44. Through HTTP, on real stores."""
+"""Applications, reviews, suspensions, searches and tickets: properties 1, 2, 5, 7 to 9, 30 to 32, 37, 38, 44. Through HTTP, on real stores."""
 
 import asyncio
+import re
 import string
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from protocol.errors import Denied
 from protocol.lifecycle import AdminAction
 from protocol.tickets import TicketCategory
-from tests.properties.scenes import PROPERTY, Scene, kinds
+from tests.properties.scenes import PROPERTY, Scene, kinds, scene_of
+from tests.support.mail import MailServer, mail_server, text_of
 from tests.support.server import BANGKOK, WITHIN_S, Person, code, denied
 
 # Names as people have them: Latin, Thai, Arabic, an emoji; not blanks alone.
@@ -73,6 +76,42 @@ async def test_a_registration_is_pending(papers_scene: Scene, first: str, last: 
     own = await person.http.provider()
     assert own["status"] == "pending" and not own["is_online"] and "provider_uid" not in own
     assert own["service_types"] == types and own["first_name"] == first and own["cleared_service_types"] == []
+
+
+@pytest.fixture
+async def mailed(database_url: str, redis_url: str) -> AsyncIterator[tuple[Scene, MailServer]]:
+    async with (
+        mail_server() as mailbox,
+        scene_of(database_url, redis_url, link_secret="l" * 40, **mailbox.settings()) as scene,
+    ):
+        yield scene, mailbox
+
+
+@PROPERTY
+@given(first=names, last=names)
+async def test_a_registration_is_answered_by_a_mail_with_a_valid_token(
+    mailed: tuple[Scene, MailServer], first: str, last: str
+) -> None:
+    """Feature: provider-system-redesign, Property 2: for any new provider account a verification email with a valid token is sent.
+
+    The token is good once, and for this address. Fails when a registration writes no notice, or the link holds another row's token.
+    """
+    scene, mailbox = mailed
+    person, body = scene.somebody(), fields(first, last)
+    before = len(mailbox.mails)
+    made = await person.http.register(**body)
+    async with asyncio.timeout(WITHIN_S):
+        while len(mailbox.mails) == before:
+            await asyncio.sleep(0.002)
+    (mail,) = mailbox.mails[before:]
+    assert str(mail["To"]).lower() == body["email"].lower()
+    token = re.search(r"token=([\w.~-]+)", text_of(mail))
+    assert token is not None and token[1] != made["verification_token"]
+    assert not (await person.http.account.email_status(made["verification_token"]))["verified"]
+    await person.http.account.verify_email(token[1])
+    assert (await person.http.account.email_status(made["verification_token"]))["verified"]
+    with code("INVALID_TOKEN"):
+        await person.http.account.verify_email(token[1])
 
 
 @PROPERTY

@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
 import pytest
 
 from protocol.frames import ClientFrame
+from protocol.tickets import TicketCategory
+from tests.papers.scenes import a_car
 from tests.support.bodies import least
-from tests.support.server import Server, serving
+from tests.support.server import Person, Server, serving
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/v1/socket"} | {
     f"/v1/auth/{path}"
@@ -72,27 +75,62 @@ async def test_metrics_are_for_loopback_or_for_the_token(database_url: str, redi
                 assert answer.status == status
 
 
-async def test_two_tenants_cannot_reach_each_others_things(server: Server) -> None:
-    """Every id of the one, offered by the other on every route that takes one: 403 or 404, and the same as for an id that never was."""
-    customer, stranger = await server.person(), await server.person()
+async def everything_of(server: Server, stores: Path) -> tuple[Person, dict[str, str]]:
+    """Somebody who has one of everything, and the ids of all of it."""
+    admin, customer = await server.admin(), await server.person()
     async with server.working() as (driver, phone):
         job = await server.request(customer)
         offer = (await driver.inbox.named("offer.created")).data
         await phone.accept(job["id"], offer["offer_id"])
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stranger.token}"}) as session:
-            for route in server.app.api.routes:
-                if "{id}" not in route.path:
-                    continue
-                answers = []
-                for target in (job["id"], str(driver.provider_id), str(uuid4())):
-                    async with session.request(
-                        route.method,
-                        server.url() + route.path.replace("{id}", target),
-                        json=least(route.body, to="arrived", reason="x"),
-                    ) as answer:
-                        text = await answer.json()
-                        answers.append((answer.status, text["error"]["code"]))
-                assert answers[0][0] in (403, 404), (route.path, answers)
-                assert len(set(answers)) == 1, (
-                    f"{route.path}: an id that exists is told from one that does not: {answers}"
-                )
+        made = {
+            "job": job["id"],
+            "offer": offer["offer_id"],
+            "user": str(driver.user_id),
+            "provider": str(driver.provider_id),
+            "document": (await driver.http.papers.upload("health_certificate", b"%PDF-1.7\n"))["document_id"],
+            "vehicle": (
+                await driver.http.papers.add_vehicle(**a_car())
+            )["id"],
+            "ticket": (await driver.http.support.open(TicketCategory.APP, "s", "b"))["id"],
+            "device": (await driver.http.notices.register_fcm(f"t-{driver.user_id}"))["id"],
+        }  # fmt: skip
+        (notice, *_) = (await driver.http.call("GET", "/v1/notifications"))["items"]
+        (delivery, *_) = (await admin.http.call("GET", "/v1/admin/deliveries"))["items"]
+        return driver, made | {"notification": notice["id"], "delivery": delivery["id"]}
+
+
+async def test_every_route_role_and_owner(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    """Every id of one tenant, offered on every route that takes one by strangers of every kind: 403 or 404, and the very same as for
+    an id that never was. The matrix is made of the routes themselves.
+    """
+    async with serving(database_url, redis_url, storage_dir=tmp_path) as server:
+        _, things = await everything_of(server, tmp_path)
+        strangers = [await server.person(role) for role in ("customer", "partner", "support")]
+        strangers += [await server.provider(), await server.provider(approved=False)]
+        walked = 0
+        for stranger in strangers:
+            async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stranger.token}"}) as session:
+                for route in server.app.api.routes:
+                    if "{id}" not in route.path or route.who == "anyone":
+                        continue
+                    answers = {}
+                    for kind, target in {**things, "nothing": str(uuid4())}.items():
+                        async with session.request(
+                            route.method,
+                            server.url() + route.path.replace("{id}", target),
+                            json=least(route.body, to="arrived", reason="x"),
+                        ) as answer:
+                            text = await answer.json()
+                            answers[kind] = (answer.status, text["error"]["code"])
+                            walked += 1
+                    status, refusal = answers["nothing"]
+                    # Who says no place cannot take from the board, whatever is on it.
+                    assert status in (403, 404) or refusal == "LOCATION_REQUIRED", (route.path, stranger.roles, answers)
+                    assert len(set(answers.values())) == 1, (
+                        f"{route.method} {route.path} tells {stranger.roles} an id that exists from one that does not: {answers}"
+                    )
+        assert walked > 1000
+        # Nothing of it has moved.
+        assert await server.sql("SELECT 1 FROM jobs WHERE status = 'accepted'")
+        assert await server.sql("SELECT 1 FROM provider_documents WHERE status = 'pending'")
+        assert not await server.sql("SELECT 1 FROM audit_log WHERE action <> 'approve'")
