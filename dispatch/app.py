@@ -30,6 +30,7 @@ from dispatch.health import Health
 from dispatch.inbox import Inbox, append
 from dispatch.jobs import Jobs, Teller
 from dispatch.jobs import routes as jobs_routes
+from dispatch.kit.address import Proxies
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.ids import new_word
 from dispatch.kit.metrics import Metrics
@@ -264,6 +265,7 @@ def _api_rules(settings: Settings, accounts: Accounts) -> ApiRules:
         user_burst=settings.user_burst,
         address_rate=settings.address_rate,
         origins=frozenset(settings.allowed_origins),
+        proxies=Proxies(settings.trusted_proxies),
     )
 
 

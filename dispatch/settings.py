@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from dispatch.kit.address import Proxies
 from protocol.lifecycle import ServiceType
 from protocol.papers import DocumentType
 
@@ -100,6 +101,10 @@ class Settings(BaseSettings):
         50, ge=0, description="the same of one network address, sign-ups among them; 0 switches it off"
     )
     sends_window_s: int = Field(3600, ge=1, description="that window of sending")
+    trusted_proxies: list[str] = Field(
+        [],
+        description='networks of proxies whose X-Forwarded-For is believed, such as ["10.0.0.0/8"]; without them all callers behind one share its limits',
+    )
     allowed_origins: list[str] = Field([], description="Origins besides the own one that browsers may come from")
 
     pool_size: int = Field(
@@ -218,6 +223,14 @@ class Settings(BaseSettings):
             raise ValueError("sms_url: sms_by=http needs the gateway's address, such as https://…/Messages.json")
         if self.vapid_private_key is not None and not self.vapid_subject.startswith(("mailto:", "https:")):
             raise ValueError("vapid_subject: push services want to know whom to write to: mailto:… or https:…")
+        return self
+
+    @model_validator(mode="after")
+    def _known_proxies(self) -> "Settings":
+        try:
+            Proxies(self.trusted_proxies)
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}; a network looks like 10.0.0.0/8") from error
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatch.api.forms import parts_of
+from dispatch.kit.address import Proxies
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
 from dispatch.kit.ids import new_word
@@ -80,6 +81,7 @@ class ApiRules:
     user_burst: int
     address_rate: float
     origins: frozenset[str] = frozenset()
+    proxies: Proxies = field(default_factory=lambda: Proxies(()))
 
 
 class Api:
@@ -171,6 +173,9 @@ class Api:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._rules.proxies and request.remote:
+            forwarded = request.headers.get("X-Forwarded-For", "")
+            request = request.clone(remote=self._rules.proxies.address_of(request.remote, forwarded))
         request_id = request.headers.get("X-Request-Id", "")
         request[REQUEST_ID] = (
             request_id
