@@ -42,9 +42,8 @@ from dispatch.kit.tasks import Nursery, running
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
-from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender
+from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender, doors_of
 from dispatch.notifications import routes as notifications_routes
-from dispatch.notifications.doors import doors_of
 from dispatch.notifications.store import OfAccounts
 from dispatch.presence import Presence
 from dispatch.providers import Providers

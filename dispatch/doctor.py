@@ -13,7 +13,11 @@ from redis.exceptions import RedisError
 from dispatch.kit.clock import Clock, SystemClock
 from dispatch.kit.log import clean_text
 from dispatch.kit.migrate import MigrationError, pending
+from dispatch.kit.objects import StorageUnavailable
+from dispatch.kit.queue import POOL_SIZE as QUEUE_POOL
 from dispatch.markets import MarketConfigError, Markets
+from dispatch.notifications import NotNow, Smtp, doors_of
+from dispatch.providers.documents import objects_of
 from dispatch.settings import Settings
 from dispatch.start import (
     CONNECT_TIMEOUT_S,
@@ -27,6 +31,7 @@ from dispatch.start import (
 
 SKEW_S_MAX = 1.0  # tokens, and the `at` of positions, are compared with the machine's clock; offers with Postgres'
 OTHER_CONNECTIONS = 10  # psql, backups, migrations: besides the pools
+PROBE = "doctor/nothing"
 OPEN_FILES_MIN = 4096  # one per socket, and some hundred of our own
 
 
@@ -47,6 +52,9 @@ async def examine(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
     yield _secret(settings)
     yield _markets(settings)
     yield _files()
+    yield await _documents(settings)
+    async for finding in _channels(settings, clock or SystemClock()):
+        yield finding
     said: list[str] = []
     try:
         async with with_stores(settings, said.append) as (found, _):
@@ -92,6 +100,44 @@ def _files() -> Finding:
             f"each worker may open {soft}, so about {soft} sockets; raise it with `ulimit -n {hard}`",
         )
     return Finding("open files", "ok", f"{soft} per worker")
+
+
+async def _documents(settings: Settings) -> Finding:
+    where = f"bucket {settings.storage_bucket}" if settings.storage_bucket else f"folder {settings.documents_dir}"
+    try:
+        # Removing what is not there asks for the store, the bucket and the right to write, and changes nothing.
+        await objects_of(settings).delete([PROBE])
+    except StorageUnavailable as error:
+        return Finding("documents", "BAD", f"{where}: {error}. Look at the DISPATCH_STORAGE_ settings")
+    if settings.storage_bucket is None and settings.workers > 1:
+        return Finding("documents", "ok", f"{where}; workers on other machines need a bucket, or this folder shared")
+    return Finding("documents", "ok", where)
+
+
+async def _channels(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
+    try:
+        doors = doors_of(settings, clock)
+    except ValueError as error:
+        yield Finding("channels", "BAD", str(error))
+        return
+    if settings.mail_by == "smtp":
+        mail = doors["email"]
+        assert isinstance(mail, Smtp)
+        try:
+            await mail.greet()
+            yield Finding("e-mail", "ok", f"{settings.smtp_host} port {settings.smtp_port} answers")
+        except NotNow as error:
+            text = f"{settings.smtp_host} port {settings.smtp_port}: {error}. Look at the DISPATCH_SMTP_ settings"
+            yield Finding("e-mail", "BAD", text)
+    elif settings.mail_by == "folder":
+        yield Finding("e-mail", "note", f"written to {settings.data_dir / 'mail'}: nobody gets them")
+    else:
+        yield Finding("e-mail", "note", "off: nobody can prove an address, so no provider can be approved")
+    missing = [name for name in ("sms", "fcm", "webpush") if name not in doors]
+    if missing:
+        yield Finding("channels", "note", f"not connected: {', '.join(missing)}; docs/operating/notifications.md")
+    for door in doors.values():
+        await door.close()
 
 
 async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator[Finding]:
@@ -145,11 +191,11 @@ def _skew(offset_s: float) -> Finding:
 async def _connections(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings) -> Finding:
     allowed = int(await connection.fetchval("SHOW max_connections"))
     reserved = int(await connection.fetchval("SHOW superuser_reserved_connections"))
-    needed = settings.workers * settings.pool_size * 2 + OTHER_CONNECTIONS
+    needed = settings.workers * (settings.pool_size * 2 + QUEUE_POOL) + OTHER_CONNECTIONS
     if needed > allowed - reserved:
         text = (
-            f"{settings.workers} workers may want {needed} connections (two pools of {settings.pool_size} each, and {OTHER_CONNECTIONS} "
-            f"others), Postgres allows {allowed - reserved}. Raise max_connections, or lower DISPATCH_POOL_SIZE"
+            f"{settings.workers} workers may want {needed} connections (two pools of {settings.pool_size} and one of {QUEUE_POOL} each, and "
+            f"{OTHER_CONNECTIONS} others), Postgres allows {allowed - reserved}. Raise max_connections, or lower DISPATCH_POOL_SIZE"
         )
         return Finding("connections", "BAD", text)
     return Finding("connections", "ok", f"{needed} at most, of {allowed - reserved}")

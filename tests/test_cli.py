@@ -265,6 +265,25 @@ def test_doctor_says_what_is_wrong_and_what_to_do(empty_database_url: str) -> No
     assert "hush" not in done.stdout
 
 
+def test_doctor_looks_at_the_mail_server_and_the_object_store(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    wrong = {
+        "DATABASE_URL": "postgresql://127.0.0.1:1/x",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "DISPATCH_MAIL_BY": "smtp",
+        "DISPATCH_SMTP_HOST": "127.0.0.1",
+        "DISPATCH_SMTP_PORT": "1",
+        "DISPATCH_SMTP_PASSWORD": "hush-hush",
+        "DISPATCH_STORAGE_DIR": str(folder),
+    }
+    done = command("doctor", **wrong)
+    bad = "\n".join(line for line in done.stdout.splitlines() if line.startswith("BAD"))
+    for part in ("127.0.0.1 port 1", "DISPATCH_SMTP_", str(folder), "DISPATCH_STORAGE_"):
+        assert part in bad
+    assert "hush" not in done.stdout
+
+
 def test_doctor_lists_the_settings_when_one_is_misspelt() -> None:
     done = command("doctor", DISPATCH_WORKRES="3")
     assert done.returncode == 1

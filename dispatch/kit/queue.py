@@ -31,7 +31,7 @@ Work = Callable[[bytes], Awaitable[float | None]]
 """Does one job, known by its payload. Returns None: done; seconds: come back with it then. It may be called twice for one job, also at
 the same time, and says so itself. What it raises parks the job as failed."""
 
-_POOL_SIZE = 4  # one is pinned by LISTEN
+POOL_SIZE = 4  # one is pinned by LISTEN
 _BATCH = 10
 _POLL_S = 2.0  # how late a job is at most whose wake-up was lost
 _PAUSE_S = (0.05, 5.0)  # before a new run: after the first loss, and at most
@@ -138,7 +138,7 @@ class Consumer:
 
     async def _once(self) -> None:
         async with asyncpg.create_pool(
-            self._url, min_size=1, max_size=_POOL_SIZE, command_timeout=10, server_settings=self._session
+            self._url, min_size=1, max_size=POOL_SIZE, command_timeout=10, server_settings=self._session
         ) as pool:
             driver = _Driver(pool, lambda: manager.shutdown.set())
             manager = QueueManager(queries(driver, self._schema), names(self._schema).channel)

@@ -6,8 +6,21 @@ PgQueuer in the same transaction; a worker that takes the job leases the deliver
 what came of it. The job may be lost or come twice: the row says what is left to do, and a loop gives jobs to rows that have none.
 """
 
-from dispatch.notifications.model import Contact, Notice, People, Plain
+from dispatch.notifications.doors import Smtp, doors_of
+from dispatch.notifications.model import Contact, Notice, NotNow, People, Plain
 from dispatch.notifications.sender import Sender
 from dispatch.notifications.service import Centre, DeadLetters, Notifications
 
-__all__ = ["Centre", "Contact", "DeadLetters", "Notice", "Notifications", "People", "Plain", "Sender"]
+__all__ = [
+    "Centre",
+    "Contact",
+    "DeadLetters",
+    "NotNow",
+    "Notice",
+    "Notifications",
+    "People",
+    "Plain",
+    "Sender",
+    "Smtp",
+    "doors_of",
+]

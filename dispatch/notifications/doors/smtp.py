@@ -38,9 +38,8 @@ class Smtp:
         self._clock = clock
         self._timeout_s = timeout_s
 
-    async def send(self, message: Message) -> None:
-        mail = letter(message, sender=self._sender, at=self._clock.now())
-        client = aiosmtplib.SMTP(
+    def _client(self) -> aiosmtplib.SMTP:
+        return aiosmtplib.SMTP(
             hostname=self._host,
             port=self._port,
             username=self._user,
@@ -49,6 +48,21 @@ class Smtp:
             start_tls=self._security == "starttls",
             timeout=self._timeout_s,
         )
+
+    async def greet(self) -> None:
+        """Connect, encrypt and log in as these settings say, and leave. Raises: NotNow."""
+        client = self._client()
+        try:
+            await client.connect()
+            await client.quit(timeout=1.0)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise NotNow(f"{type(error).__name__}: {str(error)[:200]}") from error
+        finally:
+            client.close()
+
+    async def send(self, message: Message) -> None:
+        mail = letter(message, sender=self._sender, at=self._clock.now())
+        client = self._client()
         try:
             await client.connect()
             await client.send_message(mail)
