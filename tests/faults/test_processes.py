@@ -63,6 +63,8 @@ async def served(database_url: str, redis_url: str, **given: str) -> AsyncIterat
         "REDIS_URL": redis_url,
         "DISPATCH_ADDRESS_RATE": "0",
         "DISPATCH_DRAIN_S": "0",
+        "DISPATCH_REQUIRED_DOCUMENTS": "{}",
+        "DISPATCH_MAIL_BY": "off",
         **given,
     }
     process = await asyncio.create_subprocess_exec(
@@ -106,6 +108,7 @@ async def approved(server: Running) -> tuple[object, str]:
             phone_number=f"0{user.int % 10**9:09d}",
             service_types=["ride"],
         )
+        await sql(server.database_url, "INSERT INTO verified_emails VALUES ($1, $2)", user, f"{user}@test.invalid")
         await office.provider_action(made["provider_id"], "approve")
     return user, made["provider_id"]
 
