@@ -45,10 +45,16 @@ INSERT INTO audit_log (id, at, actor_id, action, subject, subject_id)
   SELECT gen_random_uuid(), p.created_at, gen_random_uuid(), 'approve', 'provider', p.id FROM providers p;
 INSERT INTO support_tickets (id, user_id, category, subject, body, status, created_at)
   SELECT gen_random_uuid(), p.user_id, 'app', 'subject', 'body', CASE WHEN hashtext(p.id::text) % 20 = 0 THEN 'open' ELSE 'closed' END, p.created_at FROM providers p;
+UPDATE users u SET first_name = p.first_name, blocked_at = CASE WHEN hashtext(u.id::text) % 500 = 0 THEN clock_timestamp() END FROM providers p WHERE p.user_id = u.id;
+INSERT INTO notifications (id, recipient_id, type, locale, title, body, data, dedupe_key, created_at)
+  SELECT gen_random_uuid(), p.user_id, 'application_approved', 'th', 'title', 'body', '{}', 'bench', p.created_at FROM providers p;
+INSERT INTO notification_deliveries (notification_id, channel, status, created_at)
+  SELECT n.id, 'email', CASE WHEN hashtext(n.id::text) % 1000 = 0 THEN 'dead' ELSE 'sent' END, n.created_at FROM notifications n;
 ANALYZE;
 """
 """A city's worth of people out of the seeded ones: names in three scripts, a tenth waiting for review, a hundredth suspended."""
 
+START, NOBODY = datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
 FIRST = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
     ("newest", "providers", ("admin", "providers_found"), (None, None, None, None, *FIRST, 51)),
@@ -78,6 +84,12 @@ LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
         (None, None, "laundry", None, *FIRST, 51),
     ),
     ("online", "providers?online=true", ("admin", "providers_found"), (None, None, None, True, *FIRST, 51)),
+    ("verification queue", "verification", ("providers/review", "verification_queue"), (START, NOBODY, 51)),
+    ("users by name", "users?search=mchai", ("admin", "users_found"), ("mchai", None, None, *FIRST, 51)),
+    ("users", "users", ("admin", "users_found"), (None, None, None, *FIRST, 51)),
+    ("blocked users", "users?blocked=true", ("admin", "users_found"), (None, None, True, *FIRST, 51)),
+    ("deliveries", "deliveries", ("notifications", "deliveries_page"), (None, None, *FIRST, 51)),
+    ("dead deliveries", "deliveries?status=dead", ("notifications", "deliveries_page"), ("dead", None, *FIRST, 51)),
     ("audit log", "audit", ("admin", "audit_all"), (*FIRST, 51)),
     ("audit of one", "audit?subject_id={subject}", ("admin", "audit_of_subject"), ("{subject}", *FIRST, 51)),
     ("tickets", "tickets", ("support", "tickets_all"), (*FIRST, 51)),

@@ -9,7 +9,8 @@ SET LOCAL search_path = dispatch, pg_temp;
 
 -- Every piece of three characters of a text, in any script. An index over them finds a part of a word without reading the table; the
 -- extension that does the like knows letters by the database's locale, and in many there are none in Thai.
-CREATE FUNCTION search_grams(p_text text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+-- Its cost is told, or the planner would rather cut up every row of the table than look into the index.
+CREATE FUNCTION search_grams(p_text text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 1000
 RETURN ARRAY(SELECT DISTINCT substr(p_text, i, 3) FROM generate_series(1, length(p_text) - 2) i);
 
 RESET ROLE;
@@ -37,31 +38,41 @@ RETURN '%' || regexp_replace(lower(p_part), '([\\%_])', '\\\1', 'g') || '%';
 CREATE FUNCTION search_local(p_part text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN CASE WHEN p_part ~ '^0[0-9]{2,9}$' THEN '+66' || substr(p_part, 2) ELSE p_part END;
 
--- The condition of a search in `search_text`, for the part as $1 and what it may stand for as $2. Two letters are too few for the index.
-CREATE FUNCTION search_condition(p_part text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN p_part IS NULL THEN '' ELSE
-  CASE WHEN length(p_part) >= 3 THEN
-    ' AND (search_grams(t.search_text) @> search_grams(lower($1)) OR search_grams(t.search_text) @> search_grams(lower($2)))' ELSE '' END
-  || ' AND (t.search_text LIKE search_pattern($1) OR t.search_text LIKE search_pattern($2))' END;
+-- How to find the newest rows of `p_rows` (a SELECT of rows `t` up to their place in the list) that a part stands in: as $1, or what it may
+-- stand for as $2; $3 rows are wanted. A part that many have is found among the newest; one that few have, by the index of pieces; two letters
+-- are no piece, and are looked for row by row. The planner cannot know which it is: how often a part occurs is in no statistics.
+CREATE FUNCTION search_query(p_rows text, p_part text, p_many boolean) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+  WHEN p_part IS NULL THEN p_rows
+  WHEN p_many THEN 'SELECT t.* FROM (' || p_rows || ' ORDER BY t.created_at DESC, t.id DESC LIMIT 2000) t'
+    || ' WHERE (t.search_text LIKE search_pattern($1) OR t.search_text LIKE search_pattern($2))'
+  ELSE p_rows || ' AND (t.search_text LIKE search_pattern($1) OR t.search_text LIKE search_pattern($2))'
+    || CASE WHEN length(p_part) >= 3 THEN
+      ' AND (search_grams(t.search_text) @> search_grams(lower($1)) OR search_grams(t.search_text) @> search_grams(lower($2)))' ELSE '' END
+  END || ' ORDER BY t.created_at DESC, t.id DESC LIMIT $3';
 
 -- Providers by part of name, phone, e-mail or uid, newest first. Runs past row security after asking for an admin: the planner may not
 -- look into an index with a comparison that could leak, and LIKE is one. Planned for the very conditions that were given.
 CREATE FUNCTION office_providers(p_search text, p_status text, p_type text, p_online boolean, p_before timestamptz, p_before_id uuid, p_limit int)
 RETURNS TABLE (view json, created_at timestamptz, id uuid)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-  q text := 'SELECT t.* FROM providers t WHERE true';
+  local text := search_local(p_search);
+  rows text := 'SELECT t.* FROM providers t WHERE (t.created_at, t.id) < ($4, $5)';
+  many boolean := false;
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
-  q := q || search_condition(p_search);
-  IF p_status IS NOT NULL THEN q := q || ' AND t.status = $3'; END IF;
-  IF p_type IS NOT NULL THEN q := q || ' AND t.service_types @> ARRAY[$4]'; END IF;
+  IF p_status IS NOT NULL THEN rows := rows || ' AND t.status = $6'; END IF;
+  IF p_type IS NOT NULL THEN rows := rows || ' AND t.service_types @> ARRAY[$7]'; END IF;
   IF p_online IS NOT NULL THEN
-    q := q || CASE WHEN p_online THEN ' AND' ELSE ' AND NOT' END || ' EXISTS (SELECT FROM provider_gate g WHERE g.provider_id = t.id AND g.online)';
+    rows := rows || CASE WHEN p_online THEN ' AND' ELSE ' AND NOT' END || ' EXISTS (SELECT FROM provider_gate g WHERE g.provider_id = t.id AND g.online)';
   END IF;
-  q := q || ' AND (t.created_at, t.id) < ($5, $6) ORDER BY t.created_at DESC, t.id DESC LIMIT $7';
-  RETURN QUERY EXECUTE 'SELECT provider_view(f::providers), f.created_at, f.id FROM (' || q || ') f ORDER BY f.created_at DESC, f.id DESC'
-    USING p_search, search_local(p_search), p_status, p_type, p_before, p_before_id, p_limit;
+  IF length(p_search) >= 3 THEN
+    EXECUTE 'SELECT count(*) >= $3 FROM (' || search_query(rows, p_search, true) || ') f'
+      INTO many USING p_search, local, p_limit, p_before, p_before_id, p_status, p_type;
+  END IF;
+  RETURN QUERY EXECUTE 'SELECT provider_view(f::providers), f.created_at, f.id FROM (' || search_query(rows, p_search, many)
+    || ') f ORDER BY f.created_at DESC, f.id DESC' USING p_search, local, p_limit, p_before, p_before_id, p_status, p_type;
 END $$;
 
 CREATE FUNCTION office_user(u users) RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
@@ -73,17 +84,21 @@ RETURN json_strip_nulls(json_build_object('id', u.id, 'first_name', u.first_name
 -- Users by part of name, phone or e-mail, newest first; the same way.
 CREATE FUNCTION office_users(p_search text, p_role text, p_blocked boolean, p_before timestamptz, p_before_id uuid, p_limit int)
 RETURNS TABLE (view json, created_at timestamptz, id uuid)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-  q text := 'SELECT t.* FROM users t WHERE true';
+  local text := search_local(p_search);
+  rows text := 'SELECT t.* FROM users t WHERE (t.created_at, t.id) < ($4, $5)';
+  many boolean := false;
 BEGIN
   PERFORM ctx_require(VARIADIC '{}');
-  q := q || search_condition(p_search);
-  IF p_role IS NOT NULL THEN q := q || ' AND t.roles @> ARRAY[$3]'; END IF;
-  IF p_blocked IS NOT NULL THEN q := q || CASE WHEN p_blocked THEN ' AND t.blocked_at IS NOT NULL' ELSE ' AND t.blocked_at IS NULL' END; END IF;
-  q := q || ' AND (t.created_at, t.id) < ($4, $5) ORDER BY t.created_at DESC, t.id DESC LIMIT $6';
-  RETURN QUERY EXECUTE 'SELECT office_user(f::users), f.created_at, f.id FROM (' || q || ') f ORDER BY f.created_at DESC, f.id DESC'
-    USING p_search, search_local(p_search), p_role, p_before, p_before_id, p_limit;
+  IF p_role IS NOT NULL THEN rows := rows || ' AND t.roles @> ARRAY[$6]'; END IF;
+  IF p_blocked IS NOT NULL THEN rows := rows || CASE WHEN p_blocked THEN ' AND t.blocked_at IS NOT NULL' ELSE ' AND t.blocked_at IS NULL' END; END IF;
+  IF length(p_search) >= 3 THEN
+    EXECUTE 'SELECT count(*) >= $3 FROM (' || search_query(rows, p_search, true) || ') f'
+      INTO many USING p_search, local, p_limit, p_before, p_before_id, p_role;
+  END IF;
+  RETURN QUERY EXECUTE 'SELECT office_user(f::users), f.created_at, f.id FROM (' || search_query(rows, p_search, many)
+    || ') f ORDER BY f.created_at DESC, f.id DESC' USING p_search, local, p_limit, p_before, p_before_id, p_role;
 END $$;
 
 -- What an operator asks first when something is wrong: who is alive, and what waits.
@@ -150,16 +165,16 @@ END $$;
 
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
-REVOKE EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_condition, dispatch.office_providers,
+REVOKE EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_query, dispatch.office_providers,
   dispatch.office_user, dispatch.office_users, dispatch.office_health, dispatch.office_analytics, dispatch.office_statistics FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_condition TO dispatch_app, dispatch_system, dispatch_owner;
+GRANT EXECUTE ON FUNCTION dispatch.search_grams, dispatch.search_pattern, dispatch.search_local, dispatch.search_query TO dispatch_app, dispatch_system, dispatch_owner;
 GRANT EXECUTE ON FUNCTION dispatch.office_providers, dispatch.office_user, dispatch.office_users, dispatch.office_health, dispatch.office_analytics,
   dispatch.office_statistics TO dispatch_app, dispatch_system;
 
 -- migrate: rollback
 
 DROP FUNCTION dispatch.office_statistics, dispatch.office_analytics, dispatch.office_health, dispatch.office_users, dispatch.office_user,
-  dispatch.office_providers, dispatch.search_condition, dispatch.search_local, dispatch.search_pattern;
+  dispatch.office_providers, dispatch.search_query, dispatch.search_local, dispatch.search_pattern;
 DROP INDEX dispatch.users_search, dispatch.users_recent, dispatch.users_roles, dispatch.providers_search, dispatch.providers_types, dispatch.providers_recent, dispatch.providers_status, dispatch.providers_approved,
   dispatch.jobs_completed;
 DROP FUNCTION dispatch.search_grams;
