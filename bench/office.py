@@ -70,6 +70,12 @@ LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
     ("phone", "providers?search={phone}", ("admin", "providers_found"), ("{phone}", None, None, None, *FIRST, 51)),
     ("e-mail", "providers?search={email}", ("admin", "providers_found"), ("{email}", None, None, None, *FIRST, 51)),
     ("provider_uid", "providers?search={uid}", ("admin", "providers_found"), ("{uid}", None, None, None, *FIRST, 51)),
+    (
+        "everybody's e-mail",
+        "providers?search=seed.invalid",
+        ("admin", "providers_found"),
+        ("seed.invalid", None, None, None, *FIRST, 51),
+    ),
     ("nobody", "providers?search=xyzzyx", ("admin", "providers_found"), ("xyzzyx", None, None, None, *FIRST, 51)),
     (
         "suspended",
@@ -88,8 +94,8 @@ LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
     ("users by name", "users?search=mchai", ("admin", "users_found"), ("mchai", None, None, *FIRST, 51)),
     ("users", "users", ("admin", "users_found"), (None, None, None, *FIRST, 51)),
     ("blocked users", "users?blocked=true", ("admin", "users_found"), (None, None, True, *FIRST, 51)),
-    ("deliveries", "deliveries", ("notifications", "deliveries_page"), (None, None, *FIRST, 51)),
-    ("dead deliveries", "deliveries?status=dead", ("notifications", "deliveries_page"), ("dead", None, *FIRST, 51)),
+    ("deliveries", "deliveries", ("notifications", "deliveries_page"), (None, *FIRST, 51)),
+    ("dead deliveries", "deliveries?status=dead", ("notifications", "deliveries_in"), ("dead", None, *FIRST, 51)),
     ("audit log", "audit", ("admin", "audit_all"), (*FIRST, 51)),
     ("audit of one", "audit?subject_id={subject}", ("admin", "audit_of_subject"), ("{subject}", *FIRST, 51)),
     ("tickets", "tickets", ("support", "tickets_all"), (*FIRST, 51)),

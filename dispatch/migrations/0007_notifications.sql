@@ -165,8 +165,8 @@ CREATE TABLE notification_deliveries (
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   UNIQUE (notification_id, channel)
 ) WITH (fillfactor = 80);
-CREATE INDEX notification_deliveries_dead ON notification_deliveries (created_at DESC, id DESC) WHERE status = 'dead';
-CREATE INDEX notification_deliveries_newest ON notification_deliveries (created_at DESC, id DESC);
+CREATE INDEX notification_deliveries_recent ON notification_deliveries (created_at DESC, id DESC);
+CREATE INDEX notification_deliveries_in ON notification_deliveries (status, created_at DESC, id DESC);
 CREATE INDEX notification_deliveries_due ON notification_deliveries (due_at) WHERE status = 'pending';
 
 -- Where pushes go. `address` is FCM's registration token or the browser's endpoint: whoever registers it last has it.
@@ -220,6 +220,11 @@ CREATE FUNCTION notice_view(n notifications) RETURNS json LANGUAGE sql STABLE PA
 RETURN json_strip_nulls(json_build_object('id', n.id, 'type', n.type, 'title', n.title, 'body', n.body, 'data', n.data,
   'sent', (SELECT json_object_agg(d.channel, d.status ORDER BY d.channel) FROM notification_deliveries d WHERE d.notification_id = n.id),
   'read', n.read_at IS NOT NULL, 'read_at', wire_at(n.read_at), 'created_at', wire_at(n.created_at)));
+
+CREATE FUNCTION delivery_view(d notification_deliveries, n notifications) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN json_strip_nulls(json_build_object('id', d.id, 'notification_id', n.id, 'recipient_id', n.recipient_id, 'type', n.type,
+  'channel', d.channel, 'status', d.status, 'attempts', d.attempts, 'last_error', d.last_error,
+  'due_at', CASE WHEN d.status = 'pending' THEN wire_at(d.due_at) END, 'sent_at', wire_at(d.sent_at), 'created_at', wire_at(d.created_at)));
 
 CREATE FUNCTION notice_locales(p_users uuid[]) RETURNS TABLE (user_id uuid, locale text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
@@ -366,7 +371,7 @@ END $$;
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION dispatch.notice_view, dispatch.notice_locales, dispatch.notice_write TO dispatch_app, dispatch_system, dispatch_owner;
+GRANT EXECUTE ON FUNCTION dispatch.notice_view, dispatch.delivery_view, dispatch.notice_locales, dispatch.notice_write TO dispatch_app, dispatch_system, dispatch_owner;
 GRANT EXECUTE ON FUNCTION dispatch.delivery_requeue, dispatch.device_register TO dispatch_app, dispatch_system;
 GRANT EXECUTE ON FUNCTION dispatch.deliveries_enqueue, dispatch.delivery_claim, dispatch.delivery_settle,
   dispatch.deliveries_rescue TO dispatch_system;
@@ -374,6 +379,6 @@ GRANT EXECUTE ON FUNCTION dispatch.deliveries_enqueue, dispatch.delivery_claim, 
 -- migrate: rollback
 
 DROP FUNCTION dispatch.device_register, dispatch.delivery_requeue, dispatch.deliveries_rescue, dispatch.delivery_settle, dispatch.delivery_claim,
-  dispatch.notice_write, dispatch.deliveries_enqueue, dispatch.notice_locales, dispatch.notice_view;
+  dispatch.notice_write, dispatch.deliveries_enqueue, dispatch.notice_locales, dispatch.delivery_view, dispatch.notice_view;
 DROP TABLE dispatch.push_devices, dispatch.notification_deliveries, dispatch.notifications;
 DROP SCHEMA dispatch_queue CASCADE;

@@ -57,15 +57,16 @@ SELECT delivery_settle($1, $2, $3, $4, $5, $6, $7);
 SELECT deliveries_rescue($1, $2);
 
 -- name: deliveries_page :many
--- Deliveries before a place in the list, newest first, for admins. $1 status or NULL, $2 channel or NULL, $3 before created_at timestamptz,
--- $4 and its id uuid, $5 limit
-SELECT d.id, d.created_at, json_strip_nulls(json_build_object('id', d.id, 'notification_id', n.id, 'recipient_id', n.recipient_id, 'type', n.type,
-  'channel', d.channel, 'status', d.status, 'attempts', d.attempts, 'last_error', d.last_error,
-  'due_at', CASE WHEN d.status = 'pending' THEN wire_at(d.due_at) END, 'sent_at', wire_at(d.sent_at), 'created_at', wire_at(d.created_at))) AS view
-FROM notification_deliveries d JOIN notifications n ON n.id = d.notification_id
-WHERE ($1::text IS NULL OR d.status = $1) AND ($2::text IS NULL OR d.channel = $2)
-  AND (d.created_at, d.id) < ($3, $4)
-ORDER BY d.created_at DESC, d.id DESC LIMIT $5;
+-- Deliveries before a place in the list, newest first, for admins. $1 channel or NULL, $2 before created_at timestamptz, $3 and its id uuid, $4 limit
+SELECT d.id, d.created_at, delivery_view(d::notification_deliveries, n) AS view FROM (
+  SELECT * FROM notification_deliveries d WHERE ($1::text IS NULL OR d.channel = $1) AND (d.created_at, d.id) < ($2, $3)
+  ORDER BY d.created_at DESC, d.id DESC LIMIT $4) d JOIN notifications n ON n.id = d.notification_id ORDER BY d.created_at DESC, d.id DESC;
+
+-- name: deliveries_in :many
+-- Those in one status. $1 status, $2 channel or NULL, $3 before created_at timestamptz, $4 and its id uuid, $5 limit
+SELECT d.id, d.created_at, delivery_view(d::notification_deliveries, n) AS view FROM (
+  SELECT * FROM notification_deliveries d WHERE d.status = $1 AND ($2::text IS NULL OR d.channel = $2) AND (d.created_at, d.id) < ($3, $4)
+  ORDER BY d.created_at DESC, d.id DESC LIMIT $5) d JOIN notifications n ON n.id = d.notification_id ORDER BY d.created_at DESC, d.id DESC;
 
 -- name: delivery_requeue :value
 -- $1 id uuid

@@ -141,7 +141,10 @@ class DeadLetters:
         """A page of deliveries, newest first. Raises: Invalid for a cursor not of ours."""
         before = read_cursor(cursor)
         async with self._pg.acting(actor) as tx:
-            rows = await tx.fetch(Q["deliveries_page"], status, channel, *before, limit + 1)
+            if status is None:
+                rows = await tx.fetch(Q["deliveries_page"], channel, *before, limit + 1)
+            else:
+                rows = await tx.fetch(Q["deliveries_in"], status, channel, *before, limit + 1)
         return page(rows, limit)
 
     async def requeue(self, actor: Actor, delivery_id: UUID, key: str | None) -> Answer:
