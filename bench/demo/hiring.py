@@ -21,7 +21,7 @@ from bench.demo.mailbox import Mailbox
 from bench.demo.stage import Stage, StageError
 from protocol.client import Http
 from protocol.errors import Denied
-from protocol.lifecycle import AdminAction, ServiceType
+from protocol.lifecycle import AdminAction, ProviderStatus, ServiceType
 from protocol.papers import NEEDS_EXPIRY, DocumentType, ReviewAction
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ PAPERS = (DocumentType.NATIONAL_ID, DocumentType.DRIVER_LICENSE, DocumentType.VE
 PAPERS_GOOD_FOR = timedelta(days=365)
 # As many as keep two workers busy: a server hashes few passwords at a time.
 APPLY_AT_A_TIME = 24
-REVIEW_AT_A_TIME = 12
+REVIEW_AT_A_TIME = 8
+REVIEW_EVERY_S = 0.2
 PAGE = 100
 MAIL_WITHIN_S = 30.0
 # Everybody is told of everything by mail; the run begins when that is done, or after this long without.
@@ -64,8 +65,13 @@ async def hire(
     hiring = _Hiring(stage, count, session, say)
     await hiring.open_office(admin, stage.admin_password or "")
     began = time.monotonic()
-    drivers = await hiring.applications()
-    await hiring.reviews()
+    try:
+        async with asyncio.TaskGroup() as group:
+            applications = group.create_task(hiring.applications())
+            group.create_task(hiring.reviews())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    drivers = applications.result()
     seconds = time.monotonic() - began
     await hiring.quiet()
     say(f"{count} drivers registered and approved over HTTP in {seconds:.1f} s")
@@ -132,13 +138,18 @@ class _Hiring:
         return driver
 
     async def reviews(self) -> None:
-        """The office works through its queue until nobody is in it."""
-        while waiting := (await self._said(self._office.papers.verification(limit=PAGE)))["items"]:
-            await self._all(waiting, self._review, REVIEW_AT_A_TIME)
-        if self.approved < self._count:
-            raise StageError(
-                f"the office's queue is empty, but only {self.approved} of {self._count} drivers were in it"
-            )
+        """The office looks into its queue and works through who has handed in everything, until all are approved."""
+        while self.approved < self._count:
+            all_applied = self.applied == self._count
+            queue = (await self._said(self._office.papers.verification(limit=PAGE)))["items"]
+            if ready := [one for one in queue if one["status"] == ProviderStatus.PENDING_VERIFICATION]:
+                await self._all(ready, self._review, REVIEW_AT_A_TIME)
+            elif all_applied:
+                raise StageError(
+                    f"the office has nobody left to approve, but approved {self.approved} of {self._count}"
+                )
+            else:
+                await asyncio.sleep(REVIEW_EVERY_S)
 
     async def _review(self, application: dict[str, Any]) -> None:
         for document in application["documents"]:
