@@ -6,14 +6,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from bench.demo.account import Account
 from bench.demo.city import City
 from bench.demo.motion import Drive, drive, rejoin
 from bench.demo.people import Driver, Phone
 from bench.demo.recording import Fare, Place, Trace
-from bench.demo.stage import Person
 from bench.demo.tally import Applied
 from dispatch.kit.geo import distance_m, toward
-from protocol.client import Client
+from protocol.client import Client, Http
 from protocol.errors import Denied, ErrorCode
 from protocol.frames import ErrorObject, Event, Snapshot
 from protocol.lifecycle import Stage
@@ -41,17 +41,17 @@ class Phase(StrEnum):
 class Cab:
     """A provider's socket with a driver behind it. `tick` sends the fixes; everything else follows from events."""
 
-    def __init__(self, city: City, number: int, person: Person, trace: Trace) -> None:
+    def __init__(self, city: City, number: int, account: Account, trace: Trace) -> None:
         self.phase = Phase.OFF
-        self.person = person
+        self.account = account
         self.online = False
         self.on_duty = False
         self.warm_trip_ready = False
-        self.applied = city.tally.applied.setdefault(person.user_id, Applied())
+        self.applied = city.tally.applied.setdefault(account.user_id, Applied())
         self.phone = Phone(city.seed, f"cab {number}")
         self.client = Client(
             city.url,
-            person.token,
+            account.token,
             device=f"cab-{number}",
             on_event=self._heard,
             on_snapshot=self._replaced,
@@ -172,6 +172,16 @@ class Cab:
         finally:
             self._switching = False
 
+    async def stay_signed_in(self, anyone: Http) -> None:
+        """Get the next token before the old one is over, and show it to the socket; for ever."""
+        while True:
+            try:
+                await self.account.renew(anyone)
+                await self.client.auth(self.account.token())
+            except Denied as no:
+                # A line that ends with its token comes back by itself, with the next one.
+                self._city.tally.count(self._city.tally.errors, no.code)
+
     def _complained(self, error: ErrorObject) -> None:
         why = (error.details or {}).get("why")
         self._city.tally.count(self._city.tally.errors, f"{error.code} {why}" if why else error.code)
@@ -199,10 +209,10 @@ class Cab:
         elif event.name == "offer.withdrawn":
             known = self._offers.pop(str(data["offer_id"]), None)
             if data["reason"] == "accepted" and known is not None:
-                tally.assignments.told_yes(*known, self.person.user_id)
+                tally.assignments.told_yes(*known, self.account.user_id)
         elif event.name == "job.cancelled":
             job = str(data["job"]["id"])
-            tally.assignments.told_released(job, self.person.user_id)
+            tally.assignments.told_released(job, self.account.user_id)
             self._lose(job)
 
     # --- offers
@@ -252,7 +262,7 @@ class Cab:
             tally.accept_ms.append((time.monotonic() - asked_at) * 1000)
         job = answer["job"]
         tally.count(tally.answers, "ok")
-        tally.assignments.told_yes(job_id, int(job["round"]), self.person.user_id)
+        tally.assignments.told_yes(job_id, int(job["round"]), self.account.user_id)
         if job_id not in self._over:
             self._job = job_id
             self._trip = self._city.spawn(self._serve(job))

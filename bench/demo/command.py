@@ -9,7 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from bench.demo import people, summary
+from bench.demo.hiring import Hired, hire
 from bench.demo.recording import Recording, RecordingError, read
 from bench.demo.replay import Replay, Result
 from bench.demo.screen import screen
@@ -34,6 +35,7 @@ SPEED_MAX = 100.0
 CUSTOMERS_MORE = 700
 # Each of them has a socket, and so has each cab; the default of many systems is 1,024 files.
 FILES = 8192
+ADMIN = "office@demo.invalid"
 
 
 def duration_s(text: str) -> float:
@@ -113,6 +115,15 @@ def overrides(market: Market, default: Market, speed: float) -> dict[str, dict[s
     return {default.code: fast} | {market.code: own}
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What there is to tell of a run that has ended."""
+
+    result: Result
+    hired: Hired
+    versions: dict[str, str]
+
+
 class Brake:
     """Ctrl-C. `stop` ends a run in good order; before there is a run to end (`orderly`), one cancels."""
 
@@ -121,8 +132,8 @@ class Brake:
         self.orderly: Callable[[], bool] = lambda: False
 
 
-async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, dict[str, str]]:
-    """Read, start, replay, stop. Raises RecordingError, StageError, EmbeddedError, ValueError in words for people."""
+async def perform(options: argparse.Namespace, brake: Brake) -> Told:
+    """Read, start, hire, replay, stop. Raises RecordingError, StageError, EmbeddedError, ValueError in words for people."""
     folder = options.data if any(options.data.glob("requests_*")) else options.data / "sf"
     date = options.date or DATE
     recording = read(folder, date, options.run_s * options.speed)
@@ -144,18 +155,20 @@ async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, di
     )
     wanted = Wanted(
         market=market.code,
-        providers=len(vehicles),
+        providers=0,
         customers=customers,
         workers=options.workers,
         overrides=overrides(market, markets.default, options.speed),
+        admin=ADMIN,
     )
     async with (
         stage(wanted, print) as running,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=200)) as session,
-        screen() as shown,
     ):
+        hired = await hire(running, len(vehicles), session, print, admin=ADMIN)
         replay = Replay(
             running,
+            hired.drivers,
             recording,
             market,
             vehicles,
@@ -169,10 +182,11 @@ async def perform(options: argparse.Namespace, brake: Brake) -> tuple[Result, di
         gc.collect()
         gc.freeze()
         brake.orderly = replay.city.clock.started.is_set
-        return await replay.run(brake.stop, shown), running.versions
+        async with screen() as shown:
+            return Told(await replay.run(brake.stop, shown), hired, running.versions)
 
 
-async def interruptible(options: argparse.Namespace) -> tuple[Result, dict[str, str]] | None:
+async def interruptible(options: argparse.Namespace) -> Told | None:
     """`perform`; the first Ctrl-C (or SIGTERM) ends it in good order, a second one at once. None: nothing to tell."""
     brake = Brake()
     task = asyncio.ensure_future(perform(options, brake))
@@ -218,10 +232,9 @@ def main(arguments: Sequence[str]) -> int:
     if done is None:
         print("Stopped.", file=sys.stderr)
         return summary.INTERRUPTED
-    result, versions = done
     shown = {name: value for name, value in vars(options).items() if name != "json"}
     shown["data"], shown["date"] = options.data.name, options.date or DATE
-    figures = summary.report(result, shown, versions)
+    figures = summary.report(done.result, done.hired, shown, done.versions)
     summary.print_table(figures)
     if options.json is not None:
         options.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import aiohttp
 import asyncpg
 
+from bench.demo.account import Account
 from bench.demo.cab import Cab, Phase
 from bench.demo.city import City, CityClock
 from bench.demo.recording import Fare, Place, Recording, Request
@@ -26,7 +27,7 @@ from bench.demo.stamps import Stamps
 from bench.demo.tally import Tally, lost_events, offer_latencies_ms, percentile
 from bench.demo.warm import warm_fares, warm_request
 from dispatch.markets import Market
-from protocol.client import Client
+from protocol.client import Client, Http
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ class Replay:
     def __init__(
         self,
         stage: Stage,
+        drivers: Sequence[Account],
         recording: Recording,
         market: Market,
         vehicles: Sequence[str],
@@ -91,14 +93,15 @@ class Replay:
         self._market = market
         self._run_s = run_s
         self._title = title
+        self._anyone = Http(stage.url, "", session=session, locale="en")
         self._stamps = Stamps(stage.stamp_file)
         self._live: deque[tuple[str, int]] = deque(maxlen=LIVE_OFFERS)
         self._phase = "connect"
         self._shown = (time.monotonic(), 0, 0)
         self.vehicles = list(vehicles)
-        people = zip(stage.providers, self.vehicles, strict=False)
         self.cabs = [
-            Cab(self.city, number, person, recording.traces[vehicle]) for number, (person, vehicle) in enumerate(people)
+            Cab(self.city, number, driver, recording.traces[vehicle])
+            for number, (driver, vehicle) in enumerate(zip(drivers, self.vehicles, strict=True))
         ]
         self.riders = [
             Rider(self.city, number, person, session, market) for number, person in enumerate(stage.customers)
@@ -132,6 +135,8 @@ class Replay:
         opened: list[Client] = []
         try:
             await self._guarded(self._open(opened))
+            for cab in self.cabs:
+                self.city.spawn(cab.stay_signed_in(self._anyone))
             self._phase = "warm-up"
             fares = warm_fares(self._recording, self.vehicles)
             self.city.spawn(self._tick())

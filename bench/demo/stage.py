@@ -24,6 +24,7 @@ import orjson
 from dispatch.kit.embedded import stores
 
 READY = re.compile(r"ready: (http://\S+)")
+PASSWORD = re.compile(r"^password: (\S+)$", re.MULTILINE)
 # Migrating, seeding and starting take a second or two; a loaded machine gets a minute.
 STEP_TIMEOUT_S = 60.0
 # The server drains first; after this it is killed.
@@ -56,6 +57,7 @@ class Stage:
     redis_url: str
     providers: tuple[Person, ...]
     customers: tuple[Person, ...]
+    admin_password: str | None
     server_pid: int
     folder: Path
     stamp_file: Path
@@ -65,16 +67,24 @@ class Stage:
         """The end of what the server wrote."""
         return _tail(self.folder / "server.log")
 
+    @property
+    def mail(self) -> Path:
+        """The folder of the mails that the server sent."""
+        return self.folder / "server" / "mail"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to start. `overrides` are the settings of markets that differ from their files."""
+    """What to start. `overrides` are the settings of markets that differ from their files; `admin` is the address of
+    an admin to make, who then may ask as often as he likes.
+    """
 
     market: str
     providers: int
     customers: int
     workers: int
     overrides: Mapping[str, Mapping[str, object]]
+    admin: str | None = None
 
 
 @asynccontextmanager
@@ -96,7 +106,8 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
         timeout_s = STEP_TIMEOUT_S + (wanted.providers + wanted.customers) / 300
         await _run(["seed", *people, "--tokens", str(tokens)], environment, folder, timeout_s)
         providers, customers = read_tokens(tokens)
-        say(f"seeded {len(providers)} providers and {len(customers)} customers")
+        say(f"seeded {f'{len(providers)} providers and ' if providers else ''}{len(customers)} customers")
+        password = None if wanted.admin is None else await _admin(wanted.admin, environment, folder)
         process, url = await _serve(stack, wanted.workers, environment, folder)
         say(f"server ready on {url} with {wanted.workers} workers")
         yield Stage(
@@ -105,6 +116,7 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
             redis_url=running.redis_url,
             providers=providers,
             customers=customers,
+            admin_password=password,
             server_pid=process.pid,
             folder=folder,
             stamp_file=stamp_file,
@@ -128,18 +140,33 @@ def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: 
         for name, value in os.environ.items()
         if not name.startswith("DISPATCH_") and name not in ("DATABASE_URL", "REDIS_URL")
     }
+    # One person does in seconds what an office does in weeks.
+    office = {} if wanted.admin is None else {"DISPATCH_USER_RATE": "1000", "DISPATCH_USER_BURST": "1000"}
     return kept | {
+        **office,
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "DISPATCH_MARKETS": orjson.dumps({code: dict(keys) for code, keys in wanted.overrides.items()}).decode(),
         # Hundreds of phones behind one address: ours.
         "DISPATCH_ADDRESS_RATE": "0",
+        "DISPATCH_SENDS_PER_ADDRESS": "0",
+        "DISPATCH_ATTEMPTS_PER_ADDRESS": "0",
+        "DISPATCH_MAIL_BY": "folder",
         "DISPATCH_STAMP_FILE": str(stamp_file),
         "DISPATCH_LOG_LEVEL": "warning",
         # Nobody is left to come back when we stop.
         "DISPATCH_DRAIN_S": "0",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+async def _admin(email: str, environment: dict[str, str], folder: Path) -> str:
+    """Make an admin as an operator makes the first one; his password."""
+    await _run(["admin", "--email", email], environment, folder)
+    log = folder / "admin.log"
+    if found := PASSWORD.search(log.read_text(encoding="utf-8")):
+        return found.group(1)
+    raise StageError(f"dispatch admin said no password:\n{_tail(log)}")
 
 
 async def _run(

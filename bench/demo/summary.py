@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.demo.hiring import Hired
 from bench.demo.replay import Result, finite
 from bench.demo.tally import percentile
 
@@ -48,11 +49,12 @@ def latency(values: list[float]) -> dict[str, float | int | None]:
     return {"p50": p50 and round(p50, 3), "p99": p99 and round(p99, 3), "count": len(values)}
 
 
-def report(result: Result, options: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+def report(result: Result, hired: Hired, options: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
     """Everything that the run has shown, with plain types only."""
     tally = result.tally
     states = tally.by_status()
     return {
+        "drivers": hired.figures(),
         "jobs": {
             "created": len(tally.jobs),
             "completed": states.get("completed", 0),
@@ -103,6 +105,9 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     table.add_column(justify="right")
     jobs = summary["jobs"]
     cpu = summary["server_cpu_s"]
+    drivers = summary["drivers"]
+    hired = f"{drivers['registered']:,}, {drivers['approved']:,} in {drivers['seconds']:.1f} s"
+    table.add_row("drivers registered, approved", hired)
     table.add_row("seconds", f"{summary['seconds']:.1f}")
     table.add_row("jobs completed", f"{jobs['completed']:,} of {jobs['created']:,}")
     table.add_row("jobs under way, waiting", f"{jobs['under_way']:,}, {jobs['waiting']:,}")

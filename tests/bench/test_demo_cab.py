@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
+from bench.demo.account import Account
 from bench.demo.cab import Cab
 from bench.demo.city import City, CityClock
 from bench.demo.recording import Fare, Recording, Request, Trace
-from bench.demo.stage import Person
 from bench.demo.tally import Tally
 from bench.demo.warm import warm_fares, warm_request
 from protocol.frames import Event, Snapshot
 
 HERE, THERE = (37.78, -122.42), (37.79, -122.41)
 TRACE = Trace([0.0, 500.0, 1100.0], [HERE, HERE, THERE])
+TOKENS = {"access_token": "a", "refresh_token": "r", "expires_in_s": 900}
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -30,7 +31,7 @@ def in_a_city(act: Callable[[City, Cab], Awaitable[None]]) -> None:
             drive_mps=120.0,
             warm_mps=500.0,
         )
-        await act(city, Cab(city, 0, Person("p0", "token"), TRACE))
+        await act(city, Cab(city, 0, Account("p0", "ann@demo.invalid", "secret", TOKENS), TRACE))
         await city.end()
 
     asyncio.run(scene())

@@ -22,6 +22,8 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_a_short_run_completes_trips_and_breaks_no_promise(tmp_path: Path) -> None:
     code, figures = run(tmp_path, "--for", "5s")
     assert code == 0
+    assert figures["drivers"].pop("seconds") > 0
+    assert figures["drivers"] == {"registered": 40, "approved": 40}
     assert figures["jobs"]["completed"] > 0
     assert figures["jobs"]["under_way_at_start"] > 0
     assert figures["jobs"]["failed"] == 0

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bench.demo import summary
 from bench.demo.command import duration_s, main, market_of, overrides, parser
+from bench.demo.hiring import Hired
 from bench.demo.recording import Recording, Request, read
 from bench.demo.replay import Result
 from bench.demo.stamps import Stamps
@@ -19,6 +20,7 @@ from bench.demo.tally import Applied, Tally, lost_events
 from dispatch.markets import Markets
 
 EXTRACT = Path("bench/data/sf")
+HIRED = Hired(drivers=(), registered=40, approved=39, seconds=2.5)
 
 
 def result(**changed: Any) -> Result:
@@ -39,11 +41,12 @@ def result(**changed: Any) -> Result:
 
 
 def told(**changed: Any) -> dict[str, Any]:
-    return summary.report(result(**changed), {"speed": 20}, {"postgres": "18"})
+    return summary.report(result(**changed), HIRED, {"speed": 20}, {"postgres": "18"})
 
 
 def test_the_summary_has_every_key_that_scripts_rely_on() -> None:
     figures = orjson.loads(orjson.dumps(told()))
+    assert figures["drivers"] == {"registered": 40, "approved": 39, "seconds": 2.5}
     assert figures["jobs"]["completed"] == 2
     assert figures["jobs"]["cancelled"] == 1
     assert figures["double_assignments"] == 0
@@ -80,7 +83,7 @@ def test_a_dropped_event_fails_the_run() -> None:
 def test_a_double_assignment_fails_the_run_also_when_it_was_stopped_by_hand() -> None:
     broken = result(interrupted=True)
     broken.tally.assignments.told_yes("a", 1, "another")
-    figures = summary.report(broken, {}, {})
+    figures = summary.report(broken, HIRED, {}, {})
     assert figures["double_assignments"] == 1
     assert summary.exit_code(figures) == 1
 
@@ -98,6 +101,7 @@ def test_the_table_says_what_was_measured(offer_ms: list[float], words: str) -> 
     text = shown.getvalue()
     assert words in text
     assert "2 of 5" in text
+    assert "40, 39 in 2.5 s" in text
     assert "unknown here" in text
 
 
