@@ -157,6 +157,7 @@ async def _sweep(settings: "Settings") -> int:
         done = await papers_swept(found)
         _say(f"documents: {done.warned} warned, {done.expired} expired")
         _say(f"providers: {done.suspended} suspended, {done.deferred} when their job has ended, {done.busy} busy")
+        _say(f"providers: {done.restored} whose papers are in order again")
         _say(f"vehicles: {done.vehicles} suspended")
         try:
             _say(f"uploads: {await uploads_swept(found)} left-overs removed")

@@ -49,6 +49,8 @@ class Swept:
     deferred: int = 0
     """Suspensions that wait for the end of a job."""
     vehicles: int = 0
+    restored: int = 0
+    """Suspended for papers that are in order again."""
     busy: int = 0
     """Left to the next sweep: somebody held them."""
     batches: int = 0
@@ -64,11 +66,11 @@ async def suspended_for_documents(
     and the jobs to search again after the commit.
     """
     withdrawn, wake = await offers_voided(tx, provider_id, "revoked")
-    reason = f"documents expired: {', '.join(sorted(lost))}"
+    reason = f"documents expired: {', '.join(sorted(lost))}"  # for the office; he is told in his language
     view = await status_set(
         tx, provider_id, ProviderStatus.SUSPENDED, reason=reason, cause="documents", uid=None, actor_id=None
     )
-    notice = Notice(user_id, NoticeType.ACCOUNT_SUSPENDED, {"reason": reason, "cause": "documents"})
+    notice = Notice(user_id, NoticeType.ACCOUNT_SUSPENDED, {"reason": "documents", "cause": "documents"})
     return notice, [*withdrawn, updated(user_id, view)], wake
 
 
@@ -101,6 +103,10 @@ class Expiry:
                     break
             else:
                 swept += Swept(busy=done.busy)
+        async with self._pg.system() as conn:
+            over = [row["provider_id"] for row in await conn.fetch(_Q["suspensions_over"], BATCH)]
+        for provider_id in over:
+            swept += await self._guarded(provider_id, self._judge_over)
         if swept.providers or swept.busy:
             log.info("papers swept", **{name: getattr(swept, name) for name in Swept.__dataclass_fields__})
         return swept
@@ -168,7 +174,8 @@ class Expiry:
         expired = await tx.fetch(_Q["documents_expire"], provider_id)
         warned = await tx.fetch(_Q["documents_warn"], provider_id)
         vehicles = await tx.fetch(_Q["vehicles_suspend"], provider_id)
-        if not (expired or warned or vehicles):
+        cars = await tx.fetch(_Q["vehicles_warn"], provider_id)
+        if not (expired or warned or vehicles or cars):
             return Swept(), [], []
         notices = [
             Notice(
@@ -178,6 +185,15 @@ class Expiry:
                 key=f"document_expiring:{row['id']}:{row['warned_days']}",
             )
             for row in warned
+        ]
+        notices += [
+            Notice(
+                user_id,
+                NoticeType.DOCUMENT_EXPIRING,
+                {"document_type": row["document_type"], "days": row["days"], "vehicle_id": str(row["id"])},
+                key=f"vehicle_expiring:{row['id']}:{row['day']}:{row['warned_days']}",
+            )
+            for row in cars
         ]
         notices += [
             Notice(
@@ -200,7 +216,7 @@ class Expiry:
             )
             for row in vehicles
         ]
-        swept = Swept(providers=1, warned=len(warned), expired=len(expired), vehicles=len(vehicles))
+        swept = Swept(providers=1, warned=len(warned) + len(cars), expired=len(expired), vehicles=len(vehicles))
         view = await cleared(tx, provider_id) if expired or vehicles else None
         told: Told = []
         lost = {row["document_type"] for row in expired} & set(
@@ -241,3 +257,15 @@ class Expiry:
         notice, told, woken = await suspended_for_documents(tx, provider_id, gate["user_id"], lost)
         wake += woken
         return Swept(suspended=1), [notice], told
+
+    async def _judge_over(
+        self, tx: Tx, provider_id: UUID, gate: Any, wake: list[UUID]
+    ) -> tuple[Swept, list[Notice], Told]:
+        if not await tx.fetchval(_Q["suspension_over"], provider_id):
+            return Swept(), [], []
+        await cleared(tx, provider_id)
+        view = await status_set(
+            tx, provider_id, ProviderStatus.APPROVED, reason=None, cause=None, uid=None, actor_id=None
+        )
+        notice = Notice(gate["user_id"], NoticeType.ACCOUNT_REACTIVATED, {"reason": None})
+        return Swept(restored=1), [notice], [updated(gate["user_id"], view)]

@@ -15,6 +15,7 @@ from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.redis import Redis
 from dispatch.kit.sql import Queries
+from dispatch.kit.words import blank
 from dispatch.providers import ProviderMissing
 from protocol.lifecycle import ProviderStatus, ServiceType
 from protocol.resources import Role
@@ -100,7 +101,7 @@ class Office:
 
         Raises: UserMissing, Forbidden: nobody takes the office away from himself, or there might be nobody left who can give it back.
         """
-        if user_id == actor.user_id and roles is not None and Role.ADMIN not in roles:
+        if user_id == actor.user_id and Role.ADMIN not in (roles or ()):
             raise Forbidden("an admin does not take his own role away")
         names = None if roles is None else sorted({str(role) for role in roles})
         async with self._pg.acting(actor) as tx:
@@ -115,7 +116,7 @@ class Office:
 
         Raises: UserMissing, ReasonRequired (to block), Forbidden (oneself).
         """
-        if blocked and not (reason or "").strip():
+        if blocked and blank(reason):
             raise ReasonRequired("blocking needs a reason")
         if blocked and user_id == actor.user_id:
             raise Forbidden("an admin does not block himself")

@@ -49,7 +49,7 @@ SELECT office_health();
 SELECT day, id, provider_id FROM documents_due($1, $2, $3);
 
 -- name: vehicles_due :many
--- Vehicles whose registration or insurance has run out. $1 day and $2 id of the last row before, $3 how many at most
+-- Vehicles whose registration or insurance has run out, or whose provider is to be warned. $1 day and $2 id of the last row before, $3 how many at most
 SELECT day, id, provider_id FROM vehicles_due($1, $2, $3);
 
 -- name: gate_claim :one
@@ -67,6 +67,24 @@ UPDATE provider_documents d SET warned_days = warning_at(d.expiry_date - (SELECT
 WHERE d.provider_id = $1 AND d.status = 'approved' AND d.replaced_by IS NULL AND d.expiry_date BETWEEN (SELECT papers_today()) AND (SELECT papers_today() + 30)
   AND (d.warned_days IS NULL OR d.warned_days > warning_at(d.expiry_date - (SELECT papers_today())))
 RETURNING d.id, d.document_type, d.warned_days, d.expiry_date - (SELECT papers_today()) AS days;
+
+-- name: vehicles_warn :many
+-- The vehicles of a provider whose gate is locked that he is to be warned of: the nearest threshold of the paper that ends first. $1 provider_id
+UPDATE provider_vehicles v SET warned_days = warning_at(least(v.registration_expiry, v.insurance_expiry) - (SELECT papers_today()))
+WHERE v.provider_id = $1 AND v.status = 'approved'
+  AND least(v.registration_expiry, v.insurance_expiry) BETWEEN (SELECT papers_today()) AND (SELECT papers_today() + 30)
+  AND (v.warned_days IS NULL OR v.warned_days > warning_at(least(v.registration_expiry, v.insurance_expiry) - (SELECT papers_today())))
+RETURNING v.id, v.warned_days, least(v.registration_expiry, v.insurance_expiry) AS day,
+  least(v.registration_expiry, v.insurance_expiry) - (SELECT papers_today()) AS days,
+  CASE WHEN v.registration_expiry <= v.insurance_expiry THEN 'vehicle_registration' ELSE 'vehicle_insurance' END AS document_type;
+
+-- name: suspensions_over :many
+-- $1 how many at most
+SELECT suspensions_over AS provider_id FROM suspensions_over($1);
+
+-- name: suspension_over :value
+-- Whether a suspension for papers has lost its ground, with the gate locked. $1 provider_id
+SELECT suspension_over($1);
 
 -- name: vehicles_suspend :many
 -- The vehicles of a provider whose gate is locked that have run out. $1 provider_id

@@ -1,5 +1,6 @@
 """HTTP door of administration."""
 
+import unicodedata
 from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
@@ -32,7 +33,7 @@ def _search(call: Call) -> str | None:
     if raw is None:
         return None
     part = raw.strip()
-    if not 1 <= len(part) <= SEARCH_MAX or not part.isprintable():
+    if not 1 <= len(part) <= SEARCH_MAX or any(unicodedata.category(sign) == "Cc" for sign in part):
         problem = f"1 to {SEARCH_MAX} characters, without control characters"
         raise Invalid("search", fields=[{"field": "search", "problem": problem}])
     return part

@@ -12,7 +12,16 @@ from dispatch.jobs import cancelled, locked
 from dispatch.kit.postgres import Actor
 from dispatch.matching import Matching, jobs_locked_of, offers_voided
 from dispatch.notifications import Notice, Notifications
-from dispatch.providers import check_application, free_uid, judged, lock_gate, status_set, updated
+from dispatch.providers import (
+    check_application,
+    check_papers,
+    free_uid,
+    judged,
+    lock_gate,
+    status_set,
+    suspension_cause,
+    updated,
+)
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import AdminAction, JobStatus, ProviderStatus
 from protocol.notices import NoticeType
@@ -53,9 +62,17 @@ class Admin:
                 return turn.replay
             tx = turn.tx
             user_id, status, _ = await lock_gate(tx, provider_id)
-            goal = judged(status, action, reason)
+            harder = (
+                action is AdminAction.SUSPEND
+                and status is ProviderStatus.SUSPENDED
+                and await suspension_cause(tx, provider_id) == "documents"
+            )
+            # Suspended for papers, and now for more: approving the papers must not let him in again.
+            goal = judged(ProviderStatus.ACTIVE if harder else status, action, reason)
             if action is AdminAction.APPROVE:
                 await check_application(tx, provider_id)
+            if action is AdminAction.REACTIVATE:
+                await check_papers(tx, provider_id)
             told: list[tuple[UUID, str, bytes]] = []
             if goal is ProviderStatus.SUSPENDED:
                 for job_id in await jobs_locked_of(tx, provider_id):

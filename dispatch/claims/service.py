@@ -170,6 +170,9 @@ class Claims:
             if held in ("first", "yours") and round is not None:
                 # A stored answer is a yes that was committed; a claim left pending would hold up everybody else for 3 s.
                 await live.settle(self._redis, ask, round, committed=word == "replay")
+            if word == "unjudged":
+                await self._providers.judge_again(ask.user_id)
+                raise Busy("his papers had to be judged again; ask again")
             return self._refuse(ask, row, board)
         if held in ("first", "yours") and round is not None:
             await live.settle(self._redis, ask, round, committed=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dispatch.kit.errors import IllegalTransition, ReasonRequired
 from dispatch.kit.geo import coarse
+from dispatch.kit.words import blank
 from dispatch.markets import FareParts, Market, fare, net_minor
 from protocol.lifecycle import Actor, JobStatus, may
 from protocol.resources import Place
@@ -21,7 +22,7 @@ def check_move(start: JobStatus, goal: JobStatus, by: Actor) -> None:
 
 def check_reason(by: Actor, reason: str | None) -> str | None:
     """The reason, trimmed. Raises: ReasonRequired for provider and admin without one."""
-    told = (reason or "").strip() or None
+    told = None if blank(reason) else (reason or "").strip()
     if told is None and by in (Actor.PROVIDER, Actor.ADMIN):
         raise ReasonRequired(f"a {by} must say why")
     return told

@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 import structlog
 
+from dispatch import audit
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Fact, Inbox, append, pending
 from dispatch.jobs import rules, store
@@ -260,11 +261,19 @@ class Jobs:
             else:
                 rules.check_move(job.status, JobStatus.CANCELLED, role)
                 rows = await store.cancelled(turn.tx, job_id, by=by, actor_id=actor.user_id, role=role, reason=told)
+            if role is Role.ADMIN:
+                await self._audited(turn.tx, actor, "cancel", job, JobStatus.CANCELLED, told)
             facts = await append(turn.tx, rows)
             answer = turn.keep(Answer(_told_job(rows, actor.user_id, job)))
         self._finish(facts, job_id, searching)
         log.info("job released" if searching else "job cancelled", job_id=str(job_id), by=by, reason=told)
         return answer
+
+    async def _audited(
+        self, tx: Tx, admin: Actor, action: str, job: JobRow, goal: JobStatus, reason: str | None
+    ) -> None:
+        before = {"status": job.status, "provider_id": job.provider_id}
+        await audit.write(tx, admin, action, ("job", job.id), before=before, after={"status": goal}, reason=reason)
 
     async def release(self, actor: Actor, job_id: UUID, reason: str, key: str | None) -> Answer:
         """An admin takes a job back from its provider before pickup. Raises: JobMissing, ReasonRequired, IllegalTransition."""
@@ -277,6 +286,7 @@ class Jobs:
             rows = await store.released(
                 turn.tx, job_id, by="system", actor_id=actor.user_id, role=Role.ADMIN, reason=told
             )
+            await self._audited(turn.tx, actor, "release", job, JobStatus.OFFERED, told)
             facts = await append(turn.tx, rows)
             answer = turn.keep(Answer(_told_job(rows, job.customer_id, job)))
         self._finish(facts, job_id, True)

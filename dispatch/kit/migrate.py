@@ -115,7 +115,8 @@ async def _pending(connection: asyncpg.Connection, files: Sequence[Migration], s
         if file.id in applied and known.get(file.id) != content_hash(file.path):
             raise MigrationError(
                 f"{file.path.name} was changed after it had been applied to this database. "
-                "Put its old content back and write the change as a new migration."
+                "Put its old content back and write the change as a new migration. Where the whole server came newer from its makers, "
+                "before its first release: the data of an earlier commit is not carried over; move it away (.data, or the database) and start anew."
             )
     waiting = [file for file in files if file.id not in applied]
     done = len(files) - len(waiting)

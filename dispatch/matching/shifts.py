@@ -20,6 +20,7 @@ from dispatch.providers import (
     ProviderState,
     VehicleRequired,
     check_may_work,
+    cleared,
     lack_of,
     lock_gate,
     online_set,
@@ -64,6 +65,10 @@ class Shifts:
             if kinds is not None and (strange := set(kinds) - set(state.registered_types)):
                 raise ServiceMismatch("not among the provider's service types", service_types=sorted(strange))
             wanted = state.registered_types if kinds is None else tuple(kinds)
+            if not set(wanted) & set(state.cleared_types):
+                # A paper of one of his types may just have run out: the others are his as soon as he is judged again.
+                await cleared(turn.tx, state.id)
+                state = await self._locked(turn.tx, actor.user_id)
             if not set(wanted) & set(state.cleared_types):
                 await self._refuse(turn.tx, state.id, wanted)
             view = await online_set(

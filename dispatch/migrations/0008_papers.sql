@@ -120,14 +120,22 @@ RETURN (p_day + 1)::timestamp AT TIME ZONE 'Asia/Bangkok';
 CREATE FUNCTION requirements_word() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
 RETURN (SELECT coalesce(md5(string_agg(r::text, ';' ORDER BY r.service_type)), '') FROM service_requirements r);
 
--- Write the configuration. A service type that is not named asks for nothing. Answers whether anything changed.
+-- Write the configuration. A service type that is not named asks for nothing. Answers whether anything changed. Where more is asked for than
+-- before, those who were cleared for it are cleared no more from this commit on, until they are judged again.
 CREATE FUNCTION requirements_set(p_types text[], p_documents json, p_vehicles text[]) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   before text;
+  tightened text[];
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('service_requirements', 0));
   before := requirements_word();
+  SELECT coalesce(array_agg(t), '{}') INTO tightened FROM unnest(p_types) t LEFT JOIN service_requirements r ON r.service_type = t
+   WHERE (t = ANY (p_vehicles) AND NOT coalesce(r.vehicle, false))
+      OR NOT ARRAY(SELECT json_array_elements_text(p_documents -> t)) <@ coalesce(r.documents, '{}');
+  IF cardinality(tightened) > 0 THEN
+    UPDATE provider_gate SET cleared_until = clock_timestamp() WHERE cleared && tightened;
+  END IF;
   INSERT INTO service_requirements AS r (service_type, documents, vehicle)
     SELECT t, ARRAY(SELECT json_array_elements_text(p_documents -> t) ORDER BY 1), t = ANY (p_vehicles) FROM unnest(p_types) t
     ON CONFLICT (service_type) DO UPDATE SET documents = excluded.documents, vehicle = excluded.vehicle
@@ -349,7 +357,7 @@ BEGIN
   PERFORM ctx_require(VARIADIC '{}');
   SELECT * INTO STRICT v FROM provider_vehicles WHERE id = p_id AND status = 'pending';
   UPDATE provider_vehicles SET status = p_status, rejection_reason = p_reason, verified_at = clock_timestamp(), verified_by = p_admin,
-    version = version + 1, updated_at = clock_timestamp(), is_active = p_status = 'approved' AND NOT EXISTS (
+    version = version + 1, updated_at = clock_timestamp(), warned_days = NULL, is_active = p_status = 'approved' AND NOT EXISTS (
       SELECT FROM provider_vehicles a WHERE a.provider_id = v.provider_id AND a.is_active)
    WHERE id = p_id RETURNING * INTO v;
   RETURN vehicle_view(v);
@@ -434,9 +442,17 @@ $$;
 CREATE FUNCTION vehicles_due(p_day date, p_id uuid, p_limit int) RETURNS TABLE (day date, id uuid, provider_id uuid)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT least(v.registration_expiry, v.insurance_expiry), v.id, v.provider_id FROM provider_vehicles v
-  WHERE v.status = 'approved' AND least(v.registration_expiry, v.insurance_expiry) < (SELECT papers_today())
+  WHERE v.status = 'approved' AND least(v.registration_expiry, v.insurance_expiry) <= (SELECT papers_today() + 30)
     AND (least(v.registration_expiry, v.insurance_expiry), v.id) > (p_day, p_id)
+    AND (least(v.registration_expiry, v.insurance_expiry) < (SELECT papers_today()) OR v.warned_days IS NULL
+      OR v.warned_days > warning_at(least(v.registration_expiry, v.insurance_expiry) - (SELECT papers_today())))
   ORDER BY 1, v.id LIMIT p_limit
+$$;
+-- Providers suspended for papers that are in order again, though no approval said so: service types or requirements have changed.
+CREATE FUNCTION suspensions_over(p_limit int) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+  SELECT p.id FROM providers p WHERE p.status = 'suspended' AND p.suspension_cause = 'documents'
+    AND cardinality(documents_missing(p.id, p.service_types, false)) = 0 ORDER BY p.created_at DESC, p.id DESC LIMIT p_limit
 $$;
 
 RESET ROLE;
@@ -447,11 +463,11 @@ GRANT EXECUTE ON FUNCTION dispatch.papers_today, dispatch.papers_end, dispatch.d
   dispatch.suspension_over, dispatch.vehicle_view, dispatch.vehicle_add, dispatch.vehicle_change, dispatch.vehicle_activate,
   dispatch.vehicle_review, dispatch.verification_queue, dispatch.onboarding_view TO dispatch_app, dispatch_system, dispatch_owner;
 GRANT EXECUTE ON FUNCTION dispatch.requirements_word, dispatch.requirements_set, dispatch.gates_stale, dispatch.warning_at,
-  dispatch.documents_due, dispatch.vehicles_due TO dispatch_system, dispatch_owner;
+  dispatch.documents_due, dispatch.vehicles_due, dispatch.suspensions_over TO dispatch_system, dispatch_owner;
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.vehicles_due, dispatch.documents_due, dispatch.warning_at, dispatch.onboarding_view, dispatch.verification_queue,
+DROP FUNCTION dispatch.suspensions_over, dispatch.vehicles_due, dispatch.documents_due, dispatch.warning_at, dispatch.onboarding_view, dispatch.verification_queue,
   dispatch.vehicle_review, dispatch.vehicle_activate, dispatch.vehicle_change, dispatch.vehicle_add, dispatch.vehicle_view,
   dispatch.suspension_over, dispatch.document_review, dispatch.document_add, dispatch.document_view;
 DROP INDEX dispatch.provider_gate_suspend;

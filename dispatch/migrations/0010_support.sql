@@ -44,7 +44,8 @@ CREATE POLICY support_tickets_change ON support_tickets FOR UPDATE TO dispatch_a
 CREATE POLICY support_tickets_owner ON support_tickets FOR SELECT TO dispatch_owner USING (true);
 CREATE POLICY ticket_replies_read ON ticket_replies FOR SELECT TO dispatch_app USING (user_id = ctx_user() OR ctx_admin());
 CREATE POLICY ticket_replies_write ON ticket_replies FOR INSERT TO dispatch_app
-  WITH CHECK (author_id = ctx_user() AND ((NOT staff AND user_id = ctx_user()) OR (staff AND ctx_admin())));
+  WITH CHECK (author_id = ctx_user() AND ((NOT staff AND user_id = ctx_user()) OR (staff AND ctx_admin()))
+    AND user_id = (SELECT t.user_id FROM support_tickets t WHERE t.id = ticket_id));
 CREATE POLICY support_tickets_system ON support_tickets FOR SELECT TO dispatch_system USING (true);
 GRANT SELECT ON support_tickets TO dispatch_system;
 GRANT SELECT ON support_tickets, ticket_replies TO dispatch_app;
@@ -60,10 +61,23 @@ CREATE FUNCTION ticket_reply_view(r ticket_replies) RETURNS json LANGUAGE sql ST
 RETURN json_build_object('id', r.id, 'staff', r.staff, 'body', r.body, 'created_at', wire_at(r.created_at));
 
 RESET ROLE;
+GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
+SET LOCAL ROLE dispatch_system;
+SET LOCAL search_path = dispatch, pg_temp;
+
+-- Whom to tell of a reply in a ticket that nobody has taken up yet: those whom the office has made admins, the newest few.
+CREATE FUNCTION support_office(p_limit int) RETURNS SETOF uuid LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+  SELECT u.id FROM users u WHERE u.roles @> '{admin}' AND u.blocked_at IS NULL ORDER BY u.created_at DESC, u.id DESC LIMIT p_limit
+$$;
+
+RESET ROLE;
+REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
+REVOKE EXECUTE ON FUNCTION dispatch.support_office FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dispatch.support_office TO dispatch_app;
 REVOKE EXECUTE ON FUNCTION dispatch.ticket_view, dispatch.ticket_reply_view FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION dispatch.ticket_view, dispatch.ticket_reply_view TO dispatch_app;
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.ticket_view, dispatch.ticket_reply_view;
+DROP FUNCTION dispatch.support_office, dispatch.ticket_view, dispatch.ticket_reply_view;
 DROP TABLE dispatch.ticket_replies, dispatch.support_tickets;

@@ -20,6 +20,8 @@ from dispatch.providers.seed import seed
 from dispatch.providers.service import Providers, updated
 from dispatch.providers.store import (
     check_application,
+    check_not_banned,
+    check_papers,
     cleared,
     documents_missing,
     free_uid,
@@ -29,6 +31,7 @@ from dispatch.providers.store import (
     state_of_user,
     status_set,
     submitted,
+    suspension_cause,
 )
 
 __all__ = [
@@ -43,6 +46,8 @@ __all__ = [
     "VehicleRequired",
     "check_application",
     "check_may_work",
+    "check_not_banned",
+    "check_papers",
     "cleared",
     "documents_missing",
     "free_uid",
@@ -54,5 +59,6 @@ __all__ = [
     "state_of_user",
     "status_set",
     "submitted",
+    "suspension_cause",
     "updated",
 ]

@@ -67,6 +67,18 @@ FROM providers p JOIN provider_gate g ON g.provider_id = p.id WHERE p.user_id = 
 -- First lock of a change of status or intent. $1 provider_id
 SELECT provider_id, user_id, status, online, status_ver FROM providers_gate_lock($1);
 
+-- name: gate_try :value
+-- The same, unless somebody holds it: whose it is, or nothing. $1 provider_id
+SELECT user_id FROM provider_gate WHERE provider_id = $1 FOR UPDATE SKIP LOCKED;
+
+-- name: ban :value
+-- Why an office has suspended this user as a provider; nothing if it has not. $1 user_id
+SELECT suspension_reason FROM providers WHERE user_id = $1 AND status = 'suspended' AND suspension_cause = 'admin';
+
+-- name: suspension_cause :value
+-- $1 provider_id
+SELECT suspension_cause FROM providers WHERE id = $1;
+
 -- name: status_set :value
 -- $1 provider_id, $2 status, $3 reason, $4 cause, $5 provider_uid, $6 actor_id
 SELECT providers_set_status($1, $2, $3, $4, $5, $6);

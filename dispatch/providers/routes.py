@@ -52,7 +52,12 @@ def routes(providers: Providers, accounts: Accounts) -> Sequence[Route]:
             "Change profile fields of the own record; status and rating are not among them",
             Provider,
             body=ProviderPatch,
-            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PHONE_TAKEN, ErrorCode.DOCUMENTS_INCOMPLETE),
+            errors=(
+                ErrorCode.PROVIDER_NOT_FOUND,
+                ErrorCode.PHONE_TAKEN,
+                ErrorCode.DOCUMENTS_INCOMPLETE,
+                ErrorCode.PROVIDER_SUSPENDED,
+            ),
         ),
         Route(
             "POST",

@@ -1,6 +1,7 @@
 """What a provider may become, and whether he may work."""
 
 from dispatch.kit.errors import IllegalTransition, ReasonRequired
+from dispatch.kit.words import blank
 from dispatch.providers.errors import NotApproved, Suspended
 from protocol.lifecycle import MAY_WORK, AdminAction, ProviderStatus, provider_may
 
@@ -21,7 +22,7 @@ def judged(status: ProviderStatus, action: AdminAction, reason: str | None) -> P
     ) and goal is ProviderStatus.APPROVED
     if wrong_door or not provider_may(status, goal):
         raise IllegalTransition(f"{action} from {status}", status=status, action=action)
-    if action in (AdminAction.REJECT, AdminAction.SUSPEND) and not (reason or "").strip():
+    if action in (AdminAction.REJECT, AdminAction.SUSPEND) and blank(reason):
         raise ReasonRequired(f"{action} needs a reason")
     return goal
 

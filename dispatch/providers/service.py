@@ -24,7 +24,7 @@ from dispatch.providers.errors import (
     ProviderMissing,
 )
 from dispatch.providers.model import ProviderState
-from protocol.lifecycle import MAY_WORK, ServiceType
+from protocol.lifecycle import MAY_WORK, ProviderStatus, ServiceType
 from protocol.papers import DocumentType
 from protocol.resources import ProviderPatch, ProviderRequest
 
@@ -119,7 +119,7 @@ class Providers:
 
     async def change(self, actor: Actor, patch: ProviderPatch) -> bytes:
         """Change profile fields of the own record. A service type is added when its papers are there: before approval it may wait for
-        them. Raises: ProviderMissing, PhoneTaken, DocumentsIncomplete.
+        them. Raises: ProviderMissing, PhoneTaken, DocumentsIncomplete, Suspended.
         """
         kinds = None if patch.service_types is None else [str(kind) for kind in patch.service_types]
         phone = None if patch.phone_number is None else e164(patch.phone_number)
@@ -129,7 +129,8 @@ class Providers:
                 if state is None:
                     raise ProviderMissing("this user is no provider")
                 _, status, _ = await store.lock_gate(tx, state.id)
-                if kinds is not None and status in MAY_WORK:
+                await store.check_not_banned(tx, actor.user_id)
+                if kinds is not None and status in (*MAY_WORK, ProviderStatus.SUSPENDED):
                     new = [kind for kind in kinds if kind not in state.registered_types]
                     if missing := await store.documents_missing(tx, state.id, new, uploaded=False):
                         raise DocumentsIncomplete("papers of the new service types are missing", missing=missing)
@@ -178,16 +179,35 @@ class Providers:
             log.info("requirements changed; every provider is judged again")
 
     async def rejudge(self, limit: int = 200) -> int:
-        """Judge again up to `limit` providers whose gate is out of date: a paper ran out, or requirements changed. Returns how many."""
+        """Judge again up to `limit` providers whose gate is out of date: a paper ran out, or requirements changed. Returns how many were.
+
+        A gate that somebody holds is left alone: he comes again in the next turn, and those behind him now.
+        """
         async with self._pg.system() as conn:
             stale = [row["provider_id"] for row in await conn.fetch(store.Q["gates_stale"], limit)]
+        judged = 0
         for provider_id in stale:
-            async with self._pg.system_tx() as tx:
-                user_id, _, _ = await store.lock_gate(tx, provider_id)
-                view = await store.cleared(tx, provider_id)
-                facts = [] if view is None else await append(tx, [updated(user_id, view)])
-            self._inbox.deliver(facts)
-        return len(stale)
+            judged += await self._judge(provider_id)
+        return judged
+
+    async def judge_again(self, user_id: UUID) -> None:
+        """Judge this user's papers now, as a provider; nothing if he is none."""
+        async with self._pg.system() as conn:
+            state = await store.state_of_user(conn, user_id)
+        if state is not None:
+            await self._judge(state.id)
+
+    async def _judge(self, provider_id: UUID) -> bool:
+        async with self._pg.system_tx() as tx:
+            user_id: UUID | None = await tx.fetchval(store.Q["gate_try"], provider_id)
+            if user_id is None:
+                return False
+            view = await store.cleared(tx, provider_id)
+            # With fewer papers asked for, an application may have all of them now.
+            view = await store.submitted(tx, provider_id) or view
+            facts = [] if view is None else await append(tx, [updated(user_id, view)])
+        self._inbox.deliver(facts)
+        return True
 
     async def state(self, user_id: UUID) -> ProviderState | None:
         """What dispatch must know of this user as a provider; None: he is none."""

@@ -10,7 +10,7 @@ import orjson
 from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Postgres, Tx
 from dispatch.kit.sql import Queries
-from dispatch.providers.errors import DocumentsIncomplete, EmailNotVerified, ProviderMissing
+from dispatch.providers.errors import DocumentsIncomplete, EmailNotVerified, ProviderMissing, Suspended
 from dispatch.providers.model import ProviderState
 from protocol.lifecycle import ProviderStatus, ServiceType
 from protocol.papers import DocumentType
@@ -51,8 +51,10 @@ async def require(
 ) -> bool:
     """Write what each service type asks for, where the judge can read it; one that is not named asks for nothing. Whether that changed anything."""
     asked = {str(kind): [str(one) for one in names] for kind, names in documents.items()}
-    async with pg.system() as conn:
-        changed: bool = await conn.fetchval(
+    async with pg.system_tx() as tx:
+        # At a change it may touch every gate there is.
+        await tx.execute("SET LOCAL statement_timeout = '120s'")
+        changed: bool = await tx.fetchval(
             Q["requirements_set"],
             [str(kind) for kind in ServiceType],
             orjson.dumps(asked),
@@ -132,6 +134,13 @@ async def check_application(tx: Tx, provider_id: UUID) -> None:
     assert row is not None
     if not row["verified"]:
         raise EmailNotVerified("the e-mail address is not verified yet")
+    await check_papers(tx, provider_id)
+
+
+async def check_papers(tx: Tx, provider_id: UUID) -> None:
+    """Whether an approved document stands for each that his service types ask for. Raises: DocumentsIncomplete."""
+    row = await tx.fetchrow(Q["application"], provider_id)
+    assert row is not None
     if row["missing"]:
         raise DocumentsIncomplete("required documents are missing or not approved yet", missing=row["missing"])
 
@@ -142,3 +151,15 @@ async def free_uid(tx: Tx) -> str:
         uid = f"PRV-{new_word(10).upper()}"
         if not await tx.fetchval(Q["provider_uid_known"], uid):
             return uid
+
+
+async def check_not_banned(tx: Tx, user_id: UUID) -> None:
+    """Whoever an office has suspended changes nothing of his record. One suspended for papers may put them right. Raises: Suspended."""
+    if (reason := await tx.fetchval(Q["ban"], user_id)) is not None:
+        raise Suspended("suspended by the office", status="suspended", reason=reason)
+
+
+async def suspension_cause(tx: Tx, provider_id: UUID) -> str | None:
+    """documents or admin; None: not suspended."""
+    cause: str | None = await tx.fetchval(Q["suspension_cause"], provider_id)
+    return cause

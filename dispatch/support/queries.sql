@@ -38,3 +38,7 @@ INSERT INTO ticket_replies AS r (id, ticket_id, user_id, author_id, staff, body)
 -- name: ticket_touch :exec
 -- $1 id, $2 status, $3 handler_id or NULL: unchanged
 UPDATE support_tickets SET status = $2, handler_id = coalesce($3, handler_id), updated_at = clock_timestamp() WHERE id = $1;
+
+-- name: office :many
+-- Whom to tell of a reply that nobody has taken up yet. $1 how many
+SELECT support_office AS user_id FROM support_office($1);

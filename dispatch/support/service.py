@@ -20,6 +20,7 @@ from protocol.tickets import TicketStatus
 
 _Q = Queries.beside(__file__)
 REPLIES_MAX = 200
+OFFICE_MAX = 20
 
 
 class Support:
@@ -98,7 +99,8 @@ class Support:
     async def reply(
         self, actor: Actor, ticket_id: UUID, request: TicketReplyRequest, key: str | None, *, staff: bool
     ) -> Answer:
-        """Write in a ticket: its owner, or (`staff`) the office. The other side is told: the owner, or the admin who last handled it.
+        """Write in a ticket: its owner, or (`staff`) the office. The other side is told: the owner, or the admin who last handled it;
+        while nobody has, the office's admins.
 
         Raises: TicketMissing, IllegalTransition (closed).
         """
@@ -119,11 +121,13 @@ class Support:
             await tx.execute(_Q["ticket_touch"], ticket_id, str(status), actor.user_id if staff else None)
             if staff:
                 await audit.write(tx, actor, "reply", ("ticket", ticket_id))
-            told = ticket["user_id"] if staff else ticket["handler_id"]
-            notices = []
-            if told is not None and told != actor.user_id:
-                data = {"ticket_id": str(ticket_id), "subject": ticket["subject"]}
-                notices.append(Notice(told, NoticeType.SUPPORT_REPLY, data, f"reply:{reply_id}"))
+            told = [ticket["user_id"]] if staff else [ticket["handler_id"]]
+            if told == [None]:
+                told = [row["user_id"] for row in await tx.fetch(_Q["office"], OFFICE_MAX)]
+            data = {"ticket_id": str(ticket_id), "subject": ticket["subject"]}
+            notices = [
+                Notice(one, NoticeType.SUPPORT_REPLY, data, f"reply:{reply_id}") for one in told if one != actor.user_id
+            ]
             facts = await append(tx, await self._notifications.write(tx, notices))
             answer = turn.keep(Answer(view, 201))
         self._inbox.deliver(facts)

@@ -3,6 +3,7 @@
 from datetime import date
 
 from dispatch.kit.errors import IllegalTransition, ReasonRequired
+from dispatch.kit.words import blank
 from dispatch.providers.review.errors import AlreadyVerified
 from dispatch.providers.vehicles.model import VehicleRow
 from protocol.papers import DocumentStatus, ReviewAction, VehicleStatus
@@ -10,7 +11,7 @@ from protocol.papers import DocumentStatus, ReviewAction, VehicleStatus
 
 def check_reason(action: ReviewAction, reason: str | None) -> str | None:
     """The reason to keep: of a rejection. Raises: ReasonRequired."""
-    told = (reason or "").strip() or None
+    told = None if blank(reason) else (reason or "").strip()
     if action is ReviewAction.APPROVE:
         return None
     if told is None:

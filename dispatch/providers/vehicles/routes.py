@@ -31,7 +31,12 @@ def routes(vehicles: Vehicles) -> Sequence[Route]:
             papers.OwnVehicle,
             body=papers.VehicleRequest,
             status=201,
-            errors=(ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PLATE_TAKEN, ErrorCode.DOCUMENT_NOT_FOUND),
+            errors=(
+                ErrorCode.PROVIDER_NOT_FOUND,
+                ErrorCode.PROVIDER_SUSPENDED,
+                ErrorCode.PLATE_TAKEN,
+                ErrorCode.DOCUMENT_NOT_FOUND,
+            ),
             idempotent=True,
         ),
         Route(
@@ -46,11 +51,12 @@ def routes(vehicles: Vehicles) -> Sequence[Route]:
             "PATCH",
             "/v1/providers/me/vehicles/{id}",
             change,
-            "Change an own vehicle; another plate, type or registration document is verified again",
+            "Change an own vehicle; another plate, type, registration document or a later date is verified again",
             papers.OwnVehicle,
             body=papers.VehiclePatch,
             errors=(
                 ErrorCode.VEHICLE_NOT_FOUND,
+                ErrorCode.PROVIDER_SUSPENDED,
                 ErrorCode.DOCUMENT_NOT_FOUND,
                 ErrorCode.PLATE_TAKEN,
                 ErrorCode.CONCURRENT_MODIFICATION,
@@ -65,6 +71,7 @@ def routes(vehicles: Vehicles) -> Sequence[Route]:
             papers.OwnVehicle,
             errors=(
                 ErrorCode.VEHICLE_NOT_FOUND,
+                ErrorCode.PROVIDER_SUSPENDED,
                 ErrorCode.VEHICLE_NOT_APPROVED,
                 ErrorCode.PROVIDER_HAS_ACTIVE_JOB,
             ),

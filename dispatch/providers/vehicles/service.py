@@ -15,7 +15,7 @@ from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.providers.documents import DocumentMissing
 from dispatch.providers.errors import AlreadyBusy, ProviderMissing
 from dispatch.providers.service import updated
-from dispatch.providers.store import cleared, lock_gate
+from dispatch.providers.store import check_not_banned, cleared, lock_gate
 from dispatch.providers.vehicles import rules
 from dispatch.providers.vehicles.errors import PlateTaken, StaleVersion, VehicleMissing, VehicleNotApproved
 from dispatch.providers.vehicles.model import Fields, VehicleRow
@@ -50,6 +50,7 @@ class Vehicles:
                     raise ProviderMissing("this user is no provider")
                 rules.check(fields, owner["today"])
                 await lock_gate(turn.tx, owner["id"])
+                await check_not_banned(turn.tx, actor.user_id)
                 # Counted again under the lock: two at once must not both be the last.
                 again = await turn.tx.fetchrow(Q["vehicle_owner"], actor.user_id)
                 if again is None or again["vehicles"] >= VEHICLES_MAX:
@@ -129,6 +130,7 @@ class Vehicles:
         if row is None:
             raise VehicleMissing(f"no vehicle {vehicle_id}")
         await lock_gate(tx, row.provider_id)
+        await check_not_banned(tx, actor.user_id)
         again = await vehicle_row(tx, vehicle_id, actor.user_id)
         assert again is not None
         return again
