@@ -9,4 +9,4 @@ SELECT j.round, j.accept_id, j.provider_user_id, j.status, job_view(j, true) AS 
 
 -- name: job_facts :one
 -- What the board must know of a job before the judge is asked. $1 job_id
-SELECT round, market, pickup_lat, pickup_lng FROM jobs WHERE id = $1;
+SELECT round, market, status IN ('pending', 'offered') AS open, pickup_lat, pickup_lng FROM jobs WHERE id = $1;

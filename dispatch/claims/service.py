@@ -190,12 +190,9 @@ class Claims:
         async with self._pg.system() as conn:
             facts = await conn.fetchrow(Q["job_facts"], ask.job_id)
         if facts is None:
-            # Who may not take from the board for want of a place is told that, whether the job exists or not.
-            if await self._place_of(state) is None:
-                raise LocationRequired("no position is known")
             raise JobMissing(f"no job {ask.job_id}")
         market = self._markets.get(facts["market"])
-        if market is None or not market.open_board:
+        if market is None or not market.open_board or not facts["open"]:
             return facts["round"], False, 0
         place = await self._place_of(state)
         if place is None:

@@ -55,12 +55,6 @@ BEGIN
     job := job_view(j, true);
     RETURN;
   END IF;
-  IF gate.status NOT IN ('approved', 'active') THEN
-    word := 'closed';
-    status := gate.status;
-    RETURN;
-  END IF;
-
   IF p_offer IS NULL THEN
     SELECT * INTO o FROM offers f WHERE f.job_id = p_job AND f.provider_id = gate.provider_id ORDER BY f.round DESC LIMIT 1;
   ELSE
@@ -68,6 +62,11 @@ BEGIN
   END IF;
   IF o.offer_id IS NULL AND (p_offer IS NOT NULL OR NOT p_board OR j.customer_id = p_user) THEN
     word := 'no_offer';
+    RETURN;
+  END IF;
+  IF gate.status NOT IN ('approved', 'active') THEN
+    word := 'closed';
+    status := gate.status;
     RETURN;
   END IF;
   IF j.status = 'cancelled' THEN

@@ -154,7 +154,9 @@ async def free_uid(tx: Tx) -> str:
 
 
 async def check_not_banned(tx: Tx, user_id: UUID) -> None:
-    """Whoever an office has suspended changes nothing of his record. One suspended for papers may put them right. Raises: Suspended."""
+    """Whoever an office has suspended changes nothing of his record. Papers he may still hand in: without them the office could not take him
+    back. Raises: Suspended.
+    """
     if (reason := await tx.fetchval(Q["ban"], user_id)) is not None:
         raise Suspended("suspended by the office", status="suspended", reason=reason)
 

@@ -145,12 +145,13 @@ async def test_a_suspension_for_papers_can_be_made_one_for_more(server: Server) 
     await admin.http.provider_action(provider_id, AdminAction.SUSPEND, "forged papers")
     with code("INVALID_STATUS_TRANSITION"):
         await admin.http.provider_action(provider_id, AdminAction.SUSPEND, "again")
-    with code("PROVIDER_SUSPENDED"):
-        await person.http.papers.upload("driver_license", PDF, expiry_date=in_days(400))
-    own = await person.http.provider()
-    assert (own["status"], own["suspension_cause"], own["suspension_reason"]) == ("suspended", "admin", "forged papers")
     with code("DOCUMENTS_INCOMPLETE"):
         await admin.http.provider_action(provider_id, AdminAction.REACTIVATE)
+    await papers(server, person, "driver_license")
+    own = await person.http.provider()
+    assert (own["status"], own["suspension_cause"], own["suspension_reason"]) == ("suspended", "admin", "forged papers")
+    await admin.http.provider_action(provider_id, AdminAction.REACTIVATE)
+    assert (await person.http.provider())["cleared_service_types"] == ["ride", "laundry"]
 
 
 async def test_whom_the_office_suspended_changes_nothing_of_his_record(server: Server) -> None:
@@ -159,7 +160,6 @@ async def test_whom_the_office_suspended_changes_nothing_of_his_record(server: S
     for attempt in (
         person.http.patch_provider(first_name="Another"),
         person.http.papers.add_vehicle(**a_car()),
-        person.http.papers.upload("national_id", PDF),
     ):
         with code("PROVIDER_SUSPENDED"):
             await attempt

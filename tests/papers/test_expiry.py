@@ -248,6 +248,7 @@ async def test_the_command_sweeps_and_counts(papers: Papers) -> None:
     assert lines == [
         "documents: 1 warned, 1 expired",
         "providers: 1 suspended, 0 when their job has ended, 0 busy",
+        "providers: 0 whose papers are in order again",
         "vehicles: 1 suspended",
     ]
     assert (exit_code, "DISPATCH_STORAGE_" in trouble, "Traceback" in trouble) == (2, True, False), trouble

@@ -40,7 +40,6 @@ def routes(documents: Documents, *, within_s: float) -> Sequence[Route]:
             status=201,
             errors=(
                 ErrorCode.PROVIDER_NOT_FOUND,
-                ErrorCode.PROVIDER_SUSPENDED,
                 ErrorCode.INVALID_FILE,
                 ErrorCode.UNSUPPORTED_FILE_TYPE,
                 ErrorCode.STORAGE_UNAVAILABLE,

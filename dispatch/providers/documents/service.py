@@ -24,7 +24,7 @@ from dispatch.providers.documents.store import Q
 from dispatch.providers.documents.uploads import Uploads
 from dispatch.providers.errors import ProviderMissing
 from dispatch.providers.service import updated
-from dispatch.providers.store import check_not_banned, cleared, lock_gate, submitted
+from dispatch.providers.store import cleared, lock_gate, submitted
 
 _LIST_MAX = 200
 _AT_ONCE = 16
@@ -106,7 +106,6 @@ class Documents:
                 if turn.replay is not None:
                     return turn.replay
                 await lock_gate(turn.tx, row["id"])
-                await check_not_banned(turn.tx, actor.user_id)
                 self._check_rate(await turn.tx.fetchval(Q["uploads_lately"], row["id"]))
                 await turn.tx.fetchval(
                     Q["document_add"],
