@@ -112,8 +112,8 @@ SELECT phone_code_use($1, $2);
 SELECT phone_number FROM phone_codes WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp();
 
 -- name: admin_of :one
--- The user of an address, locked. $1 email
-SELECT id, roles FROM users WHERE lower(email) = lower($1) FOR NO KEY UPDATE;
+-- The user of an address, locked, and whether he has proved it. $1 email
+SELECT id, roles, email_verified(id, email) AS proved FROM users WHERE lower(email) = lower($1) FOR NO KEY UPDATE;
 
 -- name: email_vouch :exec
 -- The operator says so. $1 user_id, $2 email
