@@ -252,15 +252,16 @@ GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
 SET LOCAL ROLE dispatch_system;
 SET LOCAL search_path = dispatch, pg_temp;
 
--- The user of a token, made at first sight. What a known user is called is his own business and stays. An address that is
--- another user's already stays that user's: the new one has none.
+-- The user of a token, made at first sight. What a known user is called is his own business and stays. An address that its
+-- issuer has not verified is not taken, or a stranger could sit on it; one that is another user's already stays that user's: the new one has none.
 CREATE FUNCTION users_ensure(p_id uuid, p_first text, p_last text, p_phone text, p_email text DEFAULT NULL, p_email_verified boolean DEFAULT false)
 RETURNS TABLE (locale text, blocked boolean, roles text[], valid_after timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   RETURN QUERY SELECT u.locale, u.blocked_at IS NOT NULL, u.roles, u.tokens_valid_after FROM users u WHERE u.id = p_id;
   IF FOUND THEN RETURN; END IF;
-  INSERT INTO users (id, first_name, last_name, phone_number, email) VALUES (p_id, p_first, p_last, p_phone, p_email) ON CONFLICT DO NOTHING;
+  INSERT INTO users (id, first_name, last_name, phone_number, email)
+    VALUES (p_id, p_first, p_last, p_phone, CASE WHEN p_email_verified THEN p_email END) ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     INSERT INTO users (id, first_name, last_name, phone_number) VALUES (p_id, p_first, p_last, p_phone) ON CONFLICT (id) DO NOTHING;
   END IF;
