@@ -176,18 +176,11 @@ class Proofs:
         return {}
 
     async def contact_of(self, conn: Tx, user_id: UUID) -> Contact | None:
-        """Where a person is reached. None: there is no such user."""
+        """Where a person is reached, by what he has proved. None: there is no such user."""
         row = await conn.fetchrow(_Q["user_contact"], user_id)
         if row is None:
             return None
-        return Contact(
-            row["locale"],
-            row["email"],
-            row["email_verified"],
-            row["phone_number"],
-            row["phone_verified"],
-            row["first_name"],
-        )
+        return Contact(row["locale"], row["email"], row["phone_number"], row["first_name"])
 
 
 def _uuid(text: str) -> UUID | None:

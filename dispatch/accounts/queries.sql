@@ -20,11 +20,11 @@ SELECT id, blocked_at IS NOT NULL AS blocked, tokens_valid_after AS valid_after,
 WHERE blocked_at > clock_timestamp() - interval '1 hour' OR access_at > clock_timestamp() - interval '1 hour';
 
 -- name: user_contact :one
--- Where a person is reached. Without an address of his own it is the last one that he has proved. $1 user_id
-SELECT u.locale, u.first_name, u.phone_number, u.phone_verified_at IS NOT NULL AS phone_verified, a.email, email_verified(u.id, a.email) AS email_verified
-FROM users u CROSS JOIN LATERAL (
-  SELECT coalesce(u.email, (SELECT v.email FROM verified_emails v WHERE v.user_id = u.id ORDER BY v.verified_at DESC LIMIT 1)) AS email
-) a WHERE u.id = $1;
+-- Where a person is reached: only what he has proved to be his. His own address, else the last one that he has proved. $1 user_id
+SELECT u.locale, u.first_name, CASE WHEN u.phone_verified_at IS NOT NULL THEN u.phone_number END AS phone_number,
+  CASE WHEN email_verified(u.id, u.email) THEN u.email
+    ELSE (SELECT v.email FROM verified_emails v WHERE v.user_id = u.id ORDER BY v.verified_at DESC, v.email LIMIT 1) END AS email
+FROM users u WHERE u.id = $1;
 
 -- name: user_roles_set :one
 -- $1 user_id, $2 roles text[], NULL: as his token says

@@ -50,7 +50,7 @@ async def test_the_link_of_the_mail_verifies_the_address_once(server: Server) ->
     async with server.app.pg.system() as conn:
         contact = await server.app.accounts.contact_of(conn, UUID(user_id))
         assert contact is not None
-        assert (contact.email, contact.email_verified, contact.locale) == (email, True, "th")
+        assert (contact.email, contact.locale) == (email, "th")
         assert await server.app.accounts.contact_of(conn, uuid4()) is None
 
 
@@ -128,6 +128,33 @@ async def test_another_slice_asks_in_its_own_transaction(server: Server) -> None
     assert await person.http.account.email_status(again) == {"verified": True}
     assert contact is not None
     assert contact.email == "him@example.com", "without an address of his own it is the one he proved"
+
+
+async def test_nobody_is_written_to_where_he_has_not_proved_to_be(server: Server) -> None:
+    async with visitor(server) as http:
+        made = await signed_up(http, phone_number="0812345678")
+    user_id = UUID(made["user"]["id"])
+
+    async def reached() -> tuple[str | None, str | None]:
+        async with server.app.pg.system() as conn:
+            contact = await server.app.accounts.contact_of(conn, user_id)
+        assert contact is not None
+        return contact.email, contact.phone
+
+    assert await reached() == (None, None)
+    proved = (
+        "INSERT INTO verified_emails (user_id, email, verified_at) VALUES ($1, $2, now() - make_interval(days => $3))"
+    )
+    await server.sql(proved, user_id, "old@example.com", 2)
+    await server.sql(proved, user_id, "new@example.com", 1)
+    assert await reached() == ("new@example.com", None), "the last one that he proved, not the one that he claims"
+    await server.sql(proved, user_id, made["user"]["email"].lower(), 3)
+    async with visitor(server, made["tokens"]["access_token"]) as own:
+        await own.account.send_phone_code()
+        await own.account.verify_phone((await sent(server, user_id, PHONE))[-1]["code"])
+        assert await reached() == (made["user"]["email"], "+66812345678")
+        await own.patch_me(phone_number="0899999999")
+    assert await reached() == (made["user"]["email"], None)
 
 
 async def test_opening_the_link_does_nothing_but_show_a_button(server: Server) -> None:
