@@ -13,7 +13,7 @@ from uuid import UUID
 from dispatch.accounts.attempts import CODE, SEND, Attempts
 from dispatch.accounts.errors import BadToken, TokenExpired
 from dispatch.accounts.model import Contact, OnVerified, Pending, Voice
-from dispatch.accounts.rules import hash_of, link_token, phone_code
+from dispatch.accounts.rules import hash_of, link_token, phone_code, same_email
 from dispatch.kit.errors import Invalid, Limited
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres, Tx
@@ -95,13 +95,22 @@ class Proofs:
         self.voice.deliver(facts)
 
     async def resend(self, handle: str, address: str) -> None:
-        """Send another link. Says nothing of whether there is such a handle. Raises: Limited."""
-        await self._attempts.take(SEND, whose=handle, address=address)
+        """Send another link. Says nothing of whether there is such a handle: a mailbox that has got enough gets no more, in silence.
+
+        Raises: Limited by this handle, known or not.
+        """
+        known = _uuid(handle)
+        await self._attempts.take(SEND, whose=handle if known is None else str(known), address=address)
         row = None
-        if (known := _uuid(handle)) is not None:
+        if known is not None:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(_Q["email_handle"], known)
         if row is None or row["verified"]:
+            return
+        try:
+            # One count with sign-up and forgotten passwords, however many handles lead to this mailbox.
+            await self._attempts.take(SEND, whose=same_email(row["email"]), address="")
+        except Limited:
             return
         async with self._pg.acting(Actor(row["user_id"])) as tx:
             _, told = await self.ask_email(tx, row["user_id"], row["email"])
@@ -184,7 +193,9 @@ class Proofs:
 
 
 def _uuid(text: str) -> UUID | None:
+    """Only in the plain spelling of 36 characters, in any case: what is counted by its name has one name."""
     try:
-        return UUID(text)
+        found = UUID(text)
     except ValueError:
         return None
+    return found if str(found) == text.lower() else None

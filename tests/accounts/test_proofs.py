@@ -98,11 +98,29 @@ async def test_resending_is_limited_and_never_says_whether_there_is_anything(ser
         assert await http.account.email_status(unknown) == {"verified": False}
         assert await http.call("GET", "/v1/auth/email/status") == {"verified": False}
         messages = await sent(server, made["user"]["id"], EMAIL)
-        assert len({token_of(message) for message in messages}) == 6
+        assert len({token_of(message) for message in messages}) == 5, "the mail of the sign-up is one of five"
         await http.account.verify_email(token_of(messages[2]))
         await server.sql("DELETE FROM attempts")
         await http.account.resend_email(known)
-        assert len(await sent(server, made["user"]["id"], EMAIL)) == 6, "nothing left to verify"
+        assert len(await sent(server, made["user"]["id"], EMAIL)) == 5, "nothing left to verify"
+
+
+async def test_a_handle_has_one_name_and_a_mailbox_one_count(server: Server) -> None:
+    async with visitor(server) as http:
+        made = await signed_up(http)
+        user_id, handle = made["user"]["id"], made["verification_token"]
+        await server.sql("DELETE FROM attempts")
+        for other in (f"{{{handle}}}", f"urn:uuid:{handle}", handle.replace("-", ""), handle.replace("-", "", 1) + "-"):
+            await http.account.resend_email(other)
+            assert await http.account.email_status(other) == {"verified": False}
+        assert len(await sent(server, user_id, EMAIL)) == 1, "none of these is a handle"
+        for spelt in (handle, handle.upper(), handle.title(), handle, handle.upper()):
+            await http.account.resend_email(spelt)
+        assert (await denied(http.account.resend_email(handle.title()))).code == "RATE_LIMITED"
+        assert len(await sent(server, user_id, EMAIL)) == 6
+        (row,) = await server.sql("SELECT id FROM email_tokens WHERE id <> $1 LIMIT 1", UUID(handle))
+        assert await http.account.resend_email(str(row["id"])) == {"success": True}
+        assert len(await sent(server, user_id, EMAIL)) == 6, "another handle leads to the same mailbox"
 
 
 async def test_another_slice_asks_in_its_own_transaction(server: Server) -> None:
