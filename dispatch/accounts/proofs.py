@@ -13,7 +13,7 @@ from uuid import UUID
 from dispatch.accounts.attempts import CODE, SEND, Attempts
 from dispatch.accounts.errors import BadToken, TokenExpired
 from dispatch.accounts.model import Contact, OnVerified, Pending, Voice
-from dispatch.accounts.rules import hash_of, link_token, phone_code, same_email
+from dispatch.accounts.rules import hash_of, link_token, one_number, phone_code, same_email
 from dispatch.kit.errors import Invalid, Limited
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres, Tx
@@ -129,14 +129,17 @@ class Proofs:
 
     async def ask_code(self, actor: Actor, phone_number: str | None) -> None:
         """Send a code to this number, or to the own one. What was sent before is void. Raises: Invalid without any, Limited."""
-        await self._attempts.take(SEND, whose=str(actor.user_id), address=actor.address)
-        async with self._pg.acting(actor) as tx:
-            if phone_number is None:
+        if phone_number is None:
+            async with self._pg.acting(actor) as tx:
                 row = await tx.fetchrow(_Q["user_me"], actor.user_id)
-                phone_number = None if row is None else row["phone_number"]
-            if phone_number is None:
-                problem = "you have none yet: say which"
-                raise Invalid("phone_number", fields=[{"field": "phone_number", "problem": problem}])
+            phone_number = None if row is None else row["phone_number"]
+        if phone_number is None:
+            problem = "you have none yet: say which"
+            raise Invalid("phone_number", fields=[{"field": "phone_number", "problem": problem}])
+        # Of this number too: many users together send it no more than one could.
+        number = one_number(phone_number)
+        await self._attempts.take(SEND, whose=str(actor.user_id), address=actor.address, target=number)
+        async with self._pg.acting(actor) as tx:
             code_id = new_id()
             await tx.execute(_Q["phone_code_ask"], actor.user_id, code_id, phone_number, float(CODE_TTL_S))
             told = await self.voice.tell(tx, actor.user_id, NoticeType.PHONE_VERIFICATION, {HANDLE: str(code_id)}, None)

@@ -268,6 +268,18 @@ async def test_codes_are_sent_so_often_and_no_more(server: Server) -> None:
     assert (codes.count("sent"), codes.count("RATE_LIMITED")) == (5, 7), codes
 
 
+async def test_many_users_together_send_one_number_no_more_than_one_could(server: Server) -> None:
+    people = [await server.person() for _ in range(6)]
+    await people[0].http.me()
+    await server.sql("UPDATE users SET phone_number = '+66 81 234 5678' WHERE id = $1", people[0].user_id)
+    await people[0].http.account.send_phone_code()
+    for person, spelt in zip(people[1:5], ("0812345678", "+66812345678") * 2, strict=True):
+        await person.http.account.send_phone_code(spelt)
+    async with visitor(server, people[5].token) as http:
+        assert (await denied(http.account.send_phone_code("0812345678"))).code == "RATE_LIMITED"
+        await http.account.send_phone_code("0812345679")
+
+
 def test_codes_have_six_digits_and_hang_on_the_key() -> None:
     row = uuid4()
     assert phone_code(b"one", row) == phone_code(b"one", row)
