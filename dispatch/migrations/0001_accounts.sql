@@ -137,6 +137,7 @@ CREATE TABLE email_tokens (
   used_at timestamptz
 );
 CREATE INDEX email_tokens_expiry ON email_tokens (expires_at);
+CREATE INDEX email_tokens_reset ON email_tokens (user_id) WHERE purpose = 'reset' AND used_at IS NULL;
 
 -- The newest code of each user, and no other. It is derived from `id`; not even its hash is kept, since a hash of six digits hides nothing.
 CREATE TABLE phone_codes (
@@ -344,11 +345,15 @@ BEGIN
   RETURN moment;
 END $$;
 
--- A new password of a user who has proved who he is. All his sessions end.
+-- A new password of a user who has proved who he is. All his sessions end, and no other link of before replaces it again: one that is
+-- expired stays so. Links first and by id, as email_use takes them.
 CREATE FUNCTION password_set(p_user uuid, p_hash text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   PERFORM ctx_require(p_user);
+  UPDATE email_tokens SET used_at = clock_timestamp() WHERE id IN (
+    SELECT e.id FROM email_tokens e WHERE e.user_id = p_user AND e.purpose = 'reset' AND e.used_at IS NULL AND e.expires_at > clock_timestamp()
+    ORDER BY e.id FOR UPDATE);
   INSERT INTO passwords AS p (user_id, hash) VALUES (p_user, p_hash)
     ON CONFLICT (user_id) DO UPDATE SET hash = p_hash, changed_at = clock_timestamp();
   PERFORM sessions_end(p_user, 'password');
@@ -424,6 +429,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
   t email_tokens;
 BEGIN
+  IF p_purpose = 'reset' THEN
+    -- The first of two links voids the other: they are locked in one order, so that two used at once wait and do not embrace.
+    PERFORM FROM email_tokens e WHERE e.user_id = (SELECT o.user_id FROM email_tokens o WHERE o.hash = p_hash)
+      AND e.purpose = 'reset' AND e.used_at IS NULL ORDER BY e.id FOR UPDATE;
+  END IF;
   UPDATE email_tokens e SET used_at = clock_timestamp()
    WHERE e.hash = p_hash AND e.purpose = p_purpose AND e.used_at IS NULL AND e.expires_at > clock_timestamp() RETURNING e.* INTO t;
   IF FOUND THEN
