@@ -73,14 +73,16 @@ class Proofs:
             return handle, []
         return handle, await self.voice.tell(tx, user_id, kind, {HANDLE: str(handle)}, None)
 
+    async def look(self, token: str, kind: NoticeType) -> None:
+        """Whether `use` would take this token now; nothing is held. Raises: BadToken, TokenExpired."""
+        async with self._pg.system() as conn:
+            _judge(await conn.fetchval(_Q["email_look"], hash_of(token), _PURPOSE[kind]))
+
     async def use(self, tx: Tx, token: str, kind: NoticeType) -> tuple[UUID, list[Pending]]:
         """Use a token of a mail; (whose it is, facts). Its address counts as proved. Raises: BadToken, TokenExpired."""
         row = await tx.fetchrow(_Q["email_use"], hash_of(token), _PURPOSE[kind])
         assert row is not None
-        if row["word"] == "expired":
-            raise TokenExpired("the link is older than its life")
-        if row["word"] != "ok":
-            raise BadToken("no such link, or a used one")
+        _judge(row["word"])
         told: list[Pending] = []
         if row["fresh"]:
             for hook in self.on_verified:
@@ -193,6 +195,13 @@ class Proofs:
         if row is None:
             return None
         return Contact(row["locale"], row["email"], row["phone_number"], row["first_name"])
+
+
+def _judge(word: str) -> None:
+    if word == "expired":
+        raise TokenExpired("the link is older than its life")
+    if word != "ok":
+        raise BadToken("no such link, or a used one")
 
 
 def _uuid(text: str) -> UUID | None:

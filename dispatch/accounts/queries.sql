@@ -87,6 +87,11 @@ SELECT email_ask($1, $2, $3, $4, $5, make_interval(secs => $6));
 -- $1 hash of the token, $2 purpose
 SELECT word, user_id, email, fresh FROM email_use($1, $2);
 
+-- name: email_look :value
+-- What email_use would say of a token now: ok | unknown (also used) | expired. $1 hash of the token, $2 purpose
+SELECT coalesce((SELECT CASE WHEN e.used_at IS NOT NULL THEN 'unknown' WHEN e.expires_at <= clock_timestamp() THEN 'expired' ELSE 'ok' END
+  FROM email_tokens e WHERE e.hash = $1 AND e.purpose = $2), 'unknown');
+
 -- name: email_handle :one
 -- What became of the address that a handle is for. $1 id
 SELECT e.user_id, e.email, email_verified(e.user_id, e.email) AS verified FROM email_tokens e WHERE e.id = $1 AND e.purpose = 'verify';

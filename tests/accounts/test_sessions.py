@@ -367,6 +367,35 @@ async def test_one_new_password_voids_the_other_links_that_lead_to_one(server: S
         assert await http.account.sign_in(email, f"word {kept}")
 
 
+async def test_a_new_password_is_hashed_for_a_good_link_only_and_while_nothing_is_held(server: Server) -> None:
+    email, kind = an_email(), NoticeType.PASSWORD_RESET
+    passwords = server.app.accounts.sessions.passwords
+    hashing, hashed = passwords.hash, 0
+
+    async def watched(password: str) -> str:
+        nonlocal hashed
+        hashed += 1
+        # Fails at once if somebody holds the row; and the link is used up meanwhile.
+        await server.sql("SELECT FROM email_tokens FOR UPDATE NOWAIT")
+        if password == "an overtaken password":
+            await server.sql("UPDATE email_tokens SET used_at = now()")
+        return await hashing(password)
+
+    async with visitor(server) as http:
+        user_id = UUID((await signed_up(http, email))["user"]["id"])
+        for _ in range(2):
+            await server.app.accounts.proofs.ask_reset(user_id, email)
+        passwords.hash = watched  # type: ignore[method-assign]
+        assert await outcome(http.account.reset_password("never given", "another password")) == "INVALID_TOKEN"
+        assert hashed == 0
+        first, _ = [token_of(message) for message in await sent(server, user_id, kind)]
+        assert await outcome(http.account.reset_password(first, "an overtaken password")) == "INVALID_TOKEN"
+        await server.app.accounts.proofs.ask_reset(user_id, email)
+        await http.account.reset_password(token_of((await sent(server, user_id, kind))[-1]), "another password")
+        assert hashed == 2
+        assert await http.account.sign_in(email, "another password")
+
+
 async def test_a_password_replaced_while_it_is_checked_opens_no_session(server: Server) -> None:
     email = an_email()
     passwords = server.app.accounts.sessions.passwords
