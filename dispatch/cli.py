@@ -208,7 +208,7 @@ def admin(
     email: Annotated[str, typer.Option(help="E-mail address of the user; he is made if there is none.")],
     data: Data = None,
 ) -> None:
-    """Make a user an admin; prints the password of one who had to be made, once."""
+    """Make a user an admin; prints, once, the new password of one who had to be made or whose address was not proved."""
     from dispatch.start import Trouble
 
     if not re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", email) or len(email) > 254:
@@ -223,10 +223,16 @@ async def _admin(settings: "Settings", email: str) -> int:
     async with with_stores(settings, _say) as (found, _):
         assert found.database_url is not None
         await migrated(found.database_url)
-        user_id, password = await first_admin(found, email)
-    _say(f"{email} is an admin now (user {user_id})")
-    if password is not None:
-        _say(f"password: {password}")
+        made = await first_admin(found, email)
+    if made.existed and made.password is None:
+        _say("promoted the existing account, whose address is proved: its own password still counts")
+    elif made.existed:
+        _say(
+            "the account existed unproven, so anybody may have made it: its old password, sessions and tokens are void"
+        )
+    _say(f"{email} is an admin now (user {made.user_id})")
+    if made.password is not None:
+        _say(f"password: {made.password}")
     return 0
 
 

@@ -226,8 +226,10 @@ def test_admin_makes_the_first_one_and_promotes_the_next(database_url: str, redi
     password = re.search(r"^password: (\S{20})$", first.stdout, re.MULTILINE)
     assert user is not None
     assert password is not None
+    assert "existing" not in first.stdout
     assert user[1] in second.stdout
-    assert "password" not in second.stdout
+    assert "promoted the existing account" in second.stdout
+    assert "password:" not in second.stdout
     assert "'boss'" in refusal("admin", "--email", "boss", **stores)
     with serving(**stores) as (_, url):
         body = json.dumps({"email": "boss@example.com", "password": password[1]}).encode()

@@ -27,8 +27,10 @@ class Attempts:
         sends = (settings.sends_per_user, settings.sends_per_address, settings.sends_window_s)
         self._limits = {SIGN_IN: tries, CODE: tries, SEND: sends}
 
-    async def take(self, kind: str, *, whose: str, address: str) -> list[bytes]:
-        """Take one try of this user (an address, a number, an id) and of this network address. Returns what `give_back` takes.
+    async def take(self, kind: str, *, whose: str, address: str, target: str | None = None) -> list[bytes]:
+        """Take one try of this user (an address, an id), of this network address, and of the number that he aims at, if he does.
+
+        Returns what `give_back` takes.
 
         A limit of 0 does not count. Raises: Limited with retry_after_s.
         """
@@ -36,6 +38,8 @@ class Attempts:
         # The address first: who has used up his own tries does not use up somebody else's.
         counted = [(subject_of(self._key, f"{kind} address", address_of(address)), per_address)] if address else []
         counted.append((subject_of(self._key, f"{kind} user", whose), per_user))
+        if target is not None:
+            counted.append((subject_of(self._key, f"{kind} target", target), per_user))
         counted = [(subject, limit) for subject, limit in counted if limit > 0]
         if not counted:
             return []

@@ -29,13 +29,11 @@ class Voice:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Where a person is reached outside the app."""
+    """Where a person is reached outside the app: only what he has proved to be his, since anybody may claim the rest."""
 
     locale: str
     email: str | None = None
-    email_verified: bool = False
     phone: str | None = None
-    phone_verified: bool = False
     first_name: str | None = None
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from dispatch.accounts.attempts import CODE, SEND, Attempts
 from dispatch.accounts.errors import BadToken, TokenExpired
 from dispatch.accounts.model import Contact, OnVerified, Pending, Voice
-from dispatch.accounts.rules import hash_of, link_token, phone_code
+from dispatch.accounts.rules import hash_of, link_token, one_number, phone_code, same_email
 from dispatch.kit.errors import Invalid, Limited
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres, Tx
@@ -73,14 +73,16 @@ class Proofs:
             return handle, []
         return handle, await self.voice.tell(tx, user_id, kind, {HANDLE: str(handle)}, None)
 
+    async def look(self, token: str, kind: NoticeType) -> None:
+        """Whether `use` would take this token now; nothing is held. Raises: BadToken, TokenExpired."""
+        async with self._pg.system() as conn:
+            _judge(await conn.fetchval(_Q["email_look"], hash_of(token), _PURPOSE[kind]))
+
     async def use(self, tx: Tx, token: str, kind: NoticeType) -> tuple[UUID, list[Pending]]:
         """Use a token of a mail; (whose it is, facts). Its address counts as proved. Raises: BadToken, TokenExpired."""
         row = await tx.fetchrow(_Q["email_use"], hash_of(token), _PURPOSE[kind])
         assert row is not None
-        if row["word"] == "expired":
-            raise TokenExpired("the link is older than its life")
-        if row["word"] != "ok":
-            raise BadToken("no such link, or a used one")
+        _judge(row["word"])
         told: list[Pending] = []
         if row["fresh"]:
             for hook in self.on_verified:
@@ -95,13 +97,22 @@ class Proofs:
         self.voice.deliver(facts)
 
     async def resend(self, handle: str, address: str) -> None:
-        """Send another link. Says nothing of whether there is such a handle. Raises: Limited."""
-        await self._attempts.take(SEND, whose=handle, address=address)
+        """Send another link. Says nothing of whether there is such a handle: a mailbox that has got enough gets no more, in silence.
+
+        Raises: Limited by this handle, known or not.
+        """
+        known = _uuid(handle)
+        await self._attempts.take(SEND, whose=handle if known is None else str(known), address=address)
         row = None
-        if (known := _uuid(handle)) is not None:
+        if known is not None:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(_Q["email_handle"], known)
         if row is None or row["verified"]:
+            return
+        try:
+            # One count with sign-up and forgotten passwords, however many handles lead to this mailbox.
+            await self._attempts.take(SEND, whose=same_email(row["email"]), address="")
+        except Limited:
             return
         async with self._pg.acting(Actor(row["user_id"])) as tx:
             _, told = await self.ask_email(tx, row["user_id"], row["email"])
@@ -120,14 +131,17 @@ class Proofs:
 
     async def ask_code(self, actor: Actor, phone_number: str | None) -> None:
         """Send a code to this number, or to the own one. What was sent before is void. Raises: Invalid without any, Limited."""
-        await self._attempts.take(SEND, whose=str(actor.user_id), address=actor.address)
-        async with self._pg.acting(actor) as tx:
-            if phone_number is None:
+        if phone_number is None:
+            async with self._pg.acting(actor) as tx:
                 row = await tx.fetchrow(_Q["user_me"], actor.user_id)
-                phone_number = None if row is None else row["phone_number"]
-            if phone_number is None:
-                problem = "you have none yet: say which"
-                raise Invalid("phone_number", fields=[{"field": "phone_number", "problem": problem}])
+            phone_number = None if row is None else row["phone_number"]
+        if phone_number is None:
+            problem = "you have none yet: say which"
+            raise Invalid("phone_number", fields=[{"field": "phone_number", "problem": problem}])
+        # Of this number too: many users together send it no more than one could.
+        number = one_number(phone_number)
+        await self._attempts.take(SEND, whose=str(actor.user_id), address=actor.address, target=number)
+        async with self._pg.acting(actor) as tx:
             code_id = new_id()
             await tx.execute(_Q["phone_code_ask"], actor.user_id, code_id, phone_number, float(CODE_TTL_S))
             told = await self.voice.tell(tx, actor.user_id, NoticeType.PHONE_VERIFICATION, {HANDLE: str(code_id)}, None)
@@ -176,22 +190,24 @@ class Proofs:
         return {}
 
     async def contact_of(self, conn: Tx, user_id: UUID) -> Contact | None:
-        """Where a person is reached. None: there is no such user."""
+        """Where a person is reached, by what he has proved. None: there is no such user."""
         row = await conn.fetchrow(_Q["user_contact"], user_id)
         if row is None:
             return None
-        return Contact(
-            row["locale"],
-            row["email"],
-            row["email_verified"],
-            row["phone_number"],
-            row["phone_verified"],
-            row["first_name"],
-        )
+        return Contact(row["locale"], row["email"], row["phone_number"], row["first_name"])
+
+
+def _judge(word: str) -> None:
+    if word == "expired":
+        raise TokenExpired("the link is older than its life")
+    if word != "ok":
+        raise BadToken("no such link, or a used one")
 
 
 def _uuid(text: str) -> UUID | None:
+    """Only in the plain spelling of 36 characters, in any case: what is counted by its name has one name."""
     try:
-        return UUID(text)
+        found = UUID(text)
     except ValueError:
         return None
+    return found if str(found) == text.lower() else None

@@ -20,11 +20,11 @@ SELECT id, blocked_at IS NOT NULL AS blocked, tokens_valid_after AS valid_after,
 WHERE blocked_at > clock_timestamp() - interval '1 hour' OR access_at > clock_timestamp() - interval '1 hour';
 
 -- name: user_contact :one
--- Where a person is reached. Without an address of his own it is the last one that he has proved. $1 user_id
-SELECT u.locale, u.first_name, u.phone_number, u.phone_verified_at IS NOT NULL AS phone_verified, a.email, email_verified(u.id, a.email) AS email_verified
-FROM users u CROSS JOIN LATERAL (
-  SELECT coalesce(u.email, (SELECT v.email FROM verified_emails v WHERE v.user_id = u.id ORDER BY v.verified_at DESC LIMIT 1)) AS email
-) a WHERE u.id = $1;
+-- Where a person is reached: only what he has proved to be his. His own address, else the last one that he has proved. $1 user_id
+SELECT u.locale, u.first_name, CASE WHEN u.phone_verified_at IS NOT NULL THEN u.phone_number END AS phone_number,
+  CASE WHEN email_verified(u.id, u.email) THEN u.email
+    ELSE (SELECT v.email FROM verified_emails v WHERE v.user_id = u.id ORDER BY v.verified_at DESC, v.email LIMIT 1) END AS email
+FROM users u WHERE u.id = $1;
 
 -- name: user_roles_set :one
 -- $1 user_id, $2 roles text[], NULL: as his token says
@@ -87,6 +87,11 @@ SELECT email_ask($1, $2, $3, $4, $5, make_interval(secs => $6));
 -- $1 hash of the token, $2 purpose
 SELECT word, user_id, email, fresh FROM email_use($1, $2);
 
+-- name: email_look :value
+-- What email_use would say of a token now: ok | unknown (also used) | expired. $1 hash of the token, $2 purpose
+SELECT coalesce((SELECT CASE WHEN e.used_at IS NOT NULL THEN 'unknown' WHEN e.expires_at <= clock_timestamp() THEN 'expired' ELSE 'ok' END
+  FROM email_tokens e WHERE e.hash = $1 AND e.purpose = $2), 'unknown');
+
 -- name: email_handle :one
 -- What became of the address that a handle is for. $1 id
 SELECT e.user_id, e.email, email_verified(e.user_id, e.email) AS verified FROM email_tokens e WHERE e.id = $1 AND e.purpose = 'verify';
@@ -112,8 +117,8 @@ SELECT phone_code_use($1, $2);
 SELECT phone_number FROM phone_codes WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp();
 
 -- name: admin_of :one
--- The user of an address, locked. $1 email
-SELECT id, roles FROM users WHERE lower(email) = lower($1) FOR NO KEY UPDATE;
+-- The user of an address, locked, and whether he has proved it. $1 email
+SELECT id, roles, email_verified(id, email) AS proved FROM users WHERE lower(email) = lower($1) FOR NO KEY UPDATE;
 
 -- name: email_vouch :exec
 -- The operator says so. $1 user_id, $2 email

@@ -16,6 +16,7 @@ import jwt
 
 from dispatch.kit.errors import SessionExpired, Unauthenticated
 from dispatch.kit.ids import derived_id
+from dispatch.kit.phone import e164
 
 ROLES = frozenset({"customer", "partner", "support", "admin"})
 OWN_ROLES: Final = ("customer",)
@@ -250,6 +251,11 @@ def address_of(remote: str) -> str:
 def same_email(email: str) -> str:
     """One spelling for counting tries. Postgres decides by lower() whose address it is."""
     return unicodedata.normalize("NFC", email).casefold()
+
+
+def one_number(phone_number: str) -> str:
+    """One spelling for counting what is sent to a number: an outside issuer writes it as it likes."""
+    return "".join(letter for letter in e164(phone_number) if letter in "0123456789")
 
 
 def canonical_password(password: str) -> str:

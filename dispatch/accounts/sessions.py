@@ -136,10 +136,12 @@ class Sessions:
 
     async def reset(self, token: str, password: str) -> UUID:
         """A new password for whoever reads the mail; all his sessions end. Raises: BadToken, TokenExpired, PasswordsBusy."""
+        # The token first: nobody makes us hash without one. And it is judged again when it is used, since hashing holds no lock.
+        await self._proofs.look(token, NoticeType.PASSWORD_RESET)
+        hashed = await self.passwords.hash(password)
         async with self._pg.system_tx() as tx:
-            # The token first: nobody makes us hash without one. Until the commit it is only taken.
             user_id, told = await self._proofs.use(tx, token, NoticeType.PASSWORD_RESET)
-            await tx.execute(_Q["password_set"], user_id, await self.passwords.hash(password))
+            await tx.execute(_Q["password_set"], user_id, hashed)
             facts = await self._proofs.voice.append(tx, told)
         self._proofs.voice.deliver(facts)
         log.info("password replaced by mail", user_id=str(user_id))

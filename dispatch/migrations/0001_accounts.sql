@@ -137,6 +137,7 @@ CREATE TABLE email_tokens (
   used_at timestamptz
 );
 CREATE INDEX email_tokens_expiry ON email_tokens (expires_at);
+CREATE INDEX email_tokens_reset ON email_tokens (user_id) WHERE purpose = 'reset' AND used_at IS NULL;
 
 -- The newest code of each user, and no other. It is derived from `id`; not even its hash is kept, since a hash of six digits hides nothing.
 CREATE TABLE phone_codes (
@@ -252,15 +253,16 @@ GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
 SET LOCAL ROLE dispatch_system;
 SET LOCAL search_path = dispatch, pg_temp;
 
--- The user of a token, made at first sight. What a known user is called is his own business and stays. An address that is
--- another user's already stays that user's: the new one has none.
+-- The user of a token, made at first sight. What a known user is called is his own business and stays. An address that its
+-- issuer has not verified is not taken, or a stranger could sit on it; one that is another user's already stays that user's: the new one has none.
 CREATE FUNCTION users_ensure(p_id uuid, p_first text, p_last text, p_phone text, p_email text DEFAULT NULL, p_email_verified boolean DEFAULT false)
 RETURNS TABLE (locale text, blocked boolean, roles text[], valid_after timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   RETURN QUERY SELECT u.locale, u.blocked_at IS NOT NULL, u.roles, u.tokens_valid_after FROM users u WHERE u.id = p_id;
   IF FOUND THEN RETURN; END IF;
-  INSERT INTO users (id, first_name, last_name, phone_number, email) VALUES (p_id, p_first, p_last, p_phone, p_email) ON CONFLICT DO NOTHING;
+  INSERT INTO users (id, first_name, last_name, phone_number, email)
+    VALUES (p_id, p_first, p_last, p_phone, CASE WHEN p_email_verified THEN p_email END) ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     INSERT INTO users (id, first_name, last_name, phone_number) VALUES (p_id, p_first, p_last, p_phone) ON CONFLICT (id) DO NOTHING;
   END IF;
@@ -343,11 +345,15 @@ BEGIN
   RETURN moment;
 END $$;
 
--- A new password of a user who has proved who he is. All his sessions end.
+-- A new password of a user who has proved who he is. All his sessions end, and no other link of before replaces it again: one that is
+-- expired stays so. Links first and by id, as email_use takes them.
 CREATE FUNCTION password_set(p_user uuid, p_hash text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
   PERFORM ctx_require(p_user);
+  UPDATE email_tokens SET used_at = clock_timestamp() WHERE id IN (
+    SELECT e.id FROM email_tokens e WHERE e.user_id = p_user AND e.purpose = 'reset' AND e.used_at IS NULL AND e.expires_at > clock_timestamp()
+    ORDER BY e.id FOR UPDATE);
   INSERT INTO passwords AS p (user_id, hash) VALUES (p_user, p_hash)
     ON CONFLICT (user_id) DO UPDATE SET hash = p_hash, changed_at = clock_timestamp();
   PERFORM sessions_end(p_user, 'password');
@@ -423,6 +429,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
   t email_tokens;
 BEGIN
+  IF p_purpose = 'reset' THEN
+    -- The first of two links voids the other: they are locked in one order, so that two used at once wait and do not embrace.
+    PERFORM FROM email_tokens e WHERE e.user_id = (SELECT o.user_id FROM email_tokens o WHERE o.hash = p_hash)
+      AND e.purpose = 'reset' AND e.used_at IS NULL ORDER BY e.id FOR UPDATE;
+  END IF;
   UPDATE email_tokens e SET used_at = clock_timestamp()
    WHERE e.hash = p_hash AND e.purpose = p_purpose AND e.used_at IS NULL AND e.expires_at > clock_timestamp() RETURNING e.* INTO t;
   IF FOUND THEN

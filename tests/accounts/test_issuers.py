@@ -18,7 +18,7 @@ from dispatch.accounts.rules import Claims
 from dispatch.kit.clock import ManualClock
 from dispatch.kit.errors import DispatchError
 from dispatch.settings import BadSettings, Issuer, load
-from tests.accounts.desk import an_email, visitor
+from tests.accounts.desk import an_email, signed_up, visitor
 from tests.support.server import denied, serving
 
 RSA, OTHER, EC = (
@@ -268,6 +268,19 @@ async def test_a_stranger_with_a_good_token_is_a_user_at_first_sight(
             assert (await denied(http.me())).code == "SESSION_EXPIRED"
         assert server.app.accounts.mint(UUID(int=1), ["customer"], 60), "ours go on"
         await (await server.person()).http.me()
+
+
+async def test_an_address_that_its_issuer_has_not_verified_is_nobodys(
+    office: Office, database_url: str, redis_url: str
+) -> None:
+    async with serving(database_url, redis_url, issuers=[office.settings(shape="supabase")]) as server:
+        email = an_email()
+        for unproven in (False, None, "true"):
+            stranger = token(email=email, email_verified=unproven, user_metadata={"email_verified": True})
+            async with visitor(server, stranger) as http:
+                assert "email" not in await http.me()
+        async with visitor(server) as http:
+            assert (await signed_up(http, email))["user"]["email"] == email, "it was free"
 
 
 async def _refused(server: Any, one: str) -> str:

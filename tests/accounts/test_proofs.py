@@ -50,7 +50,7 @@ async def test_the_link_of_the_mail_verifies_the_address_once(server: Server) ->
     async with server.app.pg.system() as conn:
         contact = await server.app.accounts.contact_of(conn, UUID(user_id))
         assert contact is not None
-        assert (contact.email, contact.email_verified, contact.locale) == (email, True, "th")
+        assert (contact.email, contact.locale) == (email, "th")
         assert await server.app.accounts.contact_of(conn, uuid4()) is None
 
 
@@ -98,11 +98,29 @@ async def test_resending_is_limited_and_never_says_whether_there_is_anything(ser
         assert await http.account.email_status(unknown) == {"verified": False}
         assert await http.call("GET", "/v1/auth/email/status") == {"verified": False}
         messages = await sent(server, made["user"]["id"], EMAIL)
-        assert len({token_of(message) for message in messages}) == 6
+        assert len({token_of(message) for message in messages}) == 5, "the mail of the sign-up is one of five"
         await http.account.verify_email(token_of(messages[2]))
         await server.sql("DELETE FROM attempts")
         await http.account.resend_email(known)
-        assert len(await sent(server, made["user"]["id"], EMAIL)) == 6, "nothing left to verify"
+        assert len(await sent(server, made["user"]["id"], EMAIL)) == 5, "nothing left to verify"
+
+
+async def test_a_handle_has_one_name_and_a_mailbox_one_count(server: Server) -> None:
+    async with visitor(server) as http:
+        made = await signed_up(http)
+        user_id, handle = made["user"]["id"], made["verification_token"]
+        await server.sql("DELETE FROM attempts")
+        for other in (f"{{{handle}}}", f"urn:uuid:{handle}", handle.replace("-", ""), handle.replace("-", "", 1) + "-"):
+            await http.account.resend_email(other)
+            assert await http.account.email_status(other) == {"verified": False}
+        assert len(await sent(server, user_id, EMAIL)) == 1, "none of these is a handle"
+        for spelt in (handle, handle.upper(), handle.title(), handle, handle.upper()):
+            await http.account.resend_email(spelt)
+        assert (await denied(http.account.resend_email(handle.title()))).code == "RATE_LIMITED"
+        assert len(await sent(server, user_id, EMAIL)) == 6
+        (row,) = await server.sql("SELECT id FROM email_tokens WHERE id <> $1 LIMIT 1", UUID(handle))
+        assert await http.account.resend_email(str(row["id"])) == {"success": True}
+        assert len(await sent(server, user_id, EMAIL)) == 6, "another handle leads to the same mailbox"
 
 
 async def test_another_slice_asks_in_its_own_transaction(server: Server) -> None:
@@ -128,6 +146,33 @@ async def test_another_slice_asks_in_its_own_transaction(server: Server) -> None
     assert await person.http.account.email_status(again) == {"verified": True}
     assert contact is not None
     assert contact.email == "him@example.com", "without an address of his own it is the one he proved"
+
+
+async def test_nobody_is_written_to_where_he_has_not_proved_to_be(server: Server) -> None:
+    async with visitor(server) as http:
+        made = await signed_up(http, phone_number="0812345678")
+    user_id = UUID(made["user"]["id"])
+
+    async def reached() -> tuple[str | None, str | None]:
+        async with server.app.pg.system() as conn:
+            contact = await server.app.accounts.contact_of(conn, user_id)
+        assert contact is not None
+        return contact.email, contact.phone
+
+    assert await reached() == (None, None)
+    proved = (
+        "INSERT INTO verified_emails (user_id, email, verified_at) VALUES ($1, $2, now() - make_interval(days => $3))"
+    )
+    await server.sql(proved, user_id, "old@example.com", 2)
+    await server.sql(proved, user_id, "new@example.com", 1)
+    assert await reached() == ("new@example.com", None), "the last one that he proved, not the one that he claims"
+    await server.sql(proved, user_id, made["user"]["email"].lower(), 3)
+    async with visitor(server, made["tokens"]["access_token"]) as own:
+        await own.account.send_phone_code()
+        await own.account.verify_phone((await sent(server, user_id, PHONE))[-1]["code"])
+        assert await reached() == (made["user"]["email"], "+66812345678")
+        await own.patch_me(phone_number="0899999999")
+    assert await reached() == (made["user"]["email"], None)
 
 
 async def test_opening_the_link_does_nothing_but_show_a_button(server: Server) -> None:
@@ -221,6 +266,18 @@ async def test_codes_are_sent_so_often_and_no_more(server: Server) -> None:
         )
     codes = [getattr(answer, "code", "sent") for answer in answers]
     assert (codes.count("sent"), codes.count("RATE_LIMITED")) == (5, 7), codes
+
+
+async def test_many_users_together_send_one_number_no_more_than_one_could(server: Server) -> None:
+    people = [await server.person() for _ in range(6)]
+    await people[0].http.me()
+    await server.sql("UPDATE users SET phone_number = '+66 81 234 5678' WHERE id = $1", people[0].user_id)
+    await people[0].http.account.send_phone_code()
+    for person, spelt in zip(people[1:5], ("0812345678", "+66812345678") * 2, strict=True):
+        await person.http.account.send_phone_code(spelt)
+    async with visitor(server, people[5].token) as http:
+        assert (await denied(http.account.send_phone_code("0812345678"))).code == "RATE_LIMITED"
+        await http.account.send_phone_code("0812345679")
 
 
 def test_codes_have_six_digits_and_hang_on_the_key() -> None:

@@ -10,6 +10,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from dispatch.accounts.passwords import WAITING_MAX, Passwords
+from dispatch.accounts.rules import hash_of
 from dispatch.kit.errors import Overloaded, SessionExpired
 from protocol.http import Http
 from protocol.notices import NoticeType
@@ -338,6 +339,61 @@ async def test_a_forgotten_password_is_replaced_by_whoever_reads_the_mail(server
         new = await http.account.sign_in(email, "another password")
         async with visitor(server, new["access_token"]) as own:
             assert (await own.me())["email_verified"], "he read the mail"
+
+
+async def test_one_new_password_voids_the_other_links_that_lead_to_one(server: Server) -> None:
+    email, kind = an_email(), NoticeType.PASSWORD_RESET
+    async with visitor(server, patience_s=WITHIN_S) as http:
+        user_id = UUID((await signed_up(http, email))["user"]["id"])
+
+        async def links(count: int) -> list[str]:
+            for _ in range(count):
+                await server.app.accounts.proofs.ask_reset(user_id, email)
+            return [token_of(message) for message in (await sent(server, user_id, kind))[-count:]]
+
+        old, first, second = await links(3)
+        await server.sql("UPDATE email_tokens SET expires_at = now() WHERE hash = $1", hash_of(old))
+        await http.account.reset_password(second, "another password")
+        assert await sent(server, user_id, kind) == [{}] * 3, "not mailed either"
+        assert await outcome(http.account.reset_password(first, "a third password")) == "INVALID_TOKEN"
+        assert await outcome(http.account.reset_password(second, "a third password")) == "INVALID_TOKEN"
+        assert await outcome(http.account.reset_password(old, "a third password")) == "TOKEN_EXPIRED"
+        two = await links(2)
+        async with held(server, "email_tokens") as all_wait:
+            racers = [asyncio.ensure_future(outcome(http.account.reset_password(one, f"word {one}"))) for one in two]
+            await all_wait("email_use", 2)
+        assert sorted(await asyncio.gather(*racers)) == ["INVALID_TOKEN", "ok"]
+        (kept,) = [one for one, racer in zip(two, racers, strict=True) if racer.result() == "ok"]
+        assert await http.account.sign_in(email, f"word {kept}")
+
+
+async def test_a_new_password_is_hashed_for_a_good_link_only_and_while_nothing_is_held(server: Server) -> None:
+    email, kind = an_email(), NoticeType.PASSWORD_RESET
+    passwords = server.app.accounts.sessions.passwords
+    hashing, hashed = passwords.hash, 0
+
+    async def watched(password: str) -> str:
+        nonlocal hashed
+        hashed += 1
+        # Fails at once if somebody holds the row; and the link is used up meanwhile.
+        await server.sql("SELECT FROM email_tokens FOR UPDATE NOWAIT")
+        if password == "an overtaken password":
+            await server.sql("UPDATE email_tokens SET used_at = now()")
+        return await hashing(password)
+
+    async with visitor(server) as http:
+        user_id = UUID((await signed_up(http, email))["user"]["id"])
+        for _ in range(2):
+            await server.app.accounts.proofs.ask_reset(user_id, email)
+        passwords.hash = watched  # type: ignore[method-assign]
+        assert await outcome(http.account.reset_password("never given", "another password")) == "INVALID_TOKEN"
+        assert hashed == 0
+        first, _ = [token_of(message) for message in await sent(server, user_id, kind)]
+        assert await outcome(http.account.reset_password(first, "an overtaken password")) == "INVALID_TOKEN"
+        await server.app.accounts.proofs.ask_reset(user_id, email)
+        await http.account.reset_password(token_of((await sent(server, user_id, kind))[-1]), "another password")
+        assert hashed == 2
+        assert await http.account.sign_in(email, "another password")
 
 
 async def test_a_password_replaced_while_it_is_checked_opens_no_session(server: Server) -> None:
