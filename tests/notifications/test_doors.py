@@ -241,6 +241,24 @@ async def test_fcm_asks_for_a_token_once_and_again_when_it_is_refused() -> None:
         await door.close()
 
 
+async def test_a_service_keeps_a_push_no_longer_than_it_is_of_use() -> None:
+    async with gateways() as double:
+        browser, clock = double.browser(), ManualClock()
+        keys = browser.subscription["keys"]
+        fcm = Fcm(double.account(), url=double.url, clock=SystemClock())
+        web = WebPush(double.vapid_key(), subject="mailto:a@test.invalid", clock=clock, loopback=True)
+        phone = Device(uuid4(), DeviceKind.FCM, "t")
+        tab = Device(uuid4(), DeviceKind.WEBPUSH, browser.endpoint, keys["p256dh"], keys["auth"])
+        for ttl_s in (9, None):
+            await fcm.send(Message(uuid4(), phone, "t", "b", "en", ttl_s=ttl_s))
+            await web.send(Message(uuid4(), tab, "t", "b", "en", ttl_s=ttl_s))
+        assert [one["android"].get("ttl") for one in double.fcm] == ["9s", None]
+        assert ["apns-expiration" in one["apns"]["headers"] for one in double.fcm] == [True, False]
+        assert [headers["TTL"] for _, headers, _ in double.pushes] == ["9", "86400"]
+        await fcm.close()
+        await web.close()
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [

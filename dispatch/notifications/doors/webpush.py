@@ -134,7 +134,7 @@ class WebPush:
             **self._vapid.sign(claims),
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
-            "TTL": str(_TTL_S),
+            "TTL": str(_TTL_S if message.ttl_s is None else message.ttl_s),
             "Urgency": "high" if message.urgent else "normal",
             "Topic": message.id.hex[:32],  # a second try replaces the first while it waits for the browser
         }
