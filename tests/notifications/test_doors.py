@@ -312,14 +312,26 @@ def test_a_vapid_key_that_is_none_is_refused_at_start_without_showing_it(key: st
     assert "secret-" not in str(refusal.value)
 
 
-def test_settings_that_make_no_door_are_refused_without_a_secret_in_the_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("DISPATCH_SMTP_PASSWORD", "hunter2")
-    monkeypatch.setenv("DISPATCH_SMS_PASSWORD", "hunter2")
+def test_settings_that_make_no_door_are_refused_without_a_secret_in_the_message() -> None:
+    smtp = {"mail_by": "smtp", "smtp_host": "mail.test"}
+    sms = {"sms_by": "http", "sms_url": "https://a.test/x"}
     for given, named in (
-        ({"mail_by": "smtp"}, "smtp_host"),
+        ({"mail_by": "smtp", "smtp_password": "hunter2"}, "smtp_host"),
         ({"sms_by": "http", "sms_url": "gateway"}, "sms_url"),
+        ({"sms_by": "http", "sms_url": "ftp://a.test/x"}, "sms_url"),
+        ({"sms_by": "http", "sms_url": "https://:x"}, "sms_url"),
+        (sms, "sms_from"),
+        (sms | {"sms_from": "x", "sms_password": "hunter2"}, "sms_user and sms_password"),
+        ({"smtp_host": "mail.test"}, "smtp_host is set"),
+        ({"smtp_user": "joe"}, "smtp_user is set"),
+        ({"smtp_password": "hunter2"}, "smtp_password is set"),
+        (smtp | {"smtp_password": "hunter2"}, "smtp_user and smtp_password"),
+        (smtp | {"smtp_user": "joe"}, "smtp_user and smtp_password"),
+        ({"sms_url": "https://a.test/x"}, "sms_url is set"),
+        ({"storage_key_id": "a", "storage_secret": "hunter2"}, "without storage_bucket"),
+        ({"mail_from": "Dispatch"}, "mail_from='Dispatch'"),
+        ({"mail_from": "Dispatch <joe>"}, "mail_from"),
+        ({"fcm_url": "fcm.googleapis.com"}, "fcm_url='fcm.goog"),
         ({"vapid_private_key": "hunter2"}, "vapid_subject"),
         ({"mail_by": "pigeon"}, "MAIL_BY='pigeon'"),
         ({"jwt_secrets": ["hunter2"]}, "jwt_secrets"),
