@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from email import message_from_bytes, policy
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import uuid4
 
@@ -267,6 +268,7 @@ async def test_a_service_keeps_a_push_no_longer_than_it_is_of_use() -> None:
         "https://127.1/", "https://postgres/x", "https://postgres.internal/", "https://a.localhost/", "https://user@push.example.com/",
         "https://push.example.com:5432/", "https://push.example.com:99999/", "https://", "ftp://push.example.com/", "https://[fe80::1]/",
         "https://100.64.0.1/", "https://0.0.0.0/", "https://224.0.0.1/", "https://x.local./",
+        "https://[::127.0.0.1]/", "https://[fec0::1]/", "https://192.88.99.1/", "https://8.8.8.8/x", "https://[2001:4860:4860::8888]/x",
     ],
 )  # fmt: skip
 def test_an_endpoint_inside_our_network_is_none(endpoint: str) -> None:
@@ -275,7 +277,7 @@ def test_an_endpoint_inside_our_network_is_none(endpoint: str) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["https://push.example.com/x", "https://8.8.8.8/x", "https://updates.push.services.mozilla.com:443/wpush/v2/gA"],
+    ["https://push.example.com/x", "https://updates.push.services.mozilla.com:443/wpush/v2/gA"],
 )
 def test_an_endpoint_of_a_push_service_is_one(endpoint: str) -> None:
     assert endpoint_problem(endpoint) is None
@@ -283,6 +285,9 @@ def test_an_endpoint_of_a_push_service_is_one(endpoint: str) -> None:
 
 async def test_a_name_that_leads_inside_is_not_connected_to() -> None:
     resolver = PublicResolver(loopback=False)
+    inside = ("::127.0.0.1", "::1", "fec0::1", "fe80::1", "64:ff9b::a00:1", "::ffff:10.0.0.1", "2002:7f00:1::", "192.88.99.1", "10.0.0.1")  # fmt: skip
+    assert [name for name in inside if resolver._fits(ip_address(name))] == []
+    assert all(resolver._fits(ip_address(name)) for name in ("8.8.8.8", "2001:4860:4860::8888"))
     with pytest.raises(OSError, match="no public address"):
         await resolver.resolve("localhost", 443)
     await resolver.close()
