@@ -177,6 +177,13 @@ async def test_a_line_cut_in_the_middle_leaves_nothing(papers: Papers, person: P
     assert not papers.stored
     assert papers.server.app.documents._under_way.total() == 0
 
+    async def answered() -> dict[int, int]:
+        found = papers.server.app.api.answers.items()
+        return {status: times for (route, status), times in found if route == "/v1/providers/me/documents"}
+
+    await until(answered, "the request has ended")
+    assert await answered() == {499: 1}, "no Postgres was lost"
+
 
 async def test_a_slow_sender_is_not_waited_for(database_url: str, redis_url: str, tmp_path: Path) -> None:
     async with papers_of(database_url, redis_url, tmp_path, upload_within_s=0.5) as papers:
