@@ -89,17 +89,21 @@ def serve(
 async def _serve(settings: "Settings") -> int:
     import structlog
 
+    from dispatch.doctor import unreachable_links
     from dispatch.start import Trouble, migrated, on_loopback, postgres_trouble, redis_trouble, with_stores
     from dispatch.supervisor import Reservation, Supervisor
 
     log = structlog.get_logger("serve")
     # Tell at once what can be told before stores are started.
+    await _check_channels(settings)
     if settings.port:
         Reservation(settings.host, settings.port).close()
-    if settings.database_url and (trouble := await postgres_trouble(settings.database_url)):
-        raise Trouble(trouble)
     if settings.development_secret and not on_loopback(settings.host):
         log.warning("tokens are signed with the published secret: anybody can make himself admin", host=settings.host)
+    if trouble := unreachable_links(settings):
+        log.warning(trouble)
+    if settings.database_url and (trouble := await postgres_trouble(settings.database_url)):
+        raise Trouble(trouble)
     on_signal: list[Callable[[], object]] = [_cancel_current()]
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, lambda: on_signal[-1]())
@@ -120,6 +124,20 @@ async def _serve(settings: "Settings") -> int:
         print(f"dispatch: {trouble}", file=sys.stderr)
         return 1
     return 0
+
+
+async def _check_channels(settings: "Settings") -> None:
+    """A key or an account that no door can be made of is told here instead of by workers that die."""
+    from dispatch.kit.clock import SystemClock
+    from dispatch.notifications import doors_of
+    from dispatch.start import Trouble
+
+    try:
+        doors = doors_of(settings, SystemClock())
+    except (ValueError, OSError) as error:
+        raise Trouble(f"{error}. `dispatch doctor` looks at all settings.") from error
+    for door in doors.values():
+        await door.close()
 
 
 @cli.command()

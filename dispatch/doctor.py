@@ -50,6 +50,8 @@ class Finding:
 async def examine(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Finding]:
     """All findings, as they are made. Starts the embedded stores where no others are named; changes nothing in them."""
     yield _secret(settings)
+    if trouble := unreachable_links(settings):
+        yield Finding("links", "note", trouble)
     yield _markets(settings)
     yield _files()
     yield await _documents(settings)
@@ -81,6 +83,13 @@ def _secret(settings: Settings) -> Finding:
         f"tokens are signed with the published development secret, and the server listens on {settings.host}: "
         "anybody can make himself admin. Set DISPATCH_JWT_SECRETS='[\"…\"]' (openssl rand -base64 48)",
     )
+
+
+def unreachable_links(settings: Settings) -> str | None:
+    """Why links in mails would lead nowhere; None: they lead somewhere."""
+    if settings.public_url or on_loopback(settings.host) or (settings.email_link and settings.password_link):
+        return None
+    return f"links in mails lead to http://{settings.host}:{settings.port}: set DISPATCH_PUBLIC_URL to where people reach this server"
 
 
 def _markets(settings: Settings) -> Finding:
@@ -117,7 +126,7 @@ async def _documents(settings: Settings) -> Finding:
 async def _channels(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     try:
         doors = doors_of(settings, clock)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         yield Finding("channels", "BAD", str(error))
         return
     if settings.mail_by == "smtp":

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -15,6 +18,9 @@ from protocol.papers import DocumentType
 
 _PREFIX = "DISPATCH_"
 _DEVELOPMENT_SECRET = "development-only-secret-change-me-0123456789"
+
+
+_ADDRESS = re.compile(r"[^@\s<>,;]+@[^@\s<>,;]+")
 
 
 class BadSettings(Exception):
@@ -219,8 +225,28 @@ class Settings(BaseSettings):
     def _whole_channels(self) -> "Settings":
         if self.mail_by == "smtp" and not self.smtp_host:
             raise ValueError("smtp_host: mail_by=smtp needs the server's name")
-        if self.sms_by == "http" and not self.sms_url.startswith(("https://", "http://")):
+        for name in ("smtp_host", "smtp_user", "smtp_password"):
+            if self.mail_by != "smtp" and getattr(self, name):
+                raise ValueError(
+                    f"{name} is set, but mail goes by mail_by={self.mail_by}: set mail_by=smtp, or unset it"
+                )
+        if bool(self.smtp_user) != bool(self.smtp_password):
+            raise ValueError("smtp_user and smtp_password come together: set both, or neither")
+        if not _ADDRESS.fullmatch(parseaddr(self.mail_from)[1]):
+            raise ValueError(
+                f"mail_from={self.mail_from!r}: no address; it looks like noreply@example.com or Name <noreply@example.com>"
+            )
+        if self.sms_by == "http" and not _is_url(self.sms_url):
             raise ValueError("sms_url: sms_by=http needs the gateway's address, such as https://…/Messages.json")
+        if self.sms_by == "http" and not self.sms_from:
+            raise ValueError("sms_from: sms_by=http needs the number or the name that SMS come from")
+        for name in ("sms_url", "sms_user", "sms_password"):
+            if self.sms_by != "http" and getattr(self, name):
+                raise ValueError(f"{name} is set, but SMS go by sms_by={self.sms_by}: set sms_by=http, or unset it")
+        if bool(self.sms_user) != bool(self.sms_password):
+            raise ValueError("sms_user and sms_password come together: set both, or neither")
+        if not _is_url(self.fcm_url):
+            raise ValueError(f"fcm_url={self.fcm_url!r}: no address; it looks like https://fcm.googleapis.com")
         if self.vapid_private_key is not None and not self.vapid_subject.startswith(("mailto:", "https:")):
             raise ValueError("vapid_subject: push services want to know whom to write to: mailto:… or https:…")
         return self
@@ -237,6 +263,8 @@ class Settings(BaseSettings):
     def _whole_storage(self) -> "Settings":
         if (self.storage_key_id is None) != (self.storage_secret is None):
             raise ValueError("storage_key_id and storage_secret come together: set both, or neither")
+        if self.storage_bucket is None and self.storage_key_id is not None:
+            raise ValueError("storage_key_id and storage_secret without storage_bucket: name the bucket")
         if self.storage_bucket is None and self.storage_endpoint is not None:
             raise ValueError(f"storage_endpoint={self.storage_endpoint} without storage_bucket: name the bucket")
         return self
@@ -316,6 +344,14 @@ def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
         raise BadSettings("; ".join(lines)) from error
     except ValueError as error:
         raise BadSettings(str(error)) from error
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def _distance(a: str, b: str) -> int:

@@ -43,6 +43,13 @@ def refusal(*arguments: str, **environment: str) -> str:
     return done.stderr
 
 
+def refusal_after_warnings(*arguments: str, **environment: str) -> str:
+    """The same, with what the log says before."""
+    done = command(*arguments, **environment)
+    assert done.returncode == 2, done
+    return done.stderr
+
+
 @contextmanager
 def serving(*arguments: str, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server of its own that is ready: (process, address)."""
@@ -125,6 +132,32 @@ def test_a_market_override_that_makes_no_sense_is_told_before_anything_starts(tm
     text = refusal("serve", "--data", str(tmp_path / "data"), DISPATCH_MARKETS='{"atlantis": {"offer_ttl_s": 8}}')
     assert "atlantis" in text
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"DISPATCH_FCM_ACCOUNT": "/nonexistent.json"}, "fcm_account"),
+        ({"DISPATCH_FCM_ACCOUNT": "/"}, "fcm_account"),
+        ({"DISPATCH_VAPID_PRIVATE_KEY": "hush-hush", "DISPATCH_VAPID_SUBJECT": "mailto:a@b.c"}, "vapid_private_key"),
+    ],
+)
+def test_a_channel_that_cannot_be_is_told_before_anything_starts(
+    tmp_path: Path, given: dict[str, str], says: str
+) -> None:
+    text = refusal("serve", "--port", "0", "--data", str(tmp_path / "data"), **given)
+    assert says in text
+    assert "hush" not in text
+    assert not (tmp_path / "data").exists()
+
+
+def test_links_that_would_lead_nowhere_are_warned_of(tmp_path: Path) -> None:
+    down = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "DISPATCH_HOST": "0.0.0.0"}
+    assert "DISPATCH_PUBLIC_URL" in refusal_after_warnings("serve", "--port", "0", "--data", str(tmp_path), **down)
+    reached = down | {"DISPATCH_PUBLIC_URL": "https://dispatch.test"}
+    assert "DISPATCH_PUBLIC_URL" not in refusal_after_warnings(
+        "serve", "--port", "0", "--data", str(tmp_path), **reached
+    )
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
@@ -276,7 +309,9 @@ def test_doctor_looks_at_the_mail_server_and_the_object_store(tmp_path: Path) ->
         "DISPATCH_MAIL_BY": "smtp",
         "DISPATCH_SMTP_HOST": "127.0.0.1",
         "DISPATCH_SMTP_PORT": "1",
+        "DISPATCH_SMTP_USER": "joe",
         "DISPATCH_SMTP_PASSWORD": "hush-hush",
+        "DISPATCH_HOST": "0.0.0.0",
         "DISPATCH_STORAGE_DIR": str(folder),
     }
     done = command("doctor", **wrong)
@@ -284,6 +319,7 @@ def test_doctor_looks_at_the_mail_server_and_the_object_store(tmp_path: Path) ->
     for part in ("127.0.0.1 port 1", "DISPATCH_SMTP_", str(folder), "DISPATCH_STORAGE_"):
         assert part in bad
     assert "hush" not in done.stdout
+    assert re.search(r"^note .*http://0\.0\.0\.0:8080.*DISPATCH_PUBLIC_URL", done.stdout, re.MULTILINE)
 
 
 def test_doctor_lists_the_settings_when_one_is_misspelt() -> None:

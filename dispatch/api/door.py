@@ -25,6 +25,8 @@ from protocol.errors import ErrorCode, Refused, status_of, text_of
 log = structlog.get_logger("api")
 
 BODY_BYTES_MAX = 1024 * 1024
+HUNG_UP = 499
+"""What is counted for a request whose client went away before its answer: nobody gets it."""
 _LOCALE = web.RequestKey("locale", str)
 _ROUTE = web.RequestKey("route", str)
 _PREFLIGHT = {
@@ -46,6 +48,10 @@ def _file(sent: Sent) -> web.Response:
         "Cache-Control": "private, no-store",
     }
     return web.Response(body=sent.chunks, headers=headers)
+
+
+def _hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 class Buckets:
@@ -209,8 +215,11 @@ class Api:
         except STUCK:  # a TimeoutError is an OSError too, so this stands before LOST
             response = self._refusal(request, ErrorCode.BUSY, 503, Busy().details)
         except LOST as error:
-            log.warning("no Postgres for a request", route=request.get(_ROUTE), error=repr(error))
-            response = self._refusal(request, ErrorCode.OVERLOADED, 503, Overloaded().details)
+            if _hung_up(request):  # its body broke off with the same words as Postgres' line would
+                response = web.Response(status=HUNG_UP)
+            else:
+                log.warning("no Postgres for a request", route=request.get(_ROUTE), error=repr(error))
+                response = self._refusal(request, ErrorCode.OVERLOADED, 503, Overloaded().details)
         except asyncpg.DataError as error:
             # A value that no column can hold and no schema has refused: the caller's, and for us a hole to close.
             log.warning("value beyond the database", route=request.get(_ROUTE), error=str(error))

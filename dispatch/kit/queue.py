@@ -6,7 +6,8 @@ of its own, on connections that go straight to Postgres: LISTEN does not work th
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -21,7 +22,7 @@ from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from pgqueuer.domain.settings import DBSettings
-from pgqueuer.domain.types import Channel
+from pgqueuer.domain.types import Channel, JobId, QueueEntrypoint
 
 from dispatch.kit.ids import jitter_s
 
@@ -33,6 +34,7 @@ the same time, and says so itself. What it raises parks the job as failed."""
 
 POOL_SIZE = 4  # one is pinned by LISTEN
 _BATCH = 10
+_AT_ONCE = 20  # jobs of one entrypoint and process; the batch that reaches it may go beyond
 _POLL_S = 2.0  # how late a job is at most whose wake-up was lost
 _PAUSE_S = (0.05, 5.0)  # before a new run: after the first loss, and at most
 
@@ -70,6 +72,30 @@ class _Driver(AsyncpgPoolDriver):
         await super().add_listener(channel, callback)
         assert self._listener_connection is not None
         self._listener_connection.add_termination_listener(lambda _: self._on_loss())
+
+
+class _Manager(QueueManager):
+    """Takes no more jobs of an entrypoint that has enough of them under way here: a service that hangs must not hold up the others.
+
+    The library's own limits do not fit: one counts the whole fleet, dead workers included, the other all entrypoints together.
+    """
+
+    def __init__(self, asked: Queries, channel: Channel) -> None:
+        super().__init__(asked, channel)
+        self._taken: dict[JobId, QueueEntrypoint] = {}
+
+    async def fetch_jobs(
+        self, batch_size: int, global_concurrency_limit: int | None, heartbeat_timeout: timedelta
+    ) -> AsyncGenerator[Job, None]:
+        async for job in super().fetch_jobs(batch_size, global_concurrency_limit, heartbeat_timeout):
+            self._taken[job.id] = job.entrypoint
+            yield job
+
+    def entrypoints_below_capacity_limits(self) -> set[QueueEntrypoint]:
+        # `job_context` has each job from its taking to its end.
+        self._taken = {job: entrypoint for job, entrypoint in self._taken.items() if job in self.job_context}
+        busy = Counter(self._taken.values())
+        return {entrypoint for entrypoint in self.entrypoint_registry if busy[entrypoint] < _AT_ONCE}
 
 
 class Consumer:
@@ -141,7 +167,7 @@ class Consumer:
             self._url, min_size=1, max_size=POOL_SIZE, command_timeout=10, server_settings=self._session
         ) as pool:
             driver = _Driver(pool, lambda: manager.shutdown.set())
-            manager = QueueManager(queries(driver, self._schema), names(self._schema).channel)
+            manager = _Manager(queries(driver, self._schema), names(self._schema).channel)
             for entrypoint, work in self._work.items():
                 manager.entrypoint(entrypoint, accepts_context=False, on_failure="hold")(partial(self._do, work))
             self._run = manager
@@ -152,7 +178,6 @@ class Consumer:
                 await manager.run(
                     dequeue_timeout=timedelta(seconds=_POLL_S),
                     batch_size=_BATCH,
-                    max_concurrent_tasks=4 * _BATCH,
                     shutdown_on_listener_failure=True,
                     heartbeat_timeout=self._stale_after,
                 )

@@ -4,6 +4,7 @@ from dispatch.inbox import Inbox, append
 from dispatch.kit.postgres import Postgres
 from dispatch.matching.store import Q
 from dispatch.notifications import Notice, Notifications
+from protocol.codec import wire_time
 from protocol.notices import NoticeType
 
 UNHEARD_S = 6.0
@@ -34,6 +35,7 @@ class Nudges:
                         "distance_m": row["distance_m"],
                         "fare_minor": row["fare_minor"],
                         "currency": row["currency"],
+                        "expires_at": wire_time(row["expires_at"]),
                     },
                     key=f"offer:{row['offer_id']}",
                 )

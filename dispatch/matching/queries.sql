@@ -63,7 +63,7 @@ SELECT seq, provider, jobs, offers FROM live_state($1);
 -- name: offers_unheard :many
 -- Live offers that no device has acked $1 seconds after they were made, of providers who have a push device, not pushed yet. $2 limit
 SELECT o.offer_id, o.provider_user_id AS user_id, o.job_id, o.pickup_distance_m AS distance_m,
-  (job_fare(j) ->> 'total_minor')::bigint AS fare_minor, j.currency
+  (job_fare(j) ->> 'total_minor')::bigint AS fare_minor, j.currency, o.expires_at
 FROM offers o JOIN jobs j ON j.id = o.job_id LEFT JOIN inbox_marks m ON m.user_id = o.provider_user_id
 WHERE o.status = 'live' AND o.offered_at < clock_timestamp() - make_interval(secs => $1) AND o.expires_at > clock_timestamp()
   AND EXISTS (SELECT FROM push_devices d WHERE d.user_id = o.provider_user_id)

@@ -165,8 +165,8 @@ CREATE TABLE notification_deliveries (
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   UNIQUE (notification_id, channel)
 ) WITH (fillfactor = 80);
-CREATE INDEX notification_deliveries_recent ON notification_deliveries (created_at DESC, id DESC);
-CREATE INDEX notification_deliveries_in ON notification_deliveries (status, created_at DESC, id DESC);
+CREATE INDEX notification_deliveries_recent ON notification_deliveries (channel, created_at DESC, id DESC);
+CREATE INDEX notification_deliveries_in ON notification_deliveries (status, channel, created_at DESC, id DESC);
 CREATE INDEX notification_deliveries_due ON notification_deliveries (due_at) WHERE status = 'pending';
 
 -- Where pushes go. `address` is FCM's registration token or the browser's endpoint: whoever registers it last has it.

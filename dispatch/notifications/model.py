@@ -19,7 +19,8 @@ class Notice:
     recipient_id: UUID
     type: NoticeType
     data: Mapping[str, Plain] = field(default_factory=dict)
-    """For the text, and for the app that shows it: ids as strings, words of the wire. No secrets: rows are kept."""
+    """For the text, and for the app that shows it: ids as strings, words of the wire. No secrets: rows are kept.
+    `expires_at`, a time of the wire: from then on it is sent no more."""
     key: str | None = None
     """Told once under this key, whoever asks again and how often. None: as often as it is written."""
 
@@ -76,6 +77,8 @@ class Message:
     link: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     urgent: bool = False
+    ttl_s: int | None = None
+    """How long a service that cannot reach the device now may keep it for him. None: as long as the door thinks right."""
 
 
 class Door(Protocol):

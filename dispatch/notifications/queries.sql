@@ -57,16 +57,19 @@ SELECT delivery_settle($1, $2, $3, $4, $5, $6, $7);
 SELECT deliveries_rescue($1, $2);
 
 -- name: deliveries_page :many
--- Deliveries before a place in the list, newest first, for admins. $1 channel or NULL, $2 before created_at timestamptz, $3 and its id uuid, $4 limit
-SELECT d.id, d.created_at, delivery_view(d::notification_deliveries, n) AS view FROM (
-  SELECT * FROM notification_deliveries d WHERE ($1::text IS NULL OR d.channel = $1) AND (d.created_at, d.id) < ($2, $3)
-  ORDER BY d.created_at DESC, d.id DESC LIMIT $4) d JOIN notifications n ON n.id = d.notification_id ORDER BY d.created_at DESC, d.id DESC;
+-- Deliveries before a place in the list, newest first, for admins: the newest of each channel, then of those, so that an index leads to all of
+-- them whatever the planner thinks. $1 channel or NULL, $2 before created_at timestamptz, $3 and its id uuid, $4 limit
+SELECT d.id, d.created_at, (SELECT delivery_view(d::notification_deliveries, n) FROM notifications n WHERE n.id = d.notification_id) AS view FROM (
+  SELECT o.* FROM unnest('{push,email,sms}'::text[]) c(channel) CROSS JOIN LATERAL (SELECT * FROM notification_deliveries d
+    WHERE d.channel = c.channel AND (d.created_at, d.id) < ($2, $3) ORDER BY d.created_at DESC, d.id DESC LIMIT $4) o
+  WHERE $1::text IS NULL OR c.channel = $1 ORDER BY o.created_at DESC, o.id DESC LIMIT $4) d ORDER BY d.created_at DESC, d.id DESC;
 
 -- name: deliveries_in :many
 -- Those in one status. $1 status, $2 channel or NULL, $3 before created_at timestamptz, $4 and its id uuid, $5 limit
-SELECT d.id, d.created_at, delivery_view(d::notification_deliveries, n) AS view FROM (
-  SELECT * FROM notification_deliveries d WHERE d.status = $1 AND ($2::text IS NULL OR d.channel = $2) AND (d.created_at, d.id) < ($3, $4)
-  ORDER BY d.created_at DESC, d.id DESC LIMIT $5) d JOIN notifications n ON n.id = d.notification_id ORDER BY d.created_at DESC, d.id DESC;
+SELECT d.id, d.created_at, (SELECT delivery_view(d::notification_deliveries, n) FROM notifications n WHERE n.id = d.notification_id) AS view FROM (
+  SELECT o.* FROM unnest('{push,email,sms}'::text[]) c(channel) CROSS JOIN LATERAL (SELECT * FROM notification_deliveries d
+    WHERE d.status = $1 AND d.channel = c.channel AND (d.created_at, d.id) < ($3, $4) ORDER BY d.created_at DESC, d.id DESC LIMIT $5) o
+  WHERE $2::text IS NULL OR c.channel = $2 ORDER BY o.created_at DESC, o.id DESC LIMIT $5) d ORDER BY d.created_at DESC, d.id DESC;
 
 -- name: delivery_requeue :value
 -- $1 id uuid

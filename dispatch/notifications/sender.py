@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -36,6 +37,7 @@ _ORIGINS_MAX = 256
 _POSTGRES_PAUSE_S = 2.0
 _RESERVED = ("from", "message_type", "collapse_key", "google", "gcm")
 _UNCONFIGURED = "no such channel configured"
+_TOO_LATE = "too late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,13 @@ class Sender:
         channel, kind = Channel(delivery["channel"]), NoticeType(notice["type"])
         reached = list(delivery["reached"])
         data = orjson.loads(notice["data"])
+        left_s = None if "expires_at" not in data else self._left_s(data["expires_at"])
+        if left_s is not None and left_s <= 0:
+            # Retries, an open circuit and a phone that was off take longer than what it told of lasts.
+            return [], reached, Outcome("sent") if reached else Outcome("skipped", _TOO_LATE)
         message = Message(
             delivery["id"], "", notice["title"], notice["body"], notice["locale"], urgent=kind in URGENT,
-            data=_push_data(notice["id"], kind, data),
+            data=_push_data(notice["id"], kind, data), ttl_s=None if left_s is None else int(left_s),
         )  # fmt: skip
         if channel is Channel.PUSH:
             devices = [one for one in await devices_of(conn, notice["recipient_id"]) if one.id not in reached]
@@ -184,6 +190,9 @@ class Sender:
         if not to:
             return [], reached, Outcome("skipped", "no address")
         return [(str(channel), str(channel), replace(message, to=to))], reached, None
+
+    def _left_s(self, expires_at: str) -> float:
+        return (datetime.fromisoformat(expires_at) - self._clock.now()).total_seconds()
 
     async def _through(self, name: str, circuit: str, message: Message) -> Outcome:
         door = self._doors.get(name)

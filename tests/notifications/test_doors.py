@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from email import message_from_bytes, policy
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import uuid4
 
@@ -241,6 +242,24 @@ async def test_fcm_asks_for_a_token_once_and_again_when_it_is_refused() -> None:
         await door.close()
 
 
+async def test_a_service_keeps_a_push_no_longer_than_it_is_of_use() -> None:
+    async with gateways() as double:
+        browser, clock = double.browser(), ManualClock()
+        keys = browser.subscription["keys"]
+        fcm = Fcm(double.account(), url=double.url, clock=SystemClock())
+        web = WebPush(double.vapid_key(), subject="mailto:a@test.invalid", clock=clock, loopback=True)
+        phone = Device(uuid4(), DeviceKind.FCM, "t")
+        tab = Device(uuid4(), DeviceKind.WEBPUSH, browser.endpoint, keys["p256dh"], keys["auth"])
+        for ttl_s in (9, None):
+            await fcm.send(Message(uuid4(), phone, "t", "b", "en", ttl_s=ttl_s))
+            await web.send(Message(uuid4(), tab, "t", "b", "en", ttl_s=ttl_s))
+        assert [one["android"].get("ttl") for one in double.fcm] == ["9s", None]
+        assert ["apns-expiration" in one["apns"]["headers"] for one in double.fcm] == [True, False]
+        assert [headers["TTL"] for _, headers, _ in double.pushes] == ["9", "86400"]
+        await fcm.close()
+        await web.close()
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [
@@ -249,6 +268,7 @@ async def test_fcm_asks_for_a_token_once_and_again_when_it_is_refused() -> None:
         "https://127.1/", "https://postgres/x", "https://postgres.internal/", "https://a.localhost/", "https://user@push.example.com/",
         "https://push.example.com:5432/", "https://push.example.com:99999/", "https://", "ftp://push.example.com/", "https://[fe80::1]/",
         "https://100.64.0.1/", "https://0.0.0.0/", "https://224.0.0.1/", "https://x.local./",
+        "https://[::127.0.0.1]/", "https://[fec0::1]/", "https://192.88.99.1/", "https://8.8.8.8/x", "https://[2001:4860:4860::8888]/x",
     ],
 )  # fmt: skip
 def test_an_endpoint_inside_our_network_is_none(endpoint: str) -> None:
@@ -257,7 +277,7 @@ def test_an_endpoint_inside_our_network_is_none(endpoint: str) -> None:
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["https://push.example.com/x", "https://8.8.8.8/x", "https://updates.push.services.mozilla.com:443/wpush/v2/gA"],
+    ["https://push.example.com/x", "https://updates.push.services.mozilla.com:443/wpush/v2/gA"],
 )
 def test_an_endpoint_of_a_push_service_is_one(endpoint: str) -> None:
     assert endpoint_problem(endpoint) is None
@@ -265,6 +285,9 @@ def test_an_endpoint_of_a_push_service_is_one(endpoint: str) -> None:
 
 async def test_a_name_that_leads_inside_is_not_connected_to() -> None:
     resolver = PublicResolver(loopback=False)
+    inside = ("::127.0.0.1", "::1", "fec0::1", "fe80::1", "64:ff9b::a00:1", "::ffff:10.0.0.1", "2002:7f00:1::", "192.88.99.1", "10.0.0.1")  # fmt: skip
+    assert [name for name in inside if resolver._fits(ip_address(name))] == []
+    assert all(resolver._fits(ip_address(name)) for name in ("8.8.8.8", "2001:4860:4860::8888"))
     with pytest.raises(OSError, match="no public address"):
         await resolver.resolve("localhost", 443)
     await resolver.close()
@@ -294,14 +317,26 @@ def test_a_vapid_key_that_is_none_is_refused_at_start_without_showing_it(key: st
     assert "secret-" not in str(refusal.value)
 
 
-def test_settings_that_make_no_door_are_refused_without_a_secret_in_the_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("DISPATCH_SMTP_PASSWORD", "hunter2")
-    monkeypatch.setenv("DISPATCH_SMS_PASSWORD", "hunter2")
+def test_settings_that_make_no_door_are_refused_without_a_secret_in_the_message() -> None:
+    smtp = {"mail_by": "smtp", "smtp_host": "mail.test"}
+    sms = {"sms_by": "http", "sms_url": "https://a.test/x"}
     for given, named in (
-        ({"mail_by": "smtp"}, "smtp_host"),
+        ({"mail_by": "smtp", "smtp_password": "hunter2"}, "smtp_host"),
         ({"sms_by": "http", "sms_url": "gateway"}, "sms_url"),
+        ({"sms_by": "http", "sms_url": "ftp://a.test/x"}, "sms_url"),
+        ({"sms_by": "http", "sms_url": "https://:x"}, "sms_url"),
+        (sms, "sms_from"),
+        (sms | {"sms_from": "x", "sms_password": "hunter2"}, "sms_user and sms_password"),
+        ({"smtp_host": "mail.test"}, "smtp_host is set"),
+        ({"smtp_user": "joe"}, "smtp_user is set"),
+        ({"smtp_password": "hunter2"}, "smtp_password is set"),
+        (smtp | {"smtp_password": "hunter2"}, "smtp_user and smtp_password"),
+        (smtp | {"smtp_user": "joe"}, "smtp_user and smtp_password"),
+        ({"sms_url": "https://a.test/x"}, "sms_url is set"),
+        ({"storage_key_id": "a", "storage_secret": "hunter2"}, "without storage_bucket"),
+        ({"mail_from": "Dispatch"}, "mail_from='Dispatch'"),
+        ({"mail_from": "Dispatch <joe>"}, "mail_from"),
+        ({"fcm_url": "fcm.googleapis.com"}, "fcm_url='fcm.goog"),
         ({"vapid_private_key": "hunter2"}, "vapid_subject"),
         ({"mail_by": "pigeon"}, "MAIL_BY='pigeon'"),
         ({"jwt_secrets": ["hunter2"]}, "jwt_secrets"),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from protocol.codec import wire_time
 from tests.support.crowd import crowd, lone_job, offer
 from tests.support.gateways import Gateways, gateways
 from tests.support.server import WITHIN_S, Server, serving
@@ -50,6 +51,9 @@ async def test_an_offer_nobody_acked_is_pushed_once_and_only_to_those_it_was_off
     (message,) = double.fcm
     assert message["token"] == "deaf" and message["data"]["job_id"] == str(job)
     assert message["data"]["type"] == "job_available" and message["android"]["priority"] == "HIGH"
+    (ends,) = await server.sql("SELECT expires_at FROM offers WHERE job_id = $1 LIMIT 1", job)
+    assert message["data"]["expires_at"] == wire_time(ends["expires_at"])
+    assert 0 <= int(message["android"]["ttl"].removesuffix("s")) < 600, "the service keeps it no longer than the offer"
     assert await server.app.nudges.turn(after_s=0.0) == 0
 
 

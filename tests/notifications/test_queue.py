@@ -133,6 +133,31 @@ async def test_nothing_is_sent_of_a_transaction_that_was_rolled_back(
         assert await statuses(server, gone.user_id) == {}
 
 
+async def test_mails_at_a_server_that_hangs_hold_up_no_push(
+    database_url: str, redis_url: str, mailbox: MailServer
+) -> None:
+    mailbox.release.clear()
+    async with (
+        gateways() as double,
+        mailing(database_url, redis_url, mailbox, **double.settings("push"), send_timeout_s=30) as server,
+    ):
+        server.app.sender.people.told = {"link": "https://a.test/x", "address": "a@test.invalid"}  # type: ignore[attr-defined]
+        person = await server.person()
+        await person.http.notices.register_fcm("phone-token")
+        async with server.app.pg.acting(Actor(person.user_id)) as tx:
+            mails = [Notice(person.user_id, NoticeType.EMAIL_VERIFICATION) for _ in range(120)]
+            await server.app.admin._notifications.write(tx, mails)
+        await until(lambda: mailbox.asked >= 20)
+        # As urgent as the mails and behind all of them in the queue.
+        await tell(server.app, person, NoticeType.JOB_ACCEPTED)
+        async with asyncio.timeout(2):
+            while not double.fcm:
+                await asyncio.sleep(0.01)
+        assert mailbox.asked < 40, "the rest of the mails is left to other workers"
+        mailbox.release.set()
+        await until(lambda: len(mailbox.mails) == 120)
+
+
 async def test_a_key_is_told_once_also_by_many_at_the_same_time(
     database_url: str, redis_url: str, mailbox: MailServer
 ) -> None:

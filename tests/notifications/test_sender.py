@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from dispatch.kit.breaker import State
 from dispatch.notifications.doors import Recording
 from dispatch.notifications.model import Gone, Message, NeverDeliverable, NotNow
 from dispatch.notifications.rules import wait_s
+from protocol.codec import wire_time
 from protocol.notices import NoticeType
 from tests.support.post import Post, posting
 
@@ -211,6 +213,31 @@ async def test_a_push_goes_to_every_device_once_and_forgets_those_that_are_gone(
     assert [device["address"] for device in left] == ["phone", "tablet"]
     data = door.taken[0].data
     assert data["type"] == "job_accepted" and UUID(data["id"]) and "from" not in data
+
+
+async def test_what_has_ended_is_sent_no_more_in_whichever_try(post: Post) -> None:
+    user = await post.user()
+    await post.device(user, "phone")
+    for waits in (NotNow("status 503"), None):
+        ends = wire_time(post.clock.now() + timedelta(seconds=20))
+        await post.write(user, NoticeType.JOB_AVAILABLE, {"job_id": str(uuid4()), "expires_at": ends})
+        delivery = (await post.row(user, "push"))["id"]
+        if waits is not None:
+            post.doors["fcm"].refuse_with.append(waits)
+            assert await again(post, delivery) == 1.0
+        post.clock.advance(20)
+        assert await again(post, delivery) is None
+        assert (await post.state(delivery))[::2] == ("skipped", "too late")
+        await post.sql.execute("UPDATE notification_deliveries SET status = 'pending' WHERE id = $1", delivery)
+        assert await again(post, delivery) is None, "nor when an admin sends it again"
+    assert post.doors["fcm"].taken == []
+    ends = wire_time(post.clock.now() + timedelta(seconds=20))
+    await post.write(user, NoticeType.JOB_AVAILABLE, {"expires_at": ends})
+    post.clock.advance(5.5)
+    await again(post, (await post.row(user, "push"))["id"])
+    await post.write(user, NoticeType.JOB_ACCEPTED)
+    await again(post, (await post.row(user, "push"))["id"])
+    assert [message.ttl_s for message in post.doors["fcm"].taken] == [14, None]
 
 
 async def test_a_push_that_reached_one_of_two_devices_is_sent_when_the_tries_are_over(post: Post) -> None:

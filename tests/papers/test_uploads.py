@@ -177,6 +177,13 @@ async def test_a_line_cut_in_the_middle_leaves_nothing(papers: Papers, person: P
     assert not papers.stored
     assert papers.server.app.documents._under_way.total() == 0
 
+    async def answered() -> dict[int, int]:
+        found = papers.server.app.api.answers.items()
+        return {status: times for (route, status), times in found if route == "/v1/providers/me/documents"}
+
+    await until(answered, "the request has ended")
+    assert await answered() == {499: 1}, "no Postgres was lost"
+
 
 async def test_a_slow_sender_is_not_waited_for(database_url: str, redis_url: str, tmp_path: Path) -> None:
     async with papers_of(database_url, redis_url, tmp_path, upload_within_s=0.5) as papers:
@@ -188,6 +195,31 @@ async def test_a_slow_sender_is_not_waited_for(database_url: str, redis_url: str
         writer.close()
         assert not papers.stored
         assert not await rows(papers)
+
+
+async def test_who_stalls_takes_nobodys_place_and_is_not_waited_for(
+    papers: Papers, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = []
+    for _ in range(4):
+        other = await papers.applicant()
+        for begun in (b"--x\r\n", BEGUN[: BEGUN.index(JPEG)], b"--x\r\n", BEGUN[: BEGUN.index(JPEG)]):
+            line = await asyncio.open_connection("127.0.0.1", papers.server.ports[0])
+            line[1].write(_head(other, MIB) + begun)
+            stalled.append(line)
+    await asyncio.gather(*(papers.upload(person) for _ in range(2)))
+    monkeypatch.setattr("dispatch.providers.documents.uploads._PATIENCE_S", 0.3)
+    monkeypatch.setattr("dispatch.providers.documents.uploads._BYTES_PER_S", 10 * MIB)
+    # One that sends, and then no more: what came earns it no long wait.
+    other = await papers.applicant()
+    line = await asyncio.open_connection("127.0.0.1", papers.server.ports[0])
+    line[1].write(_head(other, MIB) + BEGUN)
+    async with asyncio.timeout(5):
+        assert b"400" in await line[0].readline()
+    for _, writer in [*stalled, line]:
+        writer.close()
+    assert papers.server.app.documents._under_way.total() == 0
+    assert len(papers.stored) == await rows(papers) == 2
 
 
 async def test_a_store_that_is_down_changes_nothing(papers: Papers, person: Person) -> None:

@@ -41,7 +41,7 @@ class Fcm:
         assert isinstance(message.to, Device)
         async with self._granting:  # many that find no token ask for one
             token = await self._access_token()
-        body = orjson.dumps({"message": _message(message, message.to.address)})
+        body = orjson.dumps({"message": _message(message, message.to.address, int(self._clock.now().timestamp()))})
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         async with self._open().post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
             said = _error(await beginning(answer))
@@ -95,15 +95,21 @@ class Fcm:
         return self._token
 
 
-def _message(message: Message, token: str) -> dict[str, Any]:
+def _message(message: Message, token: str, now: int) -> dict[str, Any]:
     tag = str(message.id)
+    android: dict[str, Any] = {"priority": "HIGH" if message.urgent else "NORMAL", "notification": {"tag": tag}}
+    apns = {"apns-collapse-id": tag, "apns-priority": "10" if message.urgent else "5"}
+    if message.ttl_s is not None:
+        # Without it FCM keeps a message for weeks until the phone is switched on.
+        android["ttl"] = f"{message.ttl_s}s"
+        apns["apns-expiration"] = str(now + message.ttl_s)
     return {
         "token": token,
         "notification": {"title": message.title, "body": message.body},
         "data": dict(message.data),
         # The same tag in every try: shown twice, a message replaces itself.
-        "android": {"priority": "HIGH" if message.urgent else "NORMAL", "notification": {"tag": tag}},
-        "apns": {"headers": {"apns-collapse-id": tag, "apns-priority": "10" if message.urgent else "5"}},
+        "android": android,
+        "apns": {"headers": apns},
     }
 
 

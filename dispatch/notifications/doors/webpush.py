@@ -39,15 +39,12 @@ def endpoint_problem(endpoint: str, *, loopback: bool = False) -> str | None:
         return "an address without user and fragment"
     if port not in (None, 443):
         return "on the port of https"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        # A last label that is a number would be read as an IPv4 address in one of its many spellings (0x7f.1, 2130706433).
-        last = host.rstrip(".").rpartition(".")[2]
-        if "." not in host.strip(".") or not last.isascii() or last[:1].isdigit():
-            return "a public host"
-        return "a public host" if host.rstrip(".").endswith(_PRIVATE_NAMES) else None
-    return None if _public(address) else "a public host"
+    # Push services have names. A last label that is a number would be read as an IPv4 address in one of its many spellings
+    # (127.1, 0x7f.1, 2130706433); a colon is of IPv6.
+    last = host.rstrip(".").rpartition(".")[2]
+    if "." not in host.strip(".") or ":" in host or not last.isascii() or last[:1].isdigit():
+        return "a public host by its name"
+    return "a public host" if host.rstrip(".").endswith(_PRIVATE_NAMES) else None
 
 
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
@@ -55,12 +52,17 @@ def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if inner is not None:
             return inner.is_global and not inner.is_multicast
-        if address in _NAT64:
+        if (
+            address not in _UNICAST
+        ):  # so neither NAT64, nor a site's own (fec0::), nor IPv4 in an old dress (::127.0.0.1)
             return False
+    elif address in _RELAYS:
+        return False
     return address.is_global and not address.is_multicast
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_RELAYS = ipaddress.IPv4Network("192.88.99.0/24")  # 6to4's: whoever is the next one
 
 
 class PublicResolver(AbstractResolver):
@@ -134,7 +136,7 @@ class WebPush:
             **self._vapid.sign(claims),
             "Content-Encoding": "aes128gcm",
             "Content-Type": "application/octet-stream",
-            "TTL": str(_TTL_S),
+            "TTL": str(_TTL_S if message.ttl_s is None else message.ttl_s),
             "Urgency": "high" if message.urgent else "normal",
             "Topic": message.id.hex[:32],  # a second try replaces the first while it waits for the browser
         }

@@ -21,7 +21,7 @@ from dispatch.kit.route import Part, Sent
 from dispatch.providers.documents.errors import BadFile, DocumentMissing, UnsupportedFile
 from dispatch.providers.documents.rules import HEAD_BYTES, KINDS, check_known, content_type_of, told
 from dispatch.providers.documents.store import Q
-from dispatch.providers.documents.uploads import Uploads
+from dispatch.providers.documents.uploads import Pace, Uploads
 from dispatch.providers.errors import ProviderMissing
 from dispatch.providers.service import updated
 from dispatch.providers.store import cleared, lock_gate, submitted
@@ -80,25 +80,28 @@ class Documents:
         # With a request id it may have been done: then the stored answer is due, and the count is asked under it.
         if key is None:
             self._check_rate(row["lately"])
-        if self._under_way[row["id"]] >= _AT_ONCE_OF_ONE:
-            raise Limited("too many uploads of one provider at once", retry_after_s=5)
-        if self._under_way.total() >= _AT_ONCE:
-            raise Overloaded("too many uploads at once")
+        self._check_place(row["id"])
         document_id = new_id()
         path = f"documents/{row['id']}/{document_id}"
-        stored = False
-        self._under_way[row["id"]] += 1
+        stored = placed = False
+        pace = Pace(self._clock)
         try:
             fields: dict[str, str] = {}
             file: _File | None = None
-            async for part in parts:
+            async for part in pace.each(parts):
+                chunks = pace.each(part.chunks)
                 if part.name != "file":
-                    fields[part.name] = await _text(part)
+                    fields[part.name] = await _text(part.name, chunks)
                     continue
                 check_known(fields, row["today"])
+                first = await anext(chunks, b"")
+                # Only now: who opens a form and sends no file takes nobody's place.
+                self._check_place(row["id"])
+                self._under_way[row["id"]] += 1
+                placed = True
                 await self._uploads.begin(path)
                 stored = True
-                file = await self._store(path, part.chunks)
+                file = await self._store(path, first, chunks)
             document = told(fields, row["today"], file=file is not None)
             assert file is not None
             body = fields | {"sha256": file.sha256}
@@ -124,7 +127,8 @@ class Documents:
                 kept = turn.keep(Answer(orjson.dumps(answer), 201))
             stored = False
         finally:
-            self._under_way -= Counter({row["id"]: 1})  # those at zero fall out
+            if placed:
+                self._under_way -= Counter({row["id"]: 1})  # those at zero fall out
             if stored:
                 await self._uploads.abandon(path)
         self._inbox.deliver(facts)
@@ -135,12 +139,15 @@ class Documents:
         if lately >= self._per_hour:
             raise Limited(f"{lately} uploads within the hour", retry_after_s=600)
 
-    async def _store(self, path: str, chunks: AsyncIterator[bytes]) -> _File:
-        head = b""
-        async for chunk in chunks:
+    def _check_place(self, provider_id: UUID) -> None:
+        if self._under_way[provider_id] >= _AT_ONCE_OF_ONE:
+            raise Limited("too many uploads of one provider at once", retry_after_s=5)
+        if self._under_way.total() >= _AT_ONCE:
+            raise Overloaded("too many uploads at once")
+
+    async def _store(self, path: str, head: bytes, chunks: AsyncIterator[bytes]) -> _File:
+        while len(head) < HEAD_BYTES and (chunk := await anext(chunks, b"")):
             head += chunk
-            if len(head) >= HEAD_BYTES:
-                break
         if not head:
             raise BadFile("the file is empty")
         kind = content_type_of(head)
@@ -212,9 +219,9 @@ class Documents:
         return Sent(chunks, row["content_type"], f"{document_id}.{row['content_type'].partition('/')[2]}")
 
 
-async def _text(part: Part) -> str:
-    data = b"".join([chunk async for chunk in part.chunks])
+async def _text(name: str, chunks: AsyncIterator[bytes]) -> str:
+    data = b"".join([chunk async for chunk in chunks])
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Invalid(f"{part.name} is no text", fields=[{"field": part.name, "problem": "not UTF-8"}]) from error
+        raise Invalid(f"{name} is no text", fields=[{"field": name, "problem": "not UTF-8"}]) from error
