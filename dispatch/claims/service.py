@@ -192,9 +192,11 @@ class Claims:
         if facts is None:
             raise JobMissing(f"no job {ask.job_id}")
         market = self._markets.get(facts["market"])
-        if market is None or not market.open_board or not facts["open"]:
+        if market is None or not market.open_board:
             return facts["round"], False, 0
         place = await self._place_of(state)
+        if place is None and not facts["open"]:
+            return facts["round"], False, 0  # it is on no board any more: a place would change nothing
         if place is None:
             raise LocationRequired("no position is known")
         away_m = distance_m(*place, facts["pickup_lat"], facts["pickup_lng"])

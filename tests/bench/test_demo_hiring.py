@@ -44,7 +44,7 @@ def stage_of(server: Server, folder: Path, password: str) -> Stage:
 async def test_drivers_are_hired_in_order_and_may_work_and_their_tokens_are_renewed(
     server: Server, tmp_path: Path
 ) -> None:
-    _, password = await first_admin(server.settings, ADMIN)
+    password = (await first_admin(server.settings, ADMIN)).password
     said: list[str] = []
     async with aiohttp.ClientSession() as session:
         hired = await hire(stage_of(server, tmp_path, str(password)), 3, session, said.append, admin=ADMIN)
