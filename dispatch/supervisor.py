@@ -168,7 +168,7 @@ class Supervisor:
             self._kill_all()
             reservation.close()
             shutil.rmtree(self._metrics, ignore_errors=True)
-            _reap_tracker()
+            reap_tracker()
         if self._failure is None and self._killed:
             return "Some workers did not drain in time and were killed."
         return self._failure
@@ -302,7 +302,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _reap_tracker() -> None:
+def reap_tracker() -> None:
     """End multiprocessing's tracker and wait for it: else it outlives us by a moment, as somebody else's zombie."""
     stop = getattr(multiprocessing.resource_tracker._resource_tracker, "_stop", None)
     if stop is not None:

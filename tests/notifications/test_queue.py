@@ -19,6 +19,7 @@ from dispatch.inbox import append
 from dispatch.kit.postgres import Actor
 from dispatch.kit.queue import queries
 from dispatch.notifications import Notice
+from dispatch.supervisor import reap_tracker
 from protocol.notices import NoticeType
 from tests.support.gateways import gateways
 from tests.support.mail import MailServer, mail_server, text_of
@@ -302,6 +303,7 @@ async def test_a_worker_killed_in_the_middle_of_a_mail_leaves_it_to_another(
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             await asyncio.to_thread(process.join)
+            reap_tracker()
         assert await post.state(delivery) == ("pending", 1, None)
         mailbox.release.set()
         async with mailing(database_url, redis_url, mailbox, send_timeout_s=0.7) as server:
