@@ -159,7 +159,7 @@ async def _migrate(settings: "Settings") -> int:
 
 @cli.command()
 def sweep(data: Data = None) -> None:
-    """Do now what servers do hourly: warn of papers that end, suspend for those that have ended, remove left-over uploads."""
+    """Do now what servers do every ten minutes: warn of papers that end, suspend for those that have ended, remove left-over uploads."""
     settings = _settings(data_dir=data)
     _run(_sweep(settings))
 

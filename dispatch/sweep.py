@@ -1,4 +1,4 @@
-"""What servers do hourly, done once by hand: papers that end, uploads that were left over."""
+"""What servers do every ten minutes, done once by hand: papers that end, uploads that were left over."""
 
 from dispatch.admin import Expiry, Swept
 from dispatch.kit.clock import SystemClock

@@ -6,6 +6,7 @@ Both are obstore underneath. What a file is (type, size, owner) stands in Postgr
 import asyncio
 import hashlib
 import hmac
+from abc import ABC, abstractmethod
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -50,13 +51,14 @@ class Objects(Protocol):
         """An address that anybody can download from for so long; None: this store has none, the bytes come through us."""
 
 
-class _Stored:
+class _Stored(ABC):
     """What both stores share."""
 
     _attributes = True
 
+    @abstractmethod
     async def _store(self) -> Any:
-        raise NotImplementedError
+        """The library's store, opened at the first use."""
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], *, content_type: str) -> None:
         failed: list[BaseException] = []

@@ -185,19 +185,25 @@ async def test_a_vehicle_is_warned_of_before_it_ends(server: Server) -> None:
 
 async def test_a_held_gate_keeps_nobody_else_from_being_judged(server: Server) -> None:
     people = [await both(server) for _ in range(3)]
+    held = people[1].user_id
+
+    async def stale() -> set[UUID]:
+        rows = await server.sql("SELECT user_id FROM provider_gate WHERE cleared_by = 'something else'")
+        return {row["user_id"] for row in rows}
+
     holder = await asyncpg.connect(server.settings.database_url, server_settings={"search_path": "dispatch"})
     try:
+        await server.sql("UPDATE provider_gate SET cleared_by = 'something else'")
         async with holder.transaction():
-            await holder.execute("SELECT 1 FROM provider_gate WHERE user_id = $1 FOR UPDATE", people[0].user_id)
-            await server.sql(
-                "UPDATE provider_gate SET cleared_by = 'something else' WHERE user_id <> $1", people[0].user_id
-            )
-            await holder.execute(
-                "UPDATE provider_gate SET cleared_by = 'something else' WHERE user_id = $1", people[0].user_id
-            )
+            await holder.execute("SELECT 1 FROM provider_gate WHERE user_id = $1 FOR UPDATE", held)
+            assert held in await stale()
             async with asyncio.timeout(WITHIN_S):
-                while await server.sql("SELECT 1 FROM provider_gate WHERE cleared_by = 'something else'"):
+                while await stale() != {held}:
                     await server.app.providers.rejudge()
+            assert await server.app.providers.rejudge() == 0, "he is left alone"
+        async with asyncio.timeout(WITHIN_S):
+            while await stale():
+                await server.app.providers.rejudge()
     finally:
         await holder.close()
 
