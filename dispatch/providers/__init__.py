@@ -8,7 +8,6 @@ transaction, so that going online, candidates, the board and accepts all read on
 from dispatch.providers.errors import (
     AlreadyBusy,
     DocumentsIncomplete,
-    EmailNotVerified,
     NotApproved,
     ProviderMissing,
     Suspended,
@@ -20,24 +19,20 @@ from dispatch.providers.seed import seed
 from dispatch.providers.service import Providers, updated
 from dispatch.providers.store import (
     check_application,
-    check_not_banned,
     check_papers,
     cleared,
-    documents_missing,
     free_uid,
     lack_of,
     lock_gate,
     online_set,
     state_of_user,
     status_set,
-    submitted,
     suspension_cause,
 )
 
 __all__ = [
     "AlreadyBusy",
     "DocumentsIncomplete",
-    "EmailNotVerified",
     "NotApproved",
     "ProviderMissing",
     "ProviderState",
@@ -46,10 +41,8 @@ __all__ = [
     "VehicleRequired",
     "check_application",
     "check_may_work",
-    "check_not_banned",
     "check_papers",
     "cleared",
-    "documents_missing",
     "free_uid",
     "judged",
     "lack_of",
@@ -58,7 +51,6 @@ __all__ = [
     "seed",
     "state_of_user",
     "status_set",
-    "submitted",
     "suspension_cause",
     "updated",
 ]
