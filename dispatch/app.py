@@ -23,11 +23,13 @@ from dispatch.api.docs import add_docs
 from dispatch.claims import Claims
 from dispatch.claims import routes as claims_routes
 from dispatch.duties import duties
+from dispatch.earnings import Payroll
 from dispatch.gateway import Door
 from dispatch.gauges import Gauges
 from dispatch.greeter import Greeter
 from dispatch.health import Health
 from dispatch.inbox import Inbox, append
+from dispatch.incentives import Counting
 from dispatch.jobs import Jobs, Teller
 from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.address import Proxies
@@ -39,6 +41,7 @@ from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, running
+from dispatch.ledger import configure
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Nudges, Quotes, Shifts
 from dispatch.matching import routes as matching_routes
@@ -183,7 +186,10 @@ async def build(
         tracking = Tracking(
             pg, redis, markets, clock, nursery, every_s=settings.track_every_s, stale_after_s=settings.stale_after_s
         )
-        jobs = Jobs(pg, inbox, markets, once, trails=tracking)
+        async with pg.system() as conn:
+            await configure(conn, debt_limit_minor=settings.debt_limit_minor)
+        payroll = Payroll(markets, notifications, Counting())
+        jobs = Jobs(pg, inbox, markets, once, trails=tracking, payroll=payroll)
         matching = Matching(pg, inbox, presence, providers, markets, once, nursery, stamp=stamp)
         shifts = Shifts(pg, inbox, presence, matching, once)
         claims = Claims(

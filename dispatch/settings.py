@@ -204,6 +204,16 @@ class Settings(BaseSettings):
     )
     keep_notices_days: int = Field(90, ge=1, description="how long notifications and their deliveries are kept")
 
+    debt_limit_minor: int = Field(
+        50_000,
+        ge=0,
+        le=2**53,
+        description="how much of the fees of cash jobs a provider may owe, in minor units of their currency",
+    )
+    withdrawal_min_minor: int = Field(
+        10_000, ge=1, le=2**53, description="smallest withdrawal, in minor units of its currency"
+    )
+
     @model_validator(mode="after")
     def _long_secrets(self) -> "Settings":
         for secret in self.jwt_secrets:

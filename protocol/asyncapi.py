@@ -9,6 +9,7 @@ from protocol import frames, resources
 from protocol.errors import ByeReason, CloseCode, ErrorCode, WhyRejected, WithdrawnReason, text_of
 from protocol.frames import FRAME_BYTES_MAX, HELLO_WITHIN_S, SUBPROTOCOL, ClientFrame, ServerFrame
 from protocol.lifecycle import LEGAL
+from protocol.resources.money import Earning, Wallet
 from protocol.resources.notices import Notification
 from protocol.schemas import REF, components
 
@@ -27,6 +28,8 @@ EVENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     ),
     "job.completed": ("The job is done; its fare is final.", {"job": "Job"}),
     "provider.updated": ("The own provider record changed.", {"provider": "Provider"}),
+    "earnings.created": ("Something was earned, or corrected.", {"earning": "Earning"}),
+    "wallet.updated": ("What is in the own wallet now, in one currency.", {"wallet": "Wallet"}),
     "notification.created": (
         "Something is told; it also stands in the notification centre.",
         {"notification": "Notification"},
@@ -58,7 +61,7 @@ _RECONNECT: Final = {
 def asyncapi(version: str) -> dict[str, Any]:
     """The document, ready for JSON. `version` is the server's."""
     inbound, outbound = get_args(ClientFrame), get_args(ServerFrame)
-    events = (resources.Offer, resources.Job, resources.ProviderCard, resources.Provider, Notification)
+    events = (resources.Offer, resources.Job, resources.ProviderCard, resources.Provider, Notification, Earning, Wallet)
     messages = {shape.__name__: _message(shape) for shape in (*inbound, *outbound)}
     for name, (meaning, fields) in EVENTS.items():
         messages[name] = _event_message(name, meaning, fields)

@@ -27,6 +27,10 @@ class NoticeType(StrEnum):
     VEHICLE_APPROVED = "vehicle_approved"
     VEHICLE_REJECTED = "vehicle_rejected"
     VEHICLE_SUSPENDED = "vehicle_suspended"
+    WITHDRAWAL_FAILED = "withdrawal_failed"
+    WITHDRAWAL_REJECTED = "withdrawal_rejected"
+    INCENTIVE_COMPLETED = "incentive_completed"
+    TIP_RECEIVED = "tip_received"
     SUPPORT_TICKET_CREATED = "support_ticket_created"
     SUPPORT_REPLY = "support_reply"
 

@@ -5,17 +5,19 @@ each party, in the same transaction. The accept is the one change made elsewhere
 """
 
 from dispatch.jobs.errors import JobMissing, JobNotActive, NotYourJob
-from dispatch.jobs.model import JobRow, Trail, TrailBook
+from dispatch.jobs.model import Completed, JobRow, Payroll, Trail, TrailBook
 from dispatch.jobs.service import Jobs
 from dispatch.jobs.store import add_trails, cancelled, counted, locked, released, seen
 from dispatch.jobs.teller import Teller
 
 __all__ = [
+    "Completed",
     "JobMissing",
     "JobNotActive",
     "JobRow",
     "Jobs",
     "NotYourJob",
+    "Payroll",
     "Teller",
     "Trail",
     "TrailBook",

@@ -1,10 +1,13 @@
 """Nouns of jobs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from dispatch.kit.postgres import Tx
+from dispatch.markets import FareParts
 from protocol.lifecycle import Actor, JobStatus
 
 
@@ -24,6 +27,8 @@ class JobRow:
     pickup_lat: float
     pickup_lng: float
     surge_pct: int
+    payment_method: str
+    currency: str
     trail_m: float
     trail_fixes: int
     started_at: datetime | None
@@ -58,3 +63,29 @@ class TrailBook(Protocol):
 
     def taken(self, job_id: UUID, trail: Trail) -> None:
         """`trail`, peeked before, has been committed: subtract it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A job that has just ended well, as its pay needs it: the fare that was settled, and the platform's share of it."""
+
+    job_id: UUID
+    market: str
+    service_type: str
+    provider_id: UUID
+    provider_user_id: UUID
+    customer_id: UUID
+    pickup_lat: float
+    pickup_lng: float
+    payment_method: str
+    currency: str
+    fare: FareParts
+    fee_minor: int
+    completed_at: datetime
+
+
+class Payroll(Protocol):
+    """Asked upwards, in the completing transaction and before anything is told: pay the provider, or fail the completion."""
+
+    async def pay(self, tx: Tx, done: Completed) -> Sequence[tuple[UUID, str, bytes]]:
+        """Facts yet to be numbered. Locks heads of both parties and the ledger, in this order."""

@@ -20,13 +20,13 @@ INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id
 -- name: job_lock :one
 -- Lock a job that the caller may see. $1 job_id
 SELECT id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng, surge_pct,
-  trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
+  payment_method, currency, trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
 FROM jobs WHERE id = $1 FOR UPDATE;
 
 -- name: job_row :one
 -- The same, unlocked.
 SELECT id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng, surge_pct,
-  trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
+  payment_method, currency, trail_m, trail_fixes, started_at, extract(epoch FROM clock_timestamp() - started_at)::float8 AS riding_s
 FROM jobs WHERE id = $1;
 
 -- name: job_view :value
@@ -54,7 +54,7 @@ UPDATE jobs j SET status = 'completed', version = version + 1, completed_at = cl
   reported_distance_m = $4, distance_flagged = $5, base_minor = $6, distance_minor = $7, time_minor = $8, surge_minor = $9, estimated = false,
   actual_earnings_minor = $10, trail_m = trail_m + $11, trail_fixes = trail_fixes + $12,
   provider_lat = coalesce($13, provider_lat), provider_lng = coalesce($14, provider_lng), provider_located_at = coalesce($15, provider_located_at)
-WHERE id = $1 RETURNING version, round, job_view(j, true) AS own, job_view(j, false) AS public;
+WHERE id = $1 RETURNING version, round, completed_at, job_view(j, true) AS own, job_view(j, false) AS public;
 
 -- name: job_cancel :value
 -- $1 job_id, $2 by, $3 actor_id, $4 role, $5 reason

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from dispatch.kit.errors import IllegalTransition, ReasonRequired
 from dispatch.kit.geo import coarse
 from dispatch.kit.words import blank
-from dispatch.markets import FareParts, Market, fare, net_minor
+from dispatch.markets import FareParts, Market, fare, fee_minor
 from protocol.lifecycle import Actor, JobStatus, may
 from protocol.resources import Place
 
@@ -36,7 +36,12 @@ class Settlement:
     duration_s: int
     flagged: bool
     fare: FareParts
-    earnings_minor: int
+    fee_minor: int
+
+    @property
+    def earnings_minor(self) -> int:
+        """The provider's part: by subtraction, so that nothing is created or lost."""
+        return self.fare.total_minor - self.fee_minor
 
 
 def settle(market: Market, *, reported_m: float | None, trail_m: float, riding_s: float, surge_pct: int) -> Settlement:
@@ -47,7 +52,7 @@ def settle(market: Market, *, reported_m: float | None, trail_m: float, riding_s
     distance_m = round(min(claimed_m, bound_m))
     duration_s = max(0, round(riding_s))
     parts = fare(market.tariff, distance_m, duration_s, surge_pct)
-    return Settlement(distance_m, duration_s, flagged, parts, net_minor(parts.total_minor, market.platform_fee_percent))
+    return Settlement(distance_m, duration_s, flagged, parts, fee_minor(parts.total_minor, market.platform_fee_percent))
 
 
 def glimpse(market: Market, place: Place) -> dict[str, object]:

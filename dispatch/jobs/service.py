@@ -1,6 +1,7 @@
 """Use cases of a job's life, but for winning it."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Fact, Inbox, append, pending
 from dispatch.jobs import rules, store
 from dispatch.jobs.errors import JobMissing, NotYourJob, OutsideMarket
-from dispatch.jobs.model import JobRow, Trail, TrailBook
+from dispatch.jobs.model import Completed, JobRow, Payroll, Trail, TrailBook
 from dispatch.kit.ids import new_id
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
@@ -28,13 +29,21 @@ class Jobs:
     """Create, read, advance, cancel. `woken` and `ended` are told after the commit, in place of questions downwards."""
 
     def __init__(
-        self, pg: Postgres, inbox: Inbox, markets: Markets, idempotency: Idempotency, *, trails: TrailBook
+        self,
+        pg: Postgres,
+        inbox: Inbox,
+        markets: Markets,
+        idempotency: Idempotency,
+        *,
+        trails: TrailBook,
+        payroll: Payroll,
     ) -> None:
         self._pg = pg
         self._inbox = inbox
         self._markets = markets
         self._once = idempotency.once
         self._trails = trails
+        self._payroll = payroll
         self._boards = [market.code for market in markets if market.open_board]
         self.on_search: list[Callable[[UUID], None]] = []
         """Told the id of a job that looks for a provider now."""
@@ -165,10 +174,11 @@ class Jobs:
                 raise NotYourJob("only the assigned provider moves a job on")
             rules.check_move(job.status, goal, Role.PROVIDER)
             trail = self._trails.peek(job_id)
+            end = self._settled(job, distance_m, trail) if goal is JobStatus.COMPLETED else None
             done = (
-                await self._complete(turn.tx, job, distance_m, trail)
-                if goal is JobStatus.COMPLETED
-                else await self._step(turn.tx, job, goal, trail)
+                await self._step(turn.tx, job, goal, trail)
+                if end is None
+                else await self._complete(turn.tx, job, end, distance_m, trail)
             )
             await turn.tx.execute(
                 store.Q["job_event"],
@@ -181,12 +191,14 @@ class Jobs:
                 "provider",
                 None,
             )
+            paid = [] if end is None else await self._payroll.pay(turn.tx, _completed(job, end, done["completed_at"]))
             customer_event = "job.completed" if goal is JobStatus.COMPLETED else "job.updated"
             facts = await append(
                 turn.tx,
                 [
                     pending(actor.user_id, "job.updated", _job(done["own"])),
                     pending(job.customer_id, customer_event, _job(done["public"])),
+                    *paid,
                 ],
             )
             answer = turn.keep(Answer(done["own"]))
@@ -200,7 +212,7 @@ class Jobs:
             store.Q["job_advance"], job.id, str(goal), trail.distance_m, trail.fixes, trail.lat, trail.lng, trail.at
         )
 
-    async def _complete(self, tx: Tx, job: JobRow, reported_m: float | None, trail: Trail) -> Any:
+    def _settled(self, job: JobRow, reported_m: float | None, trail: Trail) -> rules.Settlement:
         end = rules.settle(
             self._markets[job.market],
             reported_m=reported_m,
@@ -216,6 +228,11 @@ class Jobs:
                 trail_m=round(job.trail_m + trail.distance_m),
                 counted_m=end.distance_m,
             )
+        return end
+
+    async def _complete(
+        self, tx: Tx, job: JobRow, end: rules.Settlement, reported_m: float | None, trail: Trail
+    ) -> Any:
         return await tx.fetchrow(
             store.Q["job_complete"],
             job.id,
@@ -307,6 +324,25 @@ class Jobs:
         if await tx.fetchval(store.Q["job_offer_view"], actor.user_id, job_id, []) is not None:
             raise NotYourJob("an offer gives the right to accept or decline")
         raise JobMissing(f"no job {job_id}")
+
+
+def _completed(job: JobRow, end: rules.Settlement, at: datetime) -> Completed:
+    assert job.provider_id is not None and job.provider_user_id is not None
+    return Completed(
+        job.id,
+        job.market,
+        job.service_type,
+        job.provider_id,
+        job.provider_user_id,
+        job.customer_id,
+        job.pickup_lat,
+        job.pickup_lng,
+        job.payment_method,
+        job.currency,
+        end.fare,
+        end.fee_minor,
+        at,
+    )
 
 
 def _job(view: bytes) -> bytes:

@@ -20,6 +20,9 @@ CHANNELS: Final[Mapping[NoticeType, tuple[Channel, ...]]] = {
     NoticeType.EMAIL_VERIFICATION: (Channel.EMAIL,),
     NoticeType.PHONE_VERIFICATION: (Channel.SMS,),
     NoticeType.PASSWORD_RESET: (Channel.EMAIL,),
+    NoticeType.WITHDRAWAL_COMPLETED: _PUSH_AND_EMAIL,
+    NoticeType.WITHDRAWAL_FAILED: _PUSH_AND_EMAIL,
+    NoticeType.WITHDRAWAL_REJECTED: _PUSH_AND_EMAIL,
     NoticeType.SUPPORT_TICKET_CREATED: _PUSH_AND_EMAIL,
     NoticeType.SUPPORT_REPLY: _PUSH_AND_EMAIL,
 }

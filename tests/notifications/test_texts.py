@@ -21,7 +21,7 @@ from protocol.notices import Channel, NoticeType
 WORDS: dict[str, Any] = {
     "reason": "the photo is blurred", "document_type": "driver_license", "days": 7, "job_id": str(uuid4()), "status": "arrived",
     "offer_id": str(uuid4()), "distance_m": 1234, "fare_minor": 13550, "amount_minor": 50000, "currency": "THB", "passenger_name": "Ann",
-    "ticket_id": str(uuid4()), "subject": "My payout", "provider_uid": "PRV-1", "vehicle": "1กก 234", "score": 5,
+    "ticket_id": str(uuid4()), "subject": "My payout", "provider_uid": "PRV-1", "vehicle": "1กก 234", "score": 5, "name": "Friday Quest",
 }  # fmt: skip
 SECRETS = {"link": "https://a.test/verify?token=abc", "address": "a@test.invalid", "code": "123456"}
 HOSTILE = [

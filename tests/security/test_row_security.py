@@ -16,10 +16,11 @@ TABLES = [
     "notifications", "notification_deliveries", "push_devices", "verified_emails",
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
+    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
-    "workers", "service_requirements", "job_event_readers", "provider_uploads",
+    "workers", "ledger_kind", "service_requirements", "job_event_readers", "provider_uploads",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 }  # fmt: skip
 """What no request reads, whoever acts."""

@@ -21,7 +21,7 @@ RANKS = {
     "claims": 7,
     "tracking": 8, "earnings": 8, "payments": 8,
     "wallets": 9, "incentives": 9, "ratings": 9,
-    "messages": 10, "support": 10,
+    "messages": 10, "support": 10, "performance": 10,
     "admin": 12, "console": 13,
 }  # fmt: skip
 DOORS = {"api", "gateway"}

@@ -1,0 +1,29 @@
+"""The ledger: every amount that anybody owns, in double entry, and the one way to move it.
+
+The truth is Postgres: `ledger_account`, `ledger_txn`, `ledger_entry`, written by the function `ledger_post` and by nothing else, in the
+transaction of what caused it. Every transaction sums to zero, entries are never changed, an owned account never falls below its floor, and a
+business key posts once for ever.
+"""
+
+from dispatch.ledger.errors import AlreadyReversed, BadLeg, InsufficientBalance
+from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
+from dispatch.ledger.rules import charged, credited, wallet_of, wallet_told
+from dispatch.ledger.store import configure, post, purse
+
+__all__ = [
+    "Account",
+    "AlreadyReversed",
+    "BadLeg",
+    "InsufficientBalance",
+    "Kind",
+    "Leg",
+    "Posted",
+    "Purse",
+    "charged",
+    "configure",
+    "credited",
+    "post",
+    "purse",
+    "wallet_of",
+    "wallet_told",
+]
