@@ -14,7 +14,16 @@ from aiohttp.typedefs import Handler
 from dispatch.api.forms import parts_of
 from dispatch.kit.address import Proxies
 from dispatch.kit.clock import Clock
-from dispatch.kit.errors import Busy, DispatchError, Forbidden, Invalid, Limited, Overloaded, Unauthenticated
+from dispatch.kit.errors import (
+    Busy,
+    DispatchError,
+    Forbidden,
+    Invalid,
+    KeyRequired,
+    Limited,
+    Overloaded,
+    Unauthenticated,
+)
 from dispatch.kit.ids import new_word
 from dispatch.kit.log import name_request
 from dispatch.kit.postgres import LOST, STUCK
@@ -125,6 +134,8 @@ class Api:
             if key is not None and not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
                 problem = "1 to 200 printable ASCII characters"
                 raise Invalid("Idempotency-Key", fields=[{"field": "Idempotency-Key", "problem": problem}])
+            if key is None and route.key_required:
+                raise KeyRequired("send an Idempotency-Key, the same one when you ask again")
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise Invalid("Content-Encoding", fields=[{"field": "Content-Encoding", "problem": "send it as it is"}])
             body: Any = None

@@ -56,6 +56,7 @@ _PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 200},
     },
 }
+_PARAMETERS["RequiredIdempotencyKey"] = {**_PARAMETERS["IdempotencyKey"], "required": True}
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
     "RequestId": {"description": "Names this request in our logs.", "required": True, "schema": {"type": "string"}},
     "RetryAfter": {
@@ -153,7 +154,7 @@ def _query_parameter(route: Route, name: str, what: str | Param) -> dict[str, An
 def _header_names(route: Route) -> Iterable[str]:
     yield from ("Language", "RequestId")
     if route.idempotent:
-        yield "IdempotencyKey"
+        yield "RequiredIdempotencyKey" if route.key_required else "IdempotencyKey"
 
 
 def _responses(route: Route, answers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -186,6 +187,8 @@ def _errors_of_the_door(route: Route) -> Iterable[ErrorCode]:
     if _PLACEHOLDER.search(route.path):
         yield ErrorCode.NOT_FOUND
     if route.idempotent:
+        if route.key_required:
+            yield ErrorCode.IDEMPOTENCY_KEY_REQUIRED
         yield from (ErrorCode.IDEMPOTENCY_KEY_REUSED, ErrorCode.REQUEST_IN_PROGRESS)
     yield from (ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL_ERROR, ErrorCode.OVERLOADED, ErrorCode.BUSY)
 

@@ -95,6 +95,12 @@ class KeyReused(DispatchError):
     code = ErrorCode.IDEMPOTENCY_KEY_REUSED
 
 
+class KeyRequired(DispatchError):
+    """What moves money is asked for under a key, so that it can be asked again."""
+
+    code = ErrorCode.IDEMPOTENCY_KEY_REQUIRED
+
+
 class StillRunning(DispatchError):
     """The same request is at work right now."""
 

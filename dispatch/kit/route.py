@@ -129,3 +129,5 @@ class Route:
     """Those beyond what every route may answer."""
     idempotent: bool = False
     """Honours Idempotency-Key."""
+    key_required: bool = False
+    """Refuses to go without one: what moves money. Such a route is `idempotent` too."""

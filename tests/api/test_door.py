@@ -95,6 +95,7 @@ async def open_house(rules: ApiRules) -> House:
             Route("GET", "/v1/things/{id}", house.handle, "One thing", Me),
             Route("POST", "/v1/things", house.handle, "A thing", Me, body=QuoteRequest, idempotent=True),
             Route("POST", "/v1/once", house.handle, "No key", Me),
+            Route("POST", "/v1/money", house.handle, "A key or nothing", Me, idempotent=True, key_required=True),
             Route("GET", "/v1/admin/things", house.handle, "For admins", Me, who="admin"),
         ]
     )
@@ -231,6 +232,12 @@ async def test_an_idempotency_key_has_1_to_200_characters(house: House, key: str
     response = await house.send("POST", "/v1/things", data=good_body(), Idempotency_Key=key)
     error = await refusal(response, 400, ErrorCode.VALIDATION_ERROR)
     assert error["details"]["fields"][0]["field"] == "Idempotency-Key"
+
+
+async def test_what_moves_money_does_not_go_without_a_key(house: House) -> None:
+    await refusal(await house.send("POST", "/v1/money"), 400, ErrorCode.IDEMPOTENCY_KEY_REQUIRED)
+    assert not house.calls
+    assert (await house.send("POST", "/v1/money", Idempotency_Key="k1")).status == 200
 
 
 async def test_a_key_is_not_passed_on_where_it_would_not_be_honoured(house: House) -> None:

@@ -319,7 +319,10 @@ def test_only_routes_that_honour_it_name_the_idempotency_key() -> None:
     reference = {"$ref": "#/components/parameters/IdempotencyKey"}
     by_name = {(method, path): operation for method, path, operation in operations()}
     for route in ROUTES:
-        assert (reference in by_name[(route.method, route.path)]["parameters"]) is route.idempotent
+        named = by_name[(route.method, route.path)]["parameters"]
+        assert (reference in named) is (route.idempotent and not route.key_required)
+        assert ({"$ref": "#/components/parameters/RequiredIdempotencyKey"} in named) is route.key_required
+        assert route.idempotent or not route.key_required
     assert resolved(reference["$ref"])["name"] == "Idempotency-Key"
 
 
