@@ -20,6 +20,7 @@ _ERRORS = (
     ErrorCode.SERVICE_TYPE_MISMATCH,
     ErrorCode.DOCUMENTS_INCOMPLETE,
     ErrorCode.VEHICLE_REQUIRED,
+    ErrorCode.DEBT_LIMIT,
     ErrorCode.LOCATION_REQUIRED,
     ErrorCode.BUSY,
 )

@@ -25,6 +25,7 @@ from dispatch.kit.postgres import LOST, STUCK, Actor, Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.sql import Queries
 from dispatch.kit.tasks import Nursery
+from dispatch.ledger import DebtLimit
 from dispatch.markets import Markets
 from dispatch.matching import JobNotAvailable, Matching, OfferMissing, ServiceMismatch
 from dispatch.presence import LocationRequired, Offline, Presence
@@ -109,8 +110,8 @@ class Claims:
 
         The work is shielded: whoever asked may go away, the accept ends as it must. Raises: Busy (no answer yet, it may already
         be his), JobNotAvailable, OfferMissing, JobMissing, AlreadyBusy, NotApproved, Suspended, Offline, ServiceMismatch,
-        DocumentsIncomplete, VehicleRequired,
-        LocationRequired, ProviderMissing, KeyReused.
+        DocumentsIncomplete, VehicleRequired, DebtLimit, LocationRequired,
+        ProviderMissing, KeyReused.
         """
         # A round beyond all rounds is like any other that does not stand; the judge's column is an int4.
         round = None if round is None else min(round, _ROUND_MAX)
@@ -286,6 +287,10 @@ class Claims:
                 raise DocumentsIncomplete("a paper that this service type needs is missing or has run out")
             case "vehicle":
                 raise VehicleRequired("this service type needs an approved vehicle that is in use")
+            case "debt":
+                raise DebtLimit(
+                    "a cash job's fee would take his debt beyond its limit; what he earns next is paid off first"
+                )
             case "busy_provider":
                 raise AlreadyBusy("has an active job")
             case "taken":

@@ -5,7 +5,7 @@ transaction of what caused it. Every transaction sums to zero, entries are never
 business key posts once for ever.
 """
 
-from dispatch.ledger.errors import AlreadyReversed, BadLeg, InsufficientBalance
+from dispatch.ledger.errors import AlreadyReversed, BadLeg, DebtLimit, InsufficientBalance
 from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
 from dispatch.ledger.rules import charged, credited, wallet_of, wallet_told
 from dispatch.ledger.store import configure, post, purse
@@ -14,6 +14,7 @@ __all__ = [
     "Account",
     "AlreadyReversed",
     "BadLeg",
+    "DebtLimit",
     "InsufficientBalance",
     "Kind",
     "Leg",

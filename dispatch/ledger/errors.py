@@ -20,6 +20,12 @@ class AlreadyReversed(DispatchError):
     code = ErrorCode.ALREADY_REVERSED
 
 
+class DebtLimit(DispatchError):
+    """A cash job's fee would be more than the wallet holds and its owner may still owe."""
+
+    code = ErrorCode.DEBT_LIMIT
+
+
 class BadLeg(DispatchError):
     """A bug of ours: a posting that cannot be."""
 

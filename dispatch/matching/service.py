@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ LEASE_S = 2.0
 _AT_ONCE = 6
 """Searches of one worker at the same time: fewer than its connections, so that accepts never wait for them."""
 _DUE_MAX = 200
+_TRIES = 4  # how often one search asks for further candidates when the judge takes none of those it found
 
 
 class Matching:
@@ -122,7 +124,7 @@ class Matching:
         elif not search.waiting:
             await self._offer(search)
 
-    async def _offer(self, search: Search) -> None:
+    async def _offer(self, search: Search, tries: int = _TRIES) -> None:
         market = self._markets.get(search.market)
         if market is None:
             log.error("job of a market that is not configured", job_id=str(search.job_id), market=search.market)
@@ -166,6 +168,10 @@ class Matching:
             taken = set(made["offered_to"])
             if free := [candidate.provider_id for candidate in found if candidate.provider_id not in taken]:
                 await self._presence.let_go(market, free)
+        if made["word"] == "nobody" and chosen and tries > 1:
+            # The judge wanted none of them (a cash job and all of them at their debt limit, say): the next nearest then.
+            unfit = [candidate.provider_id for candidate in chosen]
+            await self._offer(replace(search, excluded=(*search.excluded, *unfit)), tries - 1)
 
     async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
         return await self._presence.near(

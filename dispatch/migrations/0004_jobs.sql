@@ -178,6 +178,13 @@ CREATE FUNCTION distance_between(lat1 double precision, lng1 double precision, l
 RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 2 * 6371008.8 * asin(sqrt(least(1, sin(radians(lat2 - lat1) / 2) ^ 2 + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lng2 - lng1) / 2) ^ 2)));
 
+-- Whether a provider may be given this job as it is paid: of a cash job he owes the fee, and his wallet and the room of his debt must hold it.
+CREATE FUNCTION payment_fits(j jobs, p_user uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN j.payment_method <> 'cash'
+    OR ledger_can_owe(p_user, j.currency, j.base_minor + j.distance_minor + j.time_minor + j.surge_minor - j.estimated_earnings_minor);
+END $$;
+
 -- The job a provider is on, if any: at most one, by jobs_one_active.
 CREATE FUNCTION active_job_of(p_provider uuid) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
 RETURN (SELECT j.id FROM jobs j WHERE j.provider_id = p_provider AND j.status IN ('accepted', 'arrived', 'in_progress'));
@@ -278,6 +285,6 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view, dispatch.provider_card, dispatch.job_fare;
+DROP FUNCTION dispatch.payment_fits, dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view, dispatch.provider_card, dispatch.job_fare;
 DROP FUNCTION dispatch.job_events_next;
 DROP TABLE dispatch.offers, dispatch.job_events, dispatch.job_event_readers, dispatch.jobs;

@@ -88,7 +88,7 @@ BEGIN
     FROM unnest(p_offers, p_providers, p_distances) WITH ORDINALITY AS c(offer_id, provider_id, distance_m, i)
     JOIN providers p ON p.id = c.provider_id JOIN provider_gate g ON g.provider_id = p.id
     WHERE c.provider_id = ANY (locked) AND j.service_type = ANY (services_now(g)) AND c.distance_m <= p.service_radius_m
-      AND p.user_id <> j.customer_id
+      AND p.user_id <> j.customer_id AND payment_fits(j, p.user_id)
       AND NOT EXISTS (SELECT FROM jobs b WHERE b.provider_id = p.id AND b.status IN ('accepted', 'arrived', 'in_progress'))
       AND NOT EXISTS (SELECT FROM offers o WHERE o.job_id = p_job AND o.provider_id = p.id
                       AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp() - p_cooldown))
@@ -286,7 +286,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   CROSS JOIN LATERAL (SELECT services_now(g) AS types) s
   JOIN jobs j ON j.status IN ('pending', 'offered') AND j.market = ANY (p_markets) AND j.service_type = ANY (s.types)
   CROSS JOIN LATERAL (SELECT distance_between(p_lat, p_lng, j.pickup_lat, j.pickup_lng) AS m) d
-  WHERE p.user_id = p_user AND ctx_may(p_user) AND j.customer_id <> p_user AND j.expires_at > clock_timestamp() AND d.m <= p_radius_m
+  WHERE p.user_id = p_user AND ctx_may(p_user) AND j.customer_id <> p_user AND j.expires_at > clock_timestamp() AND d.m <= p_radius_m AND payment_fits(j, p_user)
     AND NOT EXISTS (SELECT FROM offers o WHERE o.job_id = j.id AND o.provider_user_id = p_user AND o.status IN ('live', 'declined', 'accepted'))
   ORDER BY d.m LIMIT p_limit
 $$;

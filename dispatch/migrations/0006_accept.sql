@@ -12,7 +12,7 @@ SET LOCAL search_path = dispatch, pg_temp;
 -- writes nothing. The clock is clock_timestamp(): now() is the start of the transaction and wrong after a lock wait.
 -- p_board: the market's open board is on and the caller found the job within reach (p_distance_m): without an offer, his offer row is written here.
 -- Words: accepted (also his own again) | replay (stored answer in `job`) | reused | no_provider | closed | offline | no_job | no_offer |
---   mismatch | documents | vehicle (not cleared for this service type, for want of these) | unjudged (judge his papers, ask again) | busy_provider | taken | cancelled | expired.   `status`: the gate's when closed.
+--   mismatch | documents | vehicle (not cleared for this service type, for want of these) | debt (a cash job, and he owes too much) | unjudged (judge his papers, ask again) | busy_provider | taken | cancelled | expired.   `status`: the gate's when closed.
 -- 23505 on jobs_one_active is busy_provider too, on idem_pkey reused: the caller reads the constraint's name.
 CREATE FUNCTION accept_job(p_user uuid, p_job uuid, p_offer uuid, p_round int, p_accept uuid, p_key text, p_fingerprint text,
   p_board boolean, p_board_offer uuid, p_distance_m int, p_lat double precision, p_lng double precision, p_located_at timestamptz,
@@ -105,6 +105,11 @@ BEGIN
   IF NOT j.service_type = ANY (cleared_now(gate)) THEN
     -- Nothing lacks, and still: another paper of his has just run out, and he must be judged again first.
     SELECT coalesce(l.word, CASE WHEN gate.suspend_due THEN 'documents' ELSE 'unjudged' END) INTO word FROM provider_lack(gate.provider_id, j.service_type) l;
+    RETURN;
+  END IF;
+
+  IF NOT payment_fits(j, p_user) THEN
+    word := 'debt';
     RETURN;
   END IF;
 
