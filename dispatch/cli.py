@@ -9,7 +9,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +33,10 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+ledger = typer.Typer(help="The books: whether they add up, and what somebody had at a moment.", no_args_is_help=True)
+cli.add_typer(ledger, name="ledger")
 
 
 class Role(StrEnum):
@@ -293,6 +299,74 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+@ledger.command()
+def reconcile(
+    export: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines of a bank or gateway: account, ref, currency, amount_minor.", show_default=False),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Compare all books with each other, and with an export if one is given; JSON lines. Exit: 0 clean, 1 differences, 2 not run."""
+    _run(_reconcile(_settings(data_dir=data), export))
+
+
+async def _reconcile(settings: "Settings", export: Path | None) -> int:
+    from dispatch.books import BadExport, read_export, reconciled
+    from dispatch.start import Trouble
+
+    try:
+        outside = None if export is None else read_export(export)
+    except (BadExport, OSError) as error:
+        raise Trouble(f"The export cannot be read: {error}.") from error
+    async with _books(settings) as url:
+        return await reconciled(url, _say, export=outside)
+
+
+@ledger.command()
+def statement(
+    owner: Annotated[UUID, typer.Option(help="User id of the owner.")],
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            help="The moment, such as 2026-11-20T12:00:00+07:00; without a zone UTC.  [now]",
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Print what somebody had at a moment, as JSON lines, out of the entries alone."""
+    _run(_statement(_settings(data_dir=data), owner, at))
+
+
+async def _statement(settings: "Settings", owner: UUID, at: datetime | None) -> int:
+    from datetime import UTC
+
+    from dispatch.books import stated
+    from dispatch.kit.clock import SystemClock
+
+    moment = SystemClock().now() if at is None else at if at.tzinfo else at.replace(tzinfo=UTC)
+    async with _books(settings) as url:
+        return await stated(url, _say, owner, moment)
+
+
+@asynccontextmanager
+async def _books(settings: "Settings") -> AsyncIterator[str]:
+    """The address of a database that has books. What goes wrong on the way is an operator's trouble: exit code 2."""
+    import asyncpg
+
+    from dispatch.start import Trouble, migrated, with_stores
+
+    async with with_stores(settings, _tell) as (found, _):
+        assert found.database_url is not None
+        await migrated(found.database_url)
+        try:
+            yield found.database_url
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise Trouble(f"The books cannot be read: {error}.") from error
+
+
 @cli.command()
 def doctor(data: Data = None) -> None:
     """Check settings, stores, versions, migrations and clocks, and say in words what is wrong. Lists all settings."""
@@ -352,6 +426,10 @@ def _cancel_current() -> Callable[[], object]:
     task = asyncio.current_task()
     assert task is not None
     return task.cancel
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _say(line: str) -> None:

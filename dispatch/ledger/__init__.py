@@ -7,24 +7,44 @@ business key posts once for ever.
 
 from dispatch.ledger.errors import AlreadyReversed, BadLeg, DebtLimit, InsufficientBalance
 from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
+from dispatch.ledger.reconcile import (
+    CLEARING,
+    Difference,
+    Export,
+    Held,
+    clearing,
+    counts,
+    reconcile,
+    statement,
+    unsettled,
+)
 from dispatch.ledger.rules import charged, credited, wallet_of, wallet_told
 from dispatch.ledger.store import configure, post, purse
 
 __all__ = [
+    "CLEARING",
     "Account",
     "AlreadyReversed",
     "BadLeg",
     "DebtLimit",
+    "Difference",
+    "Export",
+    "Held",
     "InsufficientBalance",
     "Kind",
     "Leg",
     "Posted",
     "Purse",
     "charged",
+    "clearing",
     "configure",
+    "counts",
     "credited",
     "post",
     "purse",
+    "reconcile",
+    "statement",
+    "unsettled",
     "wallet_of",
     "wallet_told",
 ]
