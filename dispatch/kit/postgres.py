@@ -119,7 +119,11 @@ class Postgres:
                 yield conn
             except BaseException:
                 if not conn.is_closed():
-                    await conn.execute("ROLLBACK")
+                    try:
+                        await conn.execute("ROLLBACK")
+                    except Exception:  # noqa: BLE001
+                        # The line is gone too, so nothing will be committed; what went wrong first is what must be told.
+                        conn.terminate()
                 raise
             # A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
             if await conn.execute("COMMIT") != "COMMIT":
