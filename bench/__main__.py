@@ -9,6 +9,7 @@ SCENARIOS = {
     "offers": "jobs at a rate: commit to offer frame",
     "accepts": "many providers after few jobs: one winner each, and how fast",
     "sockets": "memory per idle connection",
+    "ledger": "what postings, completions with pay and reconcile cost",
     "office": "lists of an office with 100,000 providers, and their plans",
 }
 

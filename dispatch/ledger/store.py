@@ -16,7 +16,7 @@ from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
 
 Q = Queries.beside(__file__)
 _BAD_LEG, _REUSED = "LD400", "LD409"
-_REVERSED_ONCE = "ledger_txn_reverses_key"
+_REVERSED_ONCE = "ledger_txn_reversed_once"
 _FLOOR = "ledger_floor"
 
 

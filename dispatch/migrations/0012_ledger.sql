@@ -56,13 +56,13 @@ CREATE TABLE ledger_txn (
   kind text NOT NULL CHECK (length(kind) BETWEEN 1 AND 40),
   idem_key text NOT NULL UNIQUE CHECK (length(idem_key) BETWEEN 1 AND 200),  -- the business key, for ever
   req_hash bytea NOT NULL,                                -- of what was asked for, not of the legs: they depend on balances
-  reverses bigint UNIQUE REFERENCES ledger_txn (id),
+  reverses bigint REFERENCES ledger_txn (id),
   ref text,                                               -- what the outside world knows it by: clearing accounts net to 0 per ref
   actor_id uuid,
   meta json NOT NULL DEFAULT '{}',
   posted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX ledger_txn_ref ON ledger_txn (ref) WHERE ref IS NOT NULL;
+CREATE UNIQUE INDEX ledger_txn_reversed_once ON ledger_txn (reverses) WHERE reverses IS NOT NULL;
 
 -- Money goes from `src` to `dst` by a positive amount: a leg is two rows of opposite sign, so an unbalanced transaction cannot be written.
 CREATE TABLE ledger_entry (
@@ -126,29 +126,31 @@ CREATE FUNCTION ledger_account_of(p_kind text, p_owner uuid, p_asset text) RETUR
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   k ledger_kind;
-  part smallint := 0;
+  part smallint := CASE WHEN p_owner IS NULL THEN pg_backend_pid() % 16 ELSE 0 END;
   account bigint;
 BEGIN
-  IF p_owner IS NULL THEN
-    part := pg_backend_pid() % 16;
-  END IF;
-  SELECT a.id INTO account FROM ledger_account a
-   WHERE a.kind = p_kind AND a.owner_id IS NOT DISTINCT FROM p_owner AND a.asset = p_asset AND a.shard = part AND a.expires_at IS NULL;
-  IF account IS NOT NULL THEN
-    RETURN account;
-  END IF;
-  SELECT * INTO k FROM ledger_kind WHERE kind = p_kind;
-  IF NOT FOUND OR k.owned <> (p_owner IS NOT NULL) THEN
-    RAISE EXCEPTION 'LEDGER_BAD_LEG' USING ERRCODE = 'LD400', DETAIL = format('no account of kind %s for owner %s', p_kind, p_owner);
-  END IF;
-  -- A missing row takes no lock: it is made first, and by one of all who miss it.
-  INSERT INTO ledger_account (kind, owner_id, asset, shard, min_balance) VALUES (p_kind, p_owner, p_asset, part, k.floor)
-    ON CONFLICT (kind, owner_id, asset, shard) WHERE expires_at IS NULL DO NOTHING RETURNING id INTO account;
-  IF account IS NULL THEN
-    SELECT a.id INTO STRICT account FROM ledger_account a
-     WHERE a.kind = p_kind AND a.owner_id IS NOT DISTINCT FROM p_owner AND a.asset = p_asset AND a.shard = part AND a.expires_at IS NULL;
-  END IF;
-  RETURN account;
+  FOR turn IN 1..2 LOOP
+    -- Two statements: IS NOT DISTINCT FROM cannot use the index.
+    IF p_owner IS NULL THEN
+      SELECT a.id INTO account FROM ledger_account a WHERE a.kind = p_kind AND a.owner_id IS NULL AND a.asset = p_asset AND a.shard = part AND a.expires_at IS NULL;
+    ELSE
+      SELECT a.id INTO account FROM ledger_account a WHERE a.kind = p_kind AND a.owner_id = p_owner AND a.asset = p_asset AND a.shard = 0 AND a.expires_at IS NULL;
+    END IF;
+    IF account IS NOT NULL THEN
+      RETURN account;
+    END IF;
+    SELECT * INTO k FROM ledger_kind WHERE kind = p_kind;
+    IF NOT FOUND OR k.owned <> (p_owner IS NOT NULL) THEN
+      RAISE EXCEPTION 'LEDGER_BAD_LEG' USING ERRCODE = 'LD400', DETAIL = format('no account of kind %s for owner %s', p_kind, p_owner);
+    END IF;
+    -- A missing row takes no lock: it is made first, and by one of all who miss it; the others find it in their second turn.
+    INSERT INTO ledger_account (kind, owner_id, asset, shard, min_balance) VALUES (p_kind, p_owner, p_asset, part, k.floor)
+      ON CONFLICT (kind, owner_id, asset, shard) WHERE expires_at IS NULL DO NOTHING RETURNING id INTO account;
+    IF account IS NOT NULL THEN
+      RETURN account;
+    END IF;
+  END LOOP;
+  RAISE EXCEPTION 'the account % of % was made and is gone', p_kind, p_owner;
 END $$;
 
 -- A lot: an account of its own that counts until `p_expires`. Its key keeps one grant one lot.
@@ -198,8 +200,12 @@ CREATE FUNCTION ledger_post(p_kind text, p_key text, p_hash bytea, p_src bigint[
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   known bytea;
+  ids bigint[];
+  locked ledger_account[];
   bad text;
   moment timestamptz;
+  taken_from uuid[];
+  owner uuid;
 BEGIN
   replayed := false;
   INSERT INTO ledger_txn (kind, idem_key, req_hash, reverses, ref, actor_id, meta) VALUES (p_kind, p_key, p_hash, p_reverses, p_ref, ctx_user(), coalesce(p_meta, '{}'))
@@ -215,32 +221,38 @@ BEGIN
   IF coalesce(cardinality(p_src), 0) = 0 OR cardinality(p_src) > 1000 OR cardinality(p_src) <> cardinality(p_dst) OR cardinality(p_src) <> cardinality(p_amount) THEN
     RAISE EXCEPTION 'LEDGER_BAD_LEG' USING ERRCODE = 'LD400', DETAIL = 'no legs, or lists of different lengths';
   END IF;
-  PERFORM 1 FROM ledger_account a WHERE a.id = ANY (p_src || p_dst) ORDER BY (a.min_balance IS NULL), a.id FOR NO KEY UPDATE;
+  ids := p_src || p_dst;
+  SELECT array_agg(l.a) INTO locked FROM (
+    SELECT a FROM ledger_account a WHERE a.id = ANY (ids) ORDER BY (a.min_balance IS NULL), a.id FOR NO KEY UPDATE) l;
   SELECT format('leg %s: %s from %s to %s', l.n, l.amount, l.src, l.dst) INTO bad
     FROM unnest(p_src, p_dst, p_amount) WITH ORDINALITY AS l(src, dst, amount, n)
-    LEFT JOIN ledger_account s ON s.id = l.src LEFT JOIN ledger_account d ON d.id = l.dst
+    LEFT JOIN unnest(locked) s ON s.id = l.src LEFT JOIN unnest(locked) d ON d.id = l.dst
    WHERE s.id IS NULL OR d.id IS NULL OR l.amount IS NULL OR l.amount <= 0 OR l.amount > 9007199254740992 OR l.src = l.dst OR s.asset <> d.asset
       OR (p_kind <> 'expiry' AND (s.expires_at <= clock_timestamp() OR d.expires_at <= clock_timestamp())) LIMIT 1;
   IF bad IS NOT NULL THEN
     RAISE EXCEPTION 'LEDGER_BAD_LEG' USING ERRCODE = 'LD400', DETAIL = bad;
   END IF;
-  PERFORM ctx_require(a.owner_id) FROM (
-    SELECT m.id FROM (SELECT unnest(p_src) AS id, -unnest(p_amount) AS amount UNION ALL SELECT unnest(p_dst), unnest(p_amount)) m
-    GROUP BY m.id HAVING sum(m.amount) < 0) l JOIN ledger_account a ON a.id = l.id WHERE a.owner_id IS NOT NULL;
   moment := clock_timestamp();
   WITH moves AS (
-    SELECT n * 2 - 1 AS k, n AS leg, src AS id, -amount AS amount FROM unnest(p_src, p_dst, p_amount) WITH ORDINALITY AS l(src, dst, amount, n)
-    UNION ALL
-    SELECT n * 2, n, dst, amount FROM unnest(p_src, p_dst, p_amount) WITH ORDINALITY AS l(src, dst, amount, n)
-  ), run AS (
-    SELECT m.*, sum(m.amount) OVER w AS upto, row_number() OVER w AS nth FROM moves m WINDOW w AS (PARTITION BY m.id ORDER BY m.k)
+    SELECT m.k, m.leg, m.amount, a.id, a.owner_id, a.balance, a.version, sum(m.amount) OVER w AS upto, row_number() OVER w AS nth
+    FROM (
+      SELECT n * 2 - 1 AS k, n AS leg, src AS id, -amount AS amount FROM unnest(p_src, p_dst, p_amount) WITH ORDINALITY AS l(src, dst, amount, n)
+      UNION ALL
+      SELECT n * 2, n, dst, amount FROM unnest(p_src, p_dst, p_amount) WITH ORDINALITY AS l(src, dst, amount, n)
+    ) m JOIN unnest(locked) a ON a.id = m.id
+    WINDOW w AS (PARTITION BY m.id ORDER BY m.k)
   ), written AS (
     INSERT INTO ledger_entry (account_id, seq, txn_id, leg, owner_id, amount, balance_before, balance_after, at)
-    SELECT r.id, a.version + r.nth, txn, r.leg, a.owner_id, r.amount, a.balance + r.upto - r.amount, a.balance + r.upto, moment
-    FROM run r JOIN ledger_account a ON a.id = r.id
+    SELECT m.id, m.version + m.nth, txn, m.leg, m.owner_id, m.amount, m.balance + m.upto - m.amount, m.balance + m.upto, moment FROM moves m
+  ), changed AS (
+    UPDATE ledger_account a SET balance = t.balance + t.amount, version = t.version + t.n
+    FROM (SELECT m.id, m.balance, m.version, sum(m.amount)::bigint AS amount, count(*) AS n FROM moves m GROUP BY m.id, m.balance, m.version) t
+    WHERE a.id = t.id AND a.id = ANY (ids) RETURNING a.owner_id, t.amount
   )
-  UPDATE ledger_account a SET balance = a.balance + t.amount, version = a.version + t.n
-    FROM (SELECT m.id, sum(m.amount)::bigint AS amount, count(*) AS n FROM moves m GROUP BY m.id) t WHERE a.id = t.id;
+  SELECT array_agg(DISTINCT c.owner_id) INTO taken_from FROM changed c WHERE c.amount < 0 AND c.owner_id IS NOT NULL;
+  FOREACH owner IN ARRAY coalesce(taken_from, '{}') LOOP
+    PERFORM ctx_require(owner);
+  END LOOP;
 END $$;
 
 -- The setting of the debt limit, in minor units of whatever asset. Who owes more already keeps what he owes, and can owe no more.

@@ -1,0 +1,331 @@
+"""`python -m bench ledger`: what the books cost.
+
+**Postings**: 32 clients post what a job comes to (a fare in, the net to one of 1,000 wallets, the fee to the platform, whose accounts are
+hot), and by turns do the same work barely: two rows updated and two inserted, one of the updated ones as hot. Ratio of the two, and
+deadlocks. **Completions**: jobs completed by the server's own use case, with its payroll and with one that pays nothing, by turns: CPU of
+this process and of Postgres. **Reconcile** over a million entries, and how long writers wait meanwhile.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+
+from bench.demo.command import at_least_one
+from bench.report import complete, ms, options, perform, seconds, show, spread, verdict
+from bench.server import Running, Usage, server
+from dispatch.app import App, build
+from dispatch.books import reconciled
+from dispatch.jobs import Completed
+from dispatch.kit import log
+from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.ledger import Account, Kind, Leg, configure, post
+from dispatch.settings import load
+from protocol.lifecycle import Stage
+
+MARKET = "bkk"
+CLIENTS = 32
+WALLETS = 1_000
+RATIO_MIN, CPU_RATIO_MAX, RECONCILE_S_MAX = 0.3, 2.0, 10.0
+
+BARE = """
+CREATE TABLE bare_account (id int PRIMARY KEY, balance bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+CREATE TABLE bare_entry (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account_id int NOT NULL, amount bigint NOT NULL);
+INSERT INTO bare_account SELECT i FROM generate_series(0, 1015) i;
+"""
+BARE_POST = """
+WITH a AS (UPDATE bare_account SET balance = balance + 60 WHERE id = $1), b AS (UPDATE bare_account SET balance = balance - 60 WHERE id = 1000 + pg_backend_pid() % 16)
+INSERT INTO bare_entry (account_id, amount) VALUES ($1, 60), (1000 + pg_backend_pid() % 16, -60)
+"""
+MILLION = """
+INSERT INTO ledger_account (kind, owner_id, asset, min_balance) SELECT 'wallet', gen_random_uuid(), 'XTS', 0 FROM generate_series(1, 1000);
+INSERT INTO ledger_account (kind, asset, shard) SELECT k, 'XTS', s FROM generate_series(0, 15) s, unnest(ARRAY['ride_clearing', 'platform_fee']) k;
+CREATE TEMP TABLE made AS SELECT nextval(pg_get_serial_sequence('dispatch.ledger_txn', 'id')) AS txn, i FROM generate_series(1, $TXNS) i;
+INSERT INTO ledger_txn (id, kind, idem_key, req_hash, ref) OVERRIDING SYSTEM VALUE SELECT txn, 'earning', 'bench:' || txn, '', 'bench:' || txn FROM made;
+CREATE TEMP TABLE owned AS SELECT id, owner_id, row_number() OVER (ORDER BY id) - 1 AS n FROM ledger_account WHERE kind = 'wallet' AND asset = 'XTS';
+CREATE TEMP TABLE moves AS
+  SELECT m.txn, l.leg, l.account, l.owner_id, l.amount FROM made m JOIN owned o ON o.n = m.i % 1000
+  JOIN ledger_account c ON c.asset = 'XTS' AND c.kind = 'ride_clearing' AND c.shard = m.i % 16
+  JOIN ledger_account f ON f.asset = 'XTS' AND f.kind = 'platform_fee' AND f.shard = m.i % 16
+  CROSS JOIN LATERAL (VALUES (1::smallint, c.id, NULL::uuid, -60::bigint), (1, o.id, o.owner_id, 60), (2, c.id, NULL, -15), (2, f.id, NULL, 15)) l(leg, account, owner_id, amount);
+INSERT INTO ledger_entry (account_id, seq, txn_id, leg, owner_id, amount, balance_before, balance_after, at)
+  SELECT account, row_number() OVER w, txn, leg, owner_id, amount, sum(amount) OVER w - amount, sum(amount) OVER w, clock_timestamp()
+  FROM moves WINDOW w AS (PARTITION BY account ORDER BY txn, leg);
+UPDATE ledger_account a SET balance = t.total, version = t.n FROM (SELECT account, sum(amount)::bigint AS total, count(*) AS n FROM moves GROUP BY account) t WHERE a.id = t.account;
+ANALYZE;
+"""
+RIDING = """
+INSERT INTO jobs (id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng, pickup_address, coarse,
+  passenger_name, currency, surge_pct, base_minor, distance_minor, time_minor, surge_minor, estimated_earnings_minor, trail_m, ttl_s, expires_at, accepted_at, arrived_at, started_at)
+SELECT gen_random_uuid(), 'bkk', 'ride', 'in_progress', 1, 5, ($1::uuid[])[row_number() OVER ()], p.id, p.user_id, 13.75, 100.5, 'bench', '{"pickup": {"lat": 13.75, "lng": 100.5, "address": "bench"}}', 'bench', 'THB', 100,
+  3500, 2500, 1500, 0, 6000, 5000, 600, clock_timestamp() + interval '1 h', clock_timestamp(), clock_timestamp(), clock_timestamp() - interval '15 min' FROM providers p
+RETURNING id, provider_user_id
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    found = options("ledger", "What the books cost.")
+    found.add_argument("--for", type=seconds, default=5.0, dest="seconds", help="of each run of postings (default: 5)")
+    found.add_argument(
+        "--runs", type=at_least_one, default=5, help="of postings, each paired with a bare one (default: 5)"
+    )
+    found.add_argument("--entries", type=at_least_one, default=1_000_000, help="to reconcile (default: 1000000)")
+    found.add_argument("--completions", type=at_least_one, default=1_000, help="of each kind (default: 1000)")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of some work."""
+
+    done: int
+    took_s: float
+    took_ms: list[float]
+    used: Usage
+
+    @property
+    def per_s(self) -> float:
+        return self.done / self.took_s
+
+    @property
+    def postgres_us(self) -> float:
+        return self.used.postgres / max(1, self.done) * 1e6
+
+
+async def hammer(running: Running, work: Callable[[int, int], Coroutine[Any, Any, object]], seconds: float) -> Run:
+    """`work(client, turn)` by CLIENTS clients for so long, each as fast as it can."""
+    took: list[float] = []
+    before, began = running.usage(), time.perf_counter()
+    until = began + seconds
+
+    async def client(number: int) -> None:
+        turn = 0
+        while (start := time.perf_counter()) < until:
+            await work(number, turn)
+            took.append((time.perf_counter() - start) * 1000)
+            turn += 1
+
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    return Run(len(took), time.perf_counter() - began, took, running.usage().since(before))
+
+
+async def postings(running: Running, shown: argparse.Namespace) -> dict[str, Any]:
+    """Postings and bare work by turns."""
+    url = running.stage.database_url
+    judge = await asyncpg.connect(url, server_settings={"search_path": "dispatch"})
+    bare = await asyncpg.create_pool(
+        url, min_size=CLIENTS, max_size=CLIENTS, server_settings={"search_path": "dispatch"}
+    )
+    dice = random.Random(1)
+    people = [UUID(int=dice.getrandbits(128)) for _ in range(WALLETS)]
+    ours: list[Run] = []
+    theirs: list[Run] = []
+    try:
+        await judge.execute(BARE)
+        async with Postgres.open(url, size=CLIENTS) as pg:
+            async with pg.system() as conn:
+                await configure(conn, debt_limit_minor=50_000)
+
+            async def ours_once(run: int, client: int, turn: int) -> None:
+                owner = dice.choice(people)
+                legs = [
+                    Leg(Account(Kind.RIDE_CLEARING), Account(Kind.WALLET, owner), 6_000),
+                    Leg(Account(Kind.RIDE_CLEARING), Account(Kind.PLATFORM_FEE), 1_500),
+                ]
+                async with pg.system() as conn:
+                    await post(conn, "earning", f"{run}:{client}:{turn}", "THB", legs, ref=f"{run}:{client}:{turn}")
+
+            async def bare_once(client: int, turn: int) -> None:
+                async with bare.acquire() as conn:
+                    await conn.execute(BARE_POST, dice.randrange(WALLETS))
+
+            await hammer(running, partial(ours_once, -1), min(1.0, shown.seconds))  # the first of all is cold
+            await hammer(running, bare_once, min(1.0, shown.seconds))
+            for run in range(shown.runs):
+                ours.append(await hammer(running, partial(ours_once, run), shown.seconds))
+                theirs.append(await hammer(running, bare_once, shown.seconds))
+                print(
+                    f"postings, run {run + 1} of {shown.runs}: {ours[-1].per_s:,.0f}/s, bare {theirs[-1].per_s:,.0f}/s"
+                )
+        deadlocks = await judge.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    finally:
+        await bare.close()
+        await judge.close()
+    ratios = [mine.per_s / other.per_s for mine, other in zip(ours, theirs, strict=True)]
+    return {
+        "postings_per_s": round(statistics.median(run.per_s for run in ours)),
+        "bare_per_s": round(statistics.median(run.per_s for run in theirs)),
+        "postings_vs_bare": _spread(ratios),
+        "postgres_cpu_us_per_posting": round(statistics.median(run.postgres_us for run in ours), 1),
+        "postgres_cpu_us_per_bare": round(statistics.median(run.postgres_us for run in theirs), 1),
+        **spread([one for run in ours for one in run.took_ms], "posting_ms"),
+        "deadlocks": deadlocks,
+        "others_cores": ours[-1].used.others_share(),
+    }
+
+
+class Unpaid:
+    """A payroll that pays nothing: what a completion costs without one."""
+
+    async def pay(self, tx: Tx, done: Completed) -> Sequence[tuple[UUID, str, bytes]]:
+        return ()
+
+
+async def completions(running: Running, shown: argparse.Namespace) -> dict[str, Any]:
+    """The server's own use case, in this process; CPU of this process and of Postgres for each."""
+    log.configure("error")
+    settings = load(
+        database_url=running.stage.database_url, redis_url=running.stage.redis_url, mail_by="off", log_level="error"
+    )
+    judge = await asyncpg.connect(running.stage.database_url, server_settings={"search_path": "dispatch"})
+    used: dict[str, list[float]] = {"paid": [], "unpaid": []}
+    try:
+        customers = [UUID(one.user_id) for one in running.stage.customers]
+        batch = len(running.stage.providers)
+        async with build(settings) as app:
+            payrolls = {"paid": app.jobs._payroll, "unpaid": Unpaid()}
+            for turn in range(-1, max(1, shown.completions // batch)):
+                for name, payroll in payrolls.items():
+                    app.jobs._payroll = payroll
+                    jobs = await judge.fetch(RIDING, customers)
+                    each = await _completed(running, app, jobs)
+                    if turn >= 0:
+                        used[name].append(each)
+    finally:
+        await judge.close()
+    ratios = [paid / unpaid for paid, unpaid in zip(used["paid"], used["unpaid"], strict=True)]
+    return {
+        "completion_cpu_us": round(statistics.median(used["paid"])),
+        "unpaid_completion_cpu_us": round(statistics.median(used["unpaid"])),
+        "completion_cpu_ratio": _spread(ratios),
+    }
+
+
+async def _completed(running: Running, app: App, jobs: Sequence[Any]) -> float:
+    """Complete them all, eight at once; CPU microseconds of each."""
+    gate = asyncio.Semaphore(8)
+
+    async def one(row: Any) -> None:
+        async with gate:
+            await app.jobs.advance(
+                Actor(row["provider_user_id"]), row["id"], Stage.COMPLETED, distance_m=5_000, key=str(uuid4())
+            )
+
+    before = running.usage()
+    await asyncio.gather(*(one(row) for row in jobs))
+    spent = running.usage().since(before)
+    return (spent.load + spent.postgres) / len(jobs) * 1e6
+
+
+async def reconciling(running: Running, shown: argparse.Namespace) -> dict[str, Any]:
+    """The whole command over so many entries, and a writer beside it."""
+    url = running.stage.database_url
+    judge = await asyncpg.connect(url, server_settings={"search_path": "dispatch"})
+    try:
+        print(f"writing {shown.entries:,} entries")
+        await judge.execute(MILLION.replace("$TXNS", str(-(-shown.entries // 4))))
+    finally:
+        await judge.close()
+    owner = uuid4()
+    waits: dict[str, list[float]] = {"alone": [], "beside": []}
+    phase = "alone"
+
+    async def write(pg: Postgres) -> None:
+        turn = 0
+        while True:
+            start = time.perf_counter()
+            async with pg.system() as conn:
+                await post(
+                    conn,
+                    "bench",
+                    f"beside:{turn}",
+                    "THB",
+                    [Leg(Account(Kind.RIDE_CLEARING), Account(Kind.WALLET, owner), 1)],
+                )
+            waits[phase].append((time.perf_counter() - start) * 1000)
+            turn += 1
+            await asyncio.sleep(0.005)
+
+    lines: list[str] = []
+    async with Postgres.open(url, size=2) as pg:
+        writer = asyncio.create_task(write(pg))
+        await asyncio.sleep(min(3.0, shown.seconds))
+        phase = "beside"
+        code = await reconciled(url, lines.append)
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+    summary = orjson.loads(lines[-1])["summary"]
+    return {
+        "reconcile_s": summary["seconds"],
+        "reconciled_entries": summary["entries"],
+        "differences": summary["differences"],
+        "reconcile_exit": code,
+        **spread(waits["alone"], "writer_alone_ms"),
+        **spread(waits["beside"], "writer_beside_ms"),
+    }
+
+
+def _spread(ratios: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(ratios), 3), "min": round(min(ratios), 3), "max": round(max(ratios), 3)}
+
+
+async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Raises StageError, EmbeddedError."""
+    async with server(
+        market=MARKET, providers=100, customers=100, workers=1, market_overrides={}, say=print
+    ) as running:
+        figures = await completions(running, shown)
+        figures |= await postings(running, shown)
+        figures |= await reconciling(running, shown)
+        figures["lines_lost"] = 0
+        _show(figures)
+        code = 0 if figures["deadlocks"] == 0 and figures["differences"] == 0 else 1
+        return complete(figures, shown, running.stage.versions), code
+
+
+def _show(figures: dict[str, Any]) -> None:
+    ratio, cpu = figures["postings_vs_bare"], figures["completion_cpu_ratio"]
+    show(
+        f"the books: {CLIENTS} clients, {WALLETS:,} wallets",
+        [
+            ("postings", f"{figures['postings_per_s']:,}/s", ""),
+            ("two updates and two inserts, bare", f"{figures['bare_per_s']:,}/s", ""),
+            (
+                "postings / bare",
+                f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})",
+                f"≥ {RATIO_MIN}: {'met' if ratio['median'] >= RATIO_MIN else 'MISSED'}",
+            ),
+            ("Postgres CPU per posting", f"{figures['postgres_cpu_us_per_posting']:,.0f} µs", ""),
+            ("Postgres CPU per bare work", f"{figures['postgres_cpu_us_per_bare']:,.0f} µs", ""),
+            ("posting p99", ms(figures["posting_ms_p99"]), ""),
+            ("deadlocks", f"{figures['deadlocks']}", f"0: {'met' if figures['deadlocks'] == 0 else 'MISSED'}"),
+            ("CPU of a completion, paid", f"{figures['completion_cpu_us']:,} µs", ""),
+            ("CPU of a completion, unpaid", f"{figures['unpaid_completion_cpu_us']:,} µs", ""),
+            (
+                "paid / unpaid",
+                f"{cpu['median']:.2f} ({cpu['min']:.2f} to {cpu['max']:.2f})",
+                f"≤ {CPU_RATIO_MAX:g}: {'met' if cpu['median'] <= CPU_RATIO_MAX else 'MISSED'}",
+            ),
+            (
+                f"reconcile {figures['reconciled_entries']:,} entries",
+                f"{figures['reconcile_s']:.2f} s",
+                verdict(figures["reconcile_s"], RECONCILE_S_MAX, "s"),
+            ),
+            ("writer p99 alone", ms(figures["writer_alone_ms_p99"]), ""),
+            ("writer p99 beside it", ms(figures["writer_beside_ms_p99"]), ""),
+        ],
+    )
+
+
+def main(args: list[str]) -> int:
+    """Run it; 1 when there was a deadlock or the books did not add up."""
+    return perform(scenario, parser().parse_args(args))
