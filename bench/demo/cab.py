@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.demo.account import Account
+from bench.demo.books import Told
 from bench.demo.city import City
 from bench.demo.motion import Drive, drive, rejoin
 from bench.demo.people import Driver, Phone
@@ -210,6 +211,10 @@ class Cab:
             known = self._offers.pop(str(data["offer_id"]), None)
             if data["reason"] == "accepted" and known is not None:
                 tally.assignments.told_yes(*known, self.account.user_id)
+        elif event.name == "wallet.updated":
+            wallet = data["wallet"]
+            told = Told(event.seq, int(wallet["available_minor"]))
+            tally.wallets[self.account.user_id, str(wallet["currency"])] = told
         elif event.name == "job.cancelled":
             job = str(data["job"]["id"])
             tally.assignments.told_released(job, self.account.user_id)

@@ -17,6 +17,7 @@ import aiohttp
 import asyncpg
 
 from bench.demo.account import Account
+from bench.demo.books import Books, books
 from bench.demo.cab import Cab, Phase
 from bench.demo.city import City, CityClock
 from bench.demo.recording import Fare, Place, Recording, Request
@@ -60,6 +61,7 @@ class Result:
     server_cpu_s: float | None
     warm_trips: int
     interrupted: bool
+    books: Books
 
 
 class Replay:
@@ -150,6 +152,7 @@ class Replay:
             offers_until_ns = time.monotonic_ns()
             self._phase = "settling"
             lost = await self._guarded(self._settle())
+            told = await self._guarded(books(self._stage.database_url, self.city.tally.wallets))
             self._stamps.read_on()
             began_ns = offers_until_ns - round(seconds * 1e9)
             stamped = {
@@ -163,6 +166,7 @@ class Replay:
                 server_cpu_s=None if cpu_before is None or cpu_after is None else cpu_after - cpu_before,
                 warm_trips=len(fares),
                 interrupted=interrupted,
+                books=told,
             )
         finally:
             reporter.cancel()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from babel.numbers import format_currency
 from rich.console import Console
 from rich.table import Table
 
@@ -80,6 +81,12 @@ def report(result: Result, hired: Hired, options: dict[str, Any], versions: dict
         "events": tally.events,
         "errors": dict(sorted(tally.errors.items())),
         "lines_lost": tally.lines_lost,
+        "books": {
+            "differences": result.books.differences,
+            "entries": result.books.entries,
+            "wallets_told_wrong": result.books.told_wrong,
+            "earned": {currency: dict(sums) for currency, sums in result.books.earned.items()},
+        },
         "server_cpu_s": None if result.server_cpu_s is None else round(result.server_cpu_s, 2),
         "seconds": round(result.seconds, 3),
         "interrupted": result.interrupted,
@@ -91,8 +98,14 @@ def report(result: Result, hired: Hired, options: dict[str, Any], versions: dict
 
 
 def exit_code(summary: dict[str, Any]) -> int:
-    """1 when a promise was broken, 130 when it was stopped by hand, else 0."""
-    if summary["double_assignments"] or summary["lost_events"]:
+    """1 when a promise was broken or the books do not add up, 130 when it was stopped by hand, else 0."""
+    books = summary["books"]
+    if (
+        summary["double_assignments"]
+        or summary["lost_events"]
+        or books["differences"] != 0
+        or books["wallets_told_wrong"]
+    ):
         return 1
     return INTERRUPTED if summary["interrupted"] else 0
 
@@ -120,6 +133,19 @@ def print_table(summary: dict[str, Any], console: Console | None = None) -> None
     table.add_row("events applied", f"{summary['events']:,}")
     table.add_row("lines lost and found", f"{summary['lines_lost']:,}")
     table.add_row("server CPU", "unknown here" if cpu is None else f"{cpu:.1f} s")
+    books = summary["books"]
+    for currency, sums in books["earned"].items():
+        net, fees, best = (format_currency(sums[key] / 100, currency, locale="en") for key in ("net", "fees", "best"))
+        table.add_row(f"earned by {sums['drivers']:,} drivers", f"{net} (the best {best})")
+        table.add_row("the platform's fees", fees)
+    differences = (
+        "not run" if books["differences"] is None else f"{books['differences']} in {books['entries']:,} entries"
+    )
+    table.add_row(
+        "ledger differences", differences, style="bold green" if books["differences"] == 0 else "bold white on red"
+    )
+    wrong = books["wallets_told_wrong"]
+    table.add_row("wallets told wrong", str(wrong), style="bold green" if wrong == 0 else "bold white on red")
     for name, key in (("double assignments", "double_assignments"), ("lost events", "lost_events")):
         table.add_row(name, str(summary[key]), style="bold green" if summary[key] == 0 else "bold white on red")
     console.print(table)

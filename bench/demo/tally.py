@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.demo.books import Told
+
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed (nearest rank). NaN without values.
@@ -115,6 +117,7 @@ class Tally:
     tracked: int = 0  # location frames that customers saw
     assignments: Assignments = field(default_factory=Assignments)
     applied: dict[str, Applied] = field(default_factory=dict)  # user → what his client has
+    wallets: dict[tuple[str, str], Told] = field(default_factory=dict)  # user, currency → what his phone was told
 
     def saw_offer(self, offer: str, now_ns: int) -> None:
         """The offer's frame was decoded here; only the first time counts."""

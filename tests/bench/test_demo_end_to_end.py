@@ -34,6 +34,11 @@ def test_a_short_run_completes_trips_and_breaks_no_promise(tmp_path: Path) -> No
     assert figures["offer_latency_ms"]["p99"] > 0
     assert figures["positions"] > 100
     assert figures["answers"]["ok"] > 0
+    books = figures["books"]
+    assert (books["differences"], books["wallets_told_wrong"]) == (0, 0)
+    assert books["earned"]["USD"]["jobs"] >= figures["jobs"]["completed"]
+    assert books["earned"]["USD"]["net"] > 0
+    assert books["entries"] >= 4 * books["earned"]["USD"]["jobs"]
 
 
 def test_one_event_that_a_client_drops_is_one_lost_event_and_fails_the_run(

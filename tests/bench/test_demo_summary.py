@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.demo import summary
+from bench.demo.books import Books
 from bench.demo.command import duration_s, main, market_of, overrides, parser
 from bench.demo.hiring import Hired
 from bench.demo.recording import Recording, Request, read
@@ -36,8 +37,18 @@ def result(**changed: Any) -> Result:
         "server_cpu_s": 12.5,
         "warm_trips": 1,
         "interrupted": False,
+        "books": Books(0, 40, 0, {"USD": {"net": 8000, "fees": 2000, "jobs": 2, "drivers": 1, "best": 8000}}),
     }
     return Result(**(plain | changed))
+
+
+@pytest.mark.parametrize(
+    ("books", "code"),
+    [(Books(0, 4, 0, {}), 0), (Books(1, 4, 0, {}), 1), (Books(0, 4, 1, {}), 1), (Books(None), 1)],
+    ids=["clean", "a difference", "a wallet told wrong", "not run"],
+)
+def test_books_that_do_not_add_up_fail_the_run(books: Books, code: int) -> None:
+    assert summary.exit_code(told(books=books)) == code
 
 
 def told(**changed: Any) -> dict[str, Any]:
