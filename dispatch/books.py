@@ -107,10 +107,15 @@ async def _differences(conn: Tx, export: Mapping[ledger.Kind, ledger.Export]) ->
             yield one
 
 
-async def stated(url: str, say: Callable[[str], None], owner_id: UUID, at: datetime) -> int:
+async def stated(
+    url: str, say: Callable[[str], None], owner_id: UUID, at: datetime, *, note: Callable[[str], None]
+) -> int:
     """What somebody had at a moment, one JSON line for each account."""
     async with _snapshot(url) as conn:
-        for held in await ledger.statement(conn, owner_id, at):
+        found = await ledger.statement(conn, owner_id, at)
+        if not found:
+            note(f"{owner_id} has no accounts")
+        for held in found:
             say(
                 _line(
                     {

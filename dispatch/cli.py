@@ -348,7 +348,7 @@ async def _statement(settings: "Settings", owner: UUID, at: datetime | None) -> 
 
     moment = SystemClock().now() if at is None else at if at.tzinfo else at.replace(tzinfo=UTC)
     async with _books(settings) as url:
-        return await stated(url, _say, owner, moment)
+        return await stated(url, _say, owner, moment, note=_tell)
 
 
 @asynccontextmanager

@@ -274,6 +274,32 @@ def test_admin_makes_the_first_one_and_promotes_the_next(database_url: str, redi
             assert json.load(answer)["roles"] == ["admin", "customer"]
 
 
+def test_the_books_are_compared_with_exit_codes_for_a_timer(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    clean = command("ledger", "reconcile", **stores)
+    assert clean.returncode == 0, clean
+    assert json.loads(clean.stdout)["summary"]["differences"] == 0
+    export = tmp_path / "bank.jsonl"
+    export.write_text('{"account": "bank_clearing", "ref": "wd:1", "currency": "THB", "amount_minor": -5}\n')
+    different = command("ledger", "reconcile", "--export", str(export), **stores)
+    assert different.returncode == 1, different
+    assert [json.loads(line).get("check") for line in different.stdout.splitlines()] == ["i", None]
+    export.write_text("{}\n")
+    assert "line 1" in refusal("ledger", "reconcile", "--export", str(export), **stores)
+    assert "cannot be reached" in refusal(
+        "ledger", "reconcile", DATABASE_URL="postgresql://127.0.0.1:1/x", REDIS_URL=redis_url
+    )
+
+
+def test_a_statement_is_asked_for_by_owner_and_moment(database_url: str, redis_url: str) -> None:
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    nobody = command("ledger", "statement", "--owner", str(uuid4()), "--at", "2026-11-20T12:00:00+07:00", **stores)
+    assert (nobody.returncode, nobody.stdout) == (0, "")
+    assert "has no accounts" in nobody.stderr
+    assert command("ledger", "statement", "--owner", "me", **stores).returncode == 2
+    assert command("ledger", "statement", "--owner", str(uuid4()), "--at", "yesterday", **stores).returncode == 2
+
+
 def test_doctor_finds_a_healthy_server(database_url: str, redis_url: str) -> None:
     done = command("doctor", DATABASE_URL=database_url, REDIS_URL=redis_url, **SIGNED)
     # The stores of the tests give up durability for speed, and doctor must see that: it is the one thing wrong.

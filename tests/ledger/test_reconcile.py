@@ -131,5 +131,5 @@ async def test_a_statement_lists_what_somebody_had(shelf: Shelf, database_url: s
         (SystemClock().now(), {"wallet": 300, "payout_pending": 200}),
     ):
         lines: list[str] = []
-        assert await stated(database_url, lines.append, owner, at) == 0
+        assert await stated(database_url, lines.append, owner, at, note=lines.append) == 0
         assert {one["account"]: one["balance_minor"] for one in map(orjson.loads, lines)} == expected
