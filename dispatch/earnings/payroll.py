@@ -47,9 +47,12 @@ class Payroll:
         after = before.after(legs)
         row = _row_of(done, own(before) - own(after) if cash else 0)
         told = [earned(done.provider_user_id, await store.add(tx, row, txn, zone))]
+        paid = []
         for bonus in bonuses:
             view, after = await self._bonus(tx, done, bonus, after, zone)
-            told.append(earned(done.provider_user_id, view))
+            if view is not None:
+                told.append(earned(done.provider_user_id, view))
+                paid.append(bonus)
         told.append(wallet_told(after))
         notices = [
             Notice(
@@ -58,14 +61,19 @@ class Payroll:
                 {"name": bonus.name, "amount_minor": bonus.amount_minor, "currency": done.currency},
                 f"incentive:{bonus.incentive_id}:{bonus.tier}",
             )
-            for bonus in bonuses
+            for bonus in paid
         ]
         return [*told, *await self._notifications.write(tx, notices)]
 
-    async def _bonus(self, tx: Tx, done: Completed, bonus: Bonus, before: Purse, zone: str) -> tuple[bytes, Purse]:
+    async def _bonus(
+        self, tx: Tx, done: Completed, bonus: Bonus, before: Purse, zone: str
+    ) -> tuple[bytes | None, Purse]:
+        """The row of a bonus. None: the ledger has paid it before, whatever the count says."""
         legs = credited(before, bonus.amount_minor, Kind.PROMO_EXPENSE)
         key = f"inc:{bonus.incentive_id}:{done.provider_id}:{bonus.tier}"
         posted = await post(tx, "bonus", key, done.currency, legs, asked=[bonus.amount_minor])
+        if posted.replayed:
+            return None, before
         row = Row(
             new_id(),
             done.provider_id,
