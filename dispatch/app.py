@@ -23,13 +23,15 @@ from dispatch.api.docs import add_docs
 from dispatch.claims import Claims
 from dispatch.claims import routes as claims_routes
 from dispatch.duties import duties
-from dispatch.earnings import Payroll
+from dispatch.earnings import Corrections, Earnings, Payout, Payroll, Tips
+from dispatch.earnings import routes as earnings_routes
 from dispatch.gateway import Door
 from dispatch.gauges import Gauges
 from dispatch.greeter import Greeter
 from dispatch.health import Health
 from dispatch.inbox import Inbox, append
-from dispatch.incentives import Counting
+from dispatch.incentives import Counting, Incentives
+from dispatch.incentives import routes as incentives_routes
 from dispatch.jobs import Jobs, Teller
 from dispatch.jobs import routes as jobs_routes
 from dispatch.kit.address import Proxies
@@ -188,7 +190,7 @@ async def build(
         )
         async with pg.system() as conn:
             await configure(conn, debt_limit_minor=settings.debt_limit_minor)
-        payroll = Payroll(markets, notifications, Counting())
+        payroll = Payroll(markets, notifications, Counting(markets))
         jobs = Jobs(pg, inbox, markets, once, trails=tracking, payroll=payroll)
         matching = Matching(pg, inbox, presence, providers, markets, once, nursery, stamp=stamp)
         shifts = Shifts(pg, inbox, presence, matching, once)
@@ -232,6 +234,12 @@ async def build(
             review_routes.routes(Review(pg, inbox, notifications, once)),
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
+            earnings_routes.routes(
+                Earnings(pg, markets, NothingPaidOut()),
+                Tips(inbox, markets, notifications, once),
+                Corrections(inbox, markets, once),
+            ),
+            incentives_routes.routes(Incentives(pg, markets, once)),
             admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
         ):
             api.add(routes)
@@ -247,6 +255,15 @@ async def build(
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()
+
+
+class NothingPaidOut:
+    """`PaidOut` while there are no withdrawals."""
+
+    async def payouts(
+        self, tx: Tx, user_id: UUID, currency: str, *, lowest_minor: int, highest_minor: int
+    ) -> Sequence[Payout]:
+        return ()
 
 
 def _teller(notifications: Notifications) -> Tell:

@@ -4,7 +4,41 @@ The truth is Postgres (`earnings`, `earning_totals`, and the ledger that each ro
 however often its completion is asked for; gross is the sum of its parts, net is gross less the fee, and the wallet has grown by it at the commit.
 """
 
-from dispatch.earnings.model import Bonus, Bonuses
+from dispatch.earnings.books import (
+    EarningUnposted,
+    JobUnpaid,
+    SumWrong,
+    TotalWrong,
+    earnings_unposted,
+    jobs_unpaid,
+    sums_wrong,
+    totals_wrong,
+)
+from dispatch.earnings.corrections import Corrections
+from dispatch.earnings.errors import BadDateRange, JobNotCompleted, TooLate
+from dispatch.earnings.model import Bonus, Bonuses, PaidOut, Payout
 from dispatch.earnings.payroll import Payroll
+from dispatch.earnings.service import Earnings
+from dispatch.earnings.tips import Tips
 
-__all__ = ["Bonus", "Bonuses", "Payroll"]
+__all__ = [
+    "BadDateRange",
+    "Bonus",
+    "Bonuses",
+    "Corrections",
+    "EarningUnposted",
+    "Earnings",
+    "JobNotCompleted",
+    "JobUnpaid",
+    "PaidOut",
+    "Payout",
+    "Payroll",
+    "SumWrong",
+    "Tips",
+    "TooLate",
+    "TotalWrong",
+    "earnings_unposted",
+    "jobs_unpaid",
+    "sums_wrong",
+    "totals_wrong",
+]

@@ -5,11 +5,12 @@ from uuid import UUID
 
 from dispatch.earnings import store
 from dispatch.earnings.model import Bonus, Bonuses, Row
+from dispatch.earnings.rules import legs_of, own
 from dispatch.inbox import pending
 from dispatch.jobs import Completed
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Tx
-from dispatch.ledger import Account, Kind, Leg, Purse, charged, credited, post, purse, wallet_told
+from dispatch.ledger import Kind, Purse, credited, post, purse, wallet_told
 from dispatch.markets import Markets
 from dispatch.notifications import Notice, Notifications
 from protocol.notices import NoticeType
@@ -43,11 +44,15 @@ class Payroll:
             )
             txn = posted.txn_id
         zone = str(self._markets[done.market].timezone)
-        told = [earned(done.provider_user_id, await store.add(tx, _row_of(done), txn, zone))]
         after = before.after(legs)
+        row = _row_of(done, own(before) - own(after) if cash else 0)
+        told = [earned(done.provider_user_id, await store.add(tx, row, txn, zone))]
+        paid = []
         for bonus in bonuses:
             view, after = await self._bonus(tx, done, bonus, after, zone)
-            told.append(earned(done.provider_user_id, view))
+            if view is not None:
+                told.append(earned(done.provider_user_id, view))
+                paid.append(bonus)
         told.append(wallet_told(after))
         notices = [
             Notice(
@@ -56,14 +61,19 @@ class Payroll:
                 {"name": bonus.name, "amount_minor": bonus.amount_minor, "currency": done.currency},
                 f"incentive:{bonus.incentive_id}:{bonus.tier}",
             )
-            for bonus in bonuses
+            for bonus in paid
         ]
         return [*told, *await self._notifications.write(tx, notices)]
 
-    async def _bonus(self, tx: Tx, done: Completed, bonus: Bonus, before: Purse, zone: str) -> tuple[bytes, Purse]:
+    async def _bonus(
+        self, tx: Tx, done: Completed, bonus: Bonus, before: Purse, zone: str
+    ) -> tuple[bytes | None, Purse]:
+        """The row of a bonus. None: the ledger has paid it before, whatever the count says."""
         legs = credited(before, bonus.amount_minor, Kind.PROMO_EXPENSE)
         key = f"inc:{bonus.incentive_id}:{done.provider_id}:{bonus.tier}"
         posted = await post(tx, "bonus", key, done.currency, legs, asked=[bonus.amount_minor])
+        if posted.replayed:
+            return None, before
         row = Row(
             new_id(),
             done.provider_id,
@@ -82,17 +92,7 @@ def earned(user_id: UUID, view: bytes) -> tuple[UUID, str, bytes]:
     return pending(user_id, "earnings.created", b'{"earning":' + view + b"}")
 
 
-def legs_of(done: Completed, before: Purse) -> list[Leg]:
-    """What moves for a completed job. Nothing where the fare, or the fee of a cash job, is 0."""
-    if done.payment_method == PaymentMethod.CASH:
-        return charged(before, done.fee_minor, Kind.PLATFORM_FEE, rest=Kind.FEE_WRITEOFF)
-    legs = credited(before, done.fare.total_minor - done.fee_minor, Kind.RIDE_CLEARING)
-    if done.fee_minor:
-        legs.append(Leg(Account(Kind.RIDE_CLEARING), Account(Kind.PLATFORM_FEE), done.fee_minor))
-    return legs
-
-
-def _row_of(done: Completed) -> Row:
+def _row_of(done: Completed, taken_minor: int) -> Row:
     return Row(
         new_id(),
         done.provider_id,
@@ -108,4 +108,5 @@ def _row_of(done: Completed) -> Row:
         time_minor=done.fare.time_minor,
         surge_minor=done.fare.surge_minor,
         platform_fee_minor=done.fee_minor,
+        taken_minor=taken_minor,
     )

@@ -1,8 +1,12 @@
 """Rows of earnings."""
 
+from uuid import UUID
+
 from dispatch.earnings.model import Row
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
+from dispatch.providers import ProviderMissing
+from protocol.resources import PaymentMethod
 
 Q = Queries.beside(__file__)
 
@@ -35,5 +39,26 @@ async def add(tx: Tx, row: Row, txn_id: int | None, zone: str) -> bytes:
         row.reason,
         txn_id,
         zone,
+        row.credited_minor,
     )
     return view
+
+
+async def read(tx: Tx, earning_id: UUID) -> tuple[Row, int | None] | None:
+    """A row and its posting. Rows are never changed: what is read is so for ever."""
+    found = await tx.fetchrow(Q["earning_row"], earning_id)
+    if found is None:
+        return None
+    fields = dict(found)
+    txn: int | None = fields.pop("ledger_txn_id")
+    credited: int = fields.pop("credited_minor")
+    cash = fields["payment_method"] == PaymentMethod.CASH
+    return Row(**fields, taken_minor=-credited if cash else 0), txn
+
+
+async def earner(tx: Tx, *, user_id: UUID | None = None, provider_id: UUID | None = None) -> tuple[UUID, UUID]:
+    """(provider_id, user_id) of a provider. Raises: ProviderMissing."""
+    found = await tx.fetchrow(Q["earner"], user_id, provider_id)
+    if found is None:
+        raise ProviderMissing(f"no provider {provider_id or user_id}")
+    return found["id"], found["user_id"]

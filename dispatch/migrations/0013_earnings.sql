@@ -33,16 +33,20 @@ CREATE TABLE earnings (
   ledger_txn_id bigint REFERENCES ledger_txn (id),        -- NULL: nothing moved, as with a fare of 0
   day date NOT NULL,                                      -- in the market's time zone
   earned_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  credited_minor bigint NOT NULL,                         -- what it changed of his own money, wallet less debt: of a cash job, less its fee
+  credited_sum bigint NOT NULL,                           -- all of these up to this row, of this user and currency
+  credited_upto bigint NOT NULL,                          -- the highest that this sum has been: once so much is paid out, this row is
   CHECK (gross_minor = base_minor + distance_minor + time_minor + surge_minor + tip_minor + bonus_minor + adjustment_minor),
   CHECK (net_minor = gross_minor - platform_fee_minor),
   CHECK (kind <> 'job' OR (job_id IS NOT NULL AND platform_fee_minor BETWEEN 0 AND base_minor + distance_minor + time_minor + surge_minor)),
   CHECK (kind = 'job' OR kind = 'reversal' OR platform_fee_minor = 0),
   CHECK ((kind = 'reversal') = (reverses_id IS NOT NULL)),
-  CHECK (kind NOT IN ('adjustment', 'reversal') OR reason IS NOT NULL)
+  CHECK (kind NOT IN ('adjustment', 'reversal') OR reason IS NOT NULL),
+  CHECK (CASE WHEN payment_method = 'cash' THEN abs(credited_minor) <= abs(platform_fee_minor) ELSE credited_minor = net_minor END)
 );
 -- One earning and one tip per job, however often somebody asks.
 CREATE UNIQUE INDEX earnings_once ON earnings (job_id, kind) WHERE kind IN ('job', 'tip');
-CREATE INDEX earnings_of ON earnings (user_id, earned_at DESC, id DESC);
+CREATE INDEX earnings_of ON earnings (user_id, currency, earned_at DESC, id DESC);
 CREATE INDEX earnings_days ON earnings (user_id, currency, day);
 
 -- Lifetime sums, so that a page need not add up years. Written with the rows, and held against them by reconcile.
@@ -55,6 +59,7 @@ CREATE TABLE earning_totals (
   net_minor bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX earning_totals_key ON earning_totals (provider_id, currency, service_type) NULLS NOT DISTINCT;
+CREATE INDEX earning_totals_of ON earning_totals (user_id);
 
 ALTER TABLE earnings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE earnings FORCE ROW LEVEL SECURITY;
@@ -82,14 +87,19 @@ RETURN json_strip_nulls(json_build_object('id', e.id, 'kind', e.kind, 'job_id', 
   'incentive_id', e.incentive_id, 'reverses_id', e.reverses_id, 'reason', e.reason, 'day', e.day, 'earned_at', wire_at(e.earned_at)));
 
 -- Write down what somebody has earned, with the posting of the same transaction. His wallet is locked by the caller. Who may: himself (his
--- job), the job's customer (a tip), an admin (a correction), the server.
+-- job), the job's customer (a tip), an admin (a correction), the server. The row before it gives the sums; it is the newest one in every case,
+-- also when the machine's clock has been set back.
 CREATE FUNCTION earnings_add(p_row earnings, p_zone text) RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   e earnings;
+  last earnings;
 BEGIN
   PERFORM ctx_require(p_row.user_id, (SELECT j.customer_id FROM jobs j WHERE j.id = p_row.job_id AND p_row.kind = 'tip'));
-  p_row.earned_at := clock_timestamp();
+  SELECT * INTO last FROM earnings s WHERE s.user_id = p_row.user_id AND s.currency = p_row.currency ORDER BY s.earned_at DESC, s.id DESC LIMIT 1;
+  p_row.earned_at := greatest(clock_timestamp(), last.earned_at + interval '1 microsecond');
+  p_row.credited_sum := coalesce(last.credited_sum, 0) + p_row.credited_minor;
+  p_row.credited_upto := greatest(coalesce(last.credited_upto, 0), p_row.credited_sum);
   p_row.day := (p_row.earned_at AT TIME ZONE p_zone)::date;
   INSERT INTO earnings SELECT p_row.* RETURNING * INTO e;
   INSERT INTO earning_totals AS t (provider_id, user_id, currency, service_type, jobs, net_minor)

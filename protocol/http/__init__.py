@@ -13,6 +13,8 @@ import orjson
 
 from protocol.errors import Denied, ErrorCode
 from protocol.http.accounts import AccountCalls
+from protocol.http.earnings import EarningCalls
+from protocol.http.incentives import IncentiveCalls
 from protocol.http.notices import NoticeCalls
 from protocol.http.office import OfficeCalls
 from protocol.http.papers import PaperCalls
@@ -65,6 +67,8 @@ class Http:
         self.notices = NoticeCalls(self)
         self.office = OfficeCalls(self)
         self.support = SupportCalls(self)
+        self.earnings = EarningCalls(self)
+        self.incentives = IncentiveCalls(self)
 
     async def __aenter__(self) -> Self:
         if self._session is None:

@@ -12,6 +12,8 @@ from dispatch.accounts.routes import routes as accounts_routes
 from dispatch.admin.routes import routes as admin_routes
 from dispatch.api.openapi import document
 from dispatch.claims.routes import routes as claims_routes
+from dispatch.earnings.routes import routes as earnings_routes
+from dispatch.incentives.routes import routes as incentives_routes
 from dispatch.jobs.routes import routes as jobs_routes
 from dispatch.kit.route import SEAL, Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
@@ -37,6 +39,8 @@ ROUTES: list[Route] = [
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
     *support_routes(NOBODY),
+    *earnings_routes(NOBODY, NOBODY, NOBODY),
+    *incentives_routes(NOBODY),
     *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
@@ -98,6 +102,19 @@ CONTRACT = {
     ("DELETE", "/v1/devices/{id}"),
     ("GET", "/v1/admin/deliveries"),
     ("POST", "/v1/admin/deliveries/{id}/requeue"),
+    ("POST", "/v1/earnings/calculate"),
+    ("GET", "/v1/providers/me/earnings"),
+    ("GET", "/v1/providers/me/earnings/chart"),
+    ("GET", "/v1/providers/me/earnings/items"),
+    ("GET", "/v1/admin/providers/{id}/earnings"),
+    ("GET", "/v1/admin/providers/{id}/earnings/items"),
+    ("POST", "/v1/jobs/{id}/tip"),
+    ("POST", "/v1/admin/providers/{id}/adjustments"),
+    ("POST", "/v1/admin/earnings/{id}/reverse"),
+    ("GET", "/v1/incentives"),
+    ("GET", "/v1/admin/incentives"),
+    ("POST", "/v1/admin/incentives"),
+    ("PATCH", "/v1/admin/incentives/{id}"),
 }
 """Section 2 of the wire contract."""
 

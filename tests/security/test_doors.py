@@ -10,6 +10,7 @@ import pytest
 
 from protocol.frames import ClientFrame
 from protocol.tickets import TicketCategory
+from tests.incentives.stage import a_program
 from tests.papers.scenes import a_car
 from tests.support.bodies import least
 from tests.support.server import Person, Server, serving
@@ -93,6 +94,8 @@ async def everything_of(server: Server, stores: Path) -> tuple[Person, dict[str,
             )["id"],
             "ticket": (await driver.http.support.open(TicketCategory.APP, "s", "b"))["id"],
             "device": (await driver.http.notices.register_fcm(f"t-{driver.user_id}"))["id"],
+            "earning": (await admin.http.earnings.adjust(driver.provider_id, 100, "THB", "x"))["id"],
+            "incentive": (await admin.http.incentives.create(**a_program()))["id"],
         }  # fmt: skip
         (notice, *_) = (await driver.http.call("GET", "/v1/notifications"))["items"]
         (delivery, *_) = (await admin.http.call("GET", "/v1/admin/deliveries"))["items"]
@@ -119,6 +122,7 @@ async def test_every_route_role_and_owner(database_url: str, redis_url: str, tmp
                             route.method,
                             server.url() + route.path.replace("{id}", target),
                             json=least(route.body, to="arrived", reason="x"),
+                            headers={"Idempotency-Key": str(uuid4())},
                         ) as answer:
                             text = await answer.json()
                             # An accept names what is missing: a job, or an offer of it. Both are 404.
@@ -133,4 +137,4 @@ async def test_every_route_role_and_owner(database_url: str, redis_url: str, tmp
         # Nothing of it has moved.
         assert await server.sql("SELECT 1 FROM jobs WHERE status = 'accepted'")
         assert await server.sql("SELECT 1 FROM provider_documents WHERE status = 'pending'")
-        assert not await server.sql("SELECT 1 FROM audit_log WHERE action <> 'approve'")
+        assert not await server.sql("SELECT 1 FROM audit_log WHERE action NOT IN ('approve', 'adjust', 'create')")

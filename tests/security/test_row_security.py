@@ -17,6 +17,7 @@ TABLES = [
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals",
+    "incentives", "incentive_progress",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -149,6 +150,14 @@ WRITES = [
     "INSERT INTO verified_emails VALUES (gen_random_uuid(), 'x@y.z')",
     "UPDATE notifications SET title = 'x'",
     "UPDATE support_tickets SET body = 'x'",
+    "UPDATE earnings SET net_minor = 1",
+    "DELETE FROM earnings",
+    "INSERT INTO earnings SELECT * FROM earnings",
+    "UPDATE earning_totals SET net_minor = 1",
+    "UPDATE incentives SET created_by = gen_random_uuid()",
+    "DELETE FROM incentives",
+    "UPDATE incentive_progress SET count = 99",
+    "INSERT INTO incentive_progress SELECT * FROM incentive_progress",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
@@ -188,6 +197,11 @@ GUARDED = [
     (
         "SELECT vehicle_add(gen_random_uuid(), $1, 'car', 'a', 'b', 2020, 'p', 'p', 'c', '2030-01-01', '2030-01-01', NULL)",
         "provider",
+    ),
+    ("SELECT incentives_count($1, $1, 'bkk', 'ride', 'THB', 13.7, 100.5, now(), 'Asia/Bangkok')", "user"),
+    (
+        "SELECT earnings_add(jsonb_populate_record(NULL::earnings, jsonb_build_object('user_id', $1::uuid, 'kind', 'bonus')), 'UTC')",
+        "user",
     ),
     ("SELECT vehicle_review($1, 'approved', NULL, NULL)", "provider"),
 ]
