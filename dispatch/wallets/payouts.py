@@ -6,6 +6,7 @@ the same time find one lease, and one that was lost is made again by `rescue`. O
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -148,7 +149,8 @@ class Payouts:
             said = await self._through(self._submitting, lambda: door.submit(payout))
         if said.status == "pending":
             raise _Later("pending at the gateway")
-        return said
+        # A bank's sentence may repeat the number, which is for nobody's history.
+        return said if said.reason is None else replace(said, reason=said.reason.replace(number, f"…{number[-4:]}"))
 
     async def _through(self, breaker: Breaker, call: Callable[[], Awaitable[T]]) -> T:
         try:

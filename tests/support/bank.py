@@ -76,7 +76,11 @@ class Bank:
             case "denies":
                 return web.json_response({"error": "who are you"}, status=401)
             case "refuses" | "refuses_400":
-                self.known[key] = {"status": "failed", "reason": "account closed", "body": body}
+                self.known[key] = {
+                    "status": "failed",
+                    "reason": f"account {body['account_number']}\0 closed",
+                    "body": body,
+                }
                 return web.json_response(self._said(key), status=200 if mode == "refuses" else 422)
             case "pays_late":
                 self.known[key] = {"status": "pending", "body": body}

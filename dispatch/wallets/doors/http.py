@@ -72,13 +72,18 @@ def said_in(content: bytes, payout_id: UUID, *, status: int = 200) -> Said:
     if not isinstance(body, dict) or body.get("id", str(payout_id)) != str(payout_id):
         raise Unclear(f"status {status}, and a body of another form")
     transaction, reason = body.get("transaction_id"), body.get("reason")
-    transaction = transaction if isinstance(transaction, str) and 0 < len(transaction) <= _WORD_MAX else None
-    reason = reason[:_REASON_MAX] if isinstance(reason, str) and reason.strip() else None
+    # What a bank writes ends up in columns and on phones: no control characters, and no end of it.
+    if (
+        not (isinstance(transaction, str) and transaction.strip() and transaction.isprintable())
+        or len(transaction) > _WORD_MAX
+    ):
+        transaction = None
+    reason = "".join(c for c in reason if c.isprintable())[:_REASON_MAX] if isinstance(reason, str) else ""
     match body.get("status"):
         case "paid" if transaction is not None:
             return Said("paid", transaction)
         case "failed":
-            return Said("failed", None, reason)
+            return Said("failed", None, reason.strip() or None)
         case "pending":
             return Said("pending", transaction)
     raise Unclear(f"status {status}, and a body of another form")
