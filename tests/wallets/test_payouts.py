@@ -264,6 +264,23 @@ async def test_twenty_payouts_of_two_workers_are_paid_once_each(database_url: st
         await books_are_right(server)
 
 
+async def test_who_asks_holds_a_lease_and_nobody_asks_beside_him(server: Server, bank: Bank) -> None:
+    """A second job of the same payout, at the same time, is told how long the first one may take."""
+    bank.mode = "hangs"
+    person, account = await rich(server)
+    made = (await person.http.wallet.withdraw(20_000, account))["id"]
+    await server.sql("SELECT withdrawal_process($1, 'gateway', NULL)", UUID(made))
+    await until(bank.arrived.is_set)
+    wait = await server.app.payouts.pay(UUID(made))
+    assert wait is not None and 0 < wait < server.app.payouts.lease_s + 0.5
+    assert bank.asked == ["submit"]
+    (row,) = await server.sql("SELECT tries FROM withdrawals")
+    assert row["tries"] == 1
+    bank.mode = "pays"
+    bank.release.set()
+    await until_status(person, made, "completed")
+
+
 async def test_a_lost_job_is_made_again(server: Server, bank: Bank) -> None:
     bank.mode = "pays_late"
     person, made = await processing(server)

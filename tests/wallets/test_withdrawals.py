@@ -9,6 +9,10 @@ import aiohttp
 import orjson
 import pytest
 
+from dispatch.doctor import payout_troubles
+from dispatch.kit.postgres import Actor
+from dispatch.settings import load
+from dispatch.wallets import held_off
 from protocol.errors import Denied
 from protocol.lifecycle import AdminAction
 from tests.papers.scenes import PDF
@@ -93,6 +97,14 @@ async def test_entries_are_the_own_wallets_newest_first_and_paged(server: Server
     # A cursor of another list is a cursor; it leads nowhere else.
     elsewhere = (await person.http.call("GET", "/v1/notifications", params={"limit": 1})).get("next_cursor")
     assert (await person.http.wallet.entries(cursor=elsewhere))["items"]
+
+
+async def test_a_strangers_entries_are_nobodys(server: Server) -> None:
+    """The reader passes row security, so it asks who asks: even a service that forgot to would show nothing."""
+    person, _ = await rich(server)
+    for roles, rows in ((frozenset[str](), 0), (frozenset({"admin"}), 1)):
+        async with server.app.pg.acting(Actor(uuid4(), roles)) as tx:
+            assert len(await tx.fetch("SELECT * FROM wallet_entries($1, 'THB', 100, 10)", person.user_id)) == rows
 
 
 # --- bank accounts
@@ -474,3 +486,30 @@ async def test_numbers_stay_out_of_logs(
         assert not any(NUMBER in row["w"] for row in rows)
     out, err = capfd.readouterr()
     assert NUMBER not in out + err
+
+
+async def test_books_that_are_off_are_found(database_url: str, redis_url: str) -> None:
+    """By owner and currency, from either side."""
+    async with serving(database_url, redis_url, payout_by="manual") as server:
+        (one, bank_one), (two, bank_two) = await rich(server), await rich(server)
+        await one.http.wallet.withdraw(20_000, bank_one)
+        made = await two.http.wallet.withdraw(30_000, bank_two)
+        async with server.app.pg.system() as conn:
+            assert list(await held_off(conn)) == []
+            await server.sql("UPDATE withdrawals SET amount_minor = 25000 WHERE user_id = $1", one.user_id)
+            await server.sql(
+                "UPDATE withdrawals SET status = 'rejected', reason = 'x', processed_at = clock_timestamp() WHERE id = $1",
+                UUID(made["id"]),
+            )
+            found = {off.owner_id: (off.currency, off.held_minor, off.asked_minor) for off in await held_off(conn)}
+        assert found == {one.user_id: ("THB", 20_000, 25_000), two.user_id: ("THB", 30_000, 0)}
+
+
+def test_the_operator_is_told_how_accounts_are_kept_and_who_pays(tmp_path: Path) -> None:
+    plain = payout_troubles(load({}, data_dir=tmp_path))
+    assert "DISPATCH_BANK_KEYS" in plain[0] and "rotate-keys" in plain[0] and "nobody gets money" in plain[1]
+    assert str(tmp_path / "payouts") in plain[1]
+    good = {"bank_keys": ["k" * 40], "payout_by": "http", "payout_secret": "s"}
+    assert payout_troubles(load({}, payout_url="https://bank.example", **good)) == []
+    (clear,) = payout_troubles(load({}, payout_url="http://bank.example", **good))
+    assert "not https" in clear
