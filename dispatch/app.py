@@ -182,7 +182,7 @@ async def build(
             search_path="dispatch",
             schema="dispatch_queue",
             work={f"notify.{channel}": sender.handle for channel in Channel} | {"payout": payouts.handle},
-            stale_after_s=max(sender.lease_s, payouts.lease_s),
+            stale_after_s=sender.lease_s,
         )
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
         providers = Providers(pg, inbox, accounts, notifications, once)

@@ -9,11 +9,14 @@ import aiohttp
 import orjson
 import pytest
 
+from dispatch.accounts import fingerprint_of
 from dispatch.doctor import payout_troubles
 from dispatch.kit.postgres import Actor
 from dispatch.settings import load
 from dispatch.wallets import held_off
 from protocol.errors import Denied
+from protocol.http import Http
+from protocol.http.wallets import WalletCalls
 from protocol.lifecycle import AdminAction
 from tests.papers.scenes import PDF
 from tests.support.bank import Bank, fake_bank
@@ -199,6 +202,16 @@ async def test_the_number_is_sealed_at_rest_for_its_own_row_and_every_reading_is
     dump = orjson.dumps([dict(row) for row in await server.sql("SELECT b::text AS b FROM bank_accounts b")])
     dump += orjson.dumps([dict(row) for row in await server.sql("SELECT i::text AS i FROM idem i")])
     assert NUMBER.encode() not in dump and b"5555555555" not in dump
+    # Nor in a hash that somebody could find it by, trying ten digits.
+    (row,) = await server.sql("SELECT document_id FROM bank_accounts WHERE user_id = $1", one.user_id)
+    asked = {
+        "bank_code": "KBANK",
+        "account_number": NUMBER,
+        "account_name": "Somchai Jaidee",
+        "document_id": row["document_id"],
+    }
+    guess = fingerprint_of("bank_accounts.add", asked)
+    assert guess not in {row["fingerprint"] for row in await server.sql("SELECT fingerprint FROM idem")}
     made = await one.http.wallet.withdraw(10_000, bank_one)
     for seen in (
         await one.http.wallet.withdrawals(),
@@ -429,7 +442,12 @@ async def test_the_office_decides_by_hand(server: Server) -> None:
 
 
 async def test_two_who_decide_at_once_are_one_decision(server: Server) -> None:
-    office = (await server.admin()).http.wallet
+    # Without patience: a second decision is refused by what it finds under the lock, and never fails.
+    async with Http(server.url(), (await server.admin()).token, patience_s=0) as http:
+        await decided_at_once(server, http.wallet)
+
+
+async def decided_at_once(server: Server, office: WalletCalls) -> None:
     for pair in (("process", "process"), ("process", "reject"), ("complete", "fail"), ("complete", "complete")):
         person, bank = await rich(server, 50_000)
         made = await person.http.wallet.withdraw(20_000, bank)
