@@ -63,6 +63,8 @@ from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
+from dispatch.wallets import BankAccounts, Payouts, Vault, Wallets, Withdrawals, door_of
+from dispatch.wallets import routes as wallets_routes
 from protocol.notices import Channel, NoticeType
 
 log = structlog.get_logger("app")
@@ -90,6 +92,7 @@ class App:
     teller: Teller
     nudges: Nudges
     sender: Sender
+    payouts: Payouts
     consumer: Consumer
     admin: Admin
     expiry: Expiry
@@ -163,12 +166,24 @@ async def build(
         )
         stack.push_async_callback(sender.close)
         notifications = Notifications(sender.circuits)
+        vault = Vault.of(settings)
+        payouts = Payouts(
+            pg,
+            inbox,
+            notifications,
+            door_of(settings),
+            vault,
+            clock,
+            timeout_s=settings.payout_timeout_s,
+            base_s=settings.retry_base_s,
+        )
+        stack.push_async_callback(payouts.close)
         consumer = Consumer(
             _needed(settings.database_url),
             role="dispatch_system",
             search_path="dispatch",
             schema="dispatch_queue",
-            work={f"notify.{channel}": sender.handle for channel in Channel},
+            work={f"notify.{channel}": sender.handle for channel in Channel} | {"payout": payouts.handle},
             stale_after_s=sender.lease_s,
         )
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
@@ -199,6 +214,17 @@ async def build(
         )
         teller, nudges = Teller(pg, inbox, notifications), Nudges(pg, inbox, notifications)
         support = Support(pg, inbox, notifications, once)
+        wallets = Wallets(pg, markets)
+        withdrawals = Withdrawals(
+            pg,
+            inbox,
+            notifications,
+            once,
+            vault,
+            wallets,
+            minimum_minor=settings.withdrawal_min_minor,
+            manual=settings.payout_by == "manual",
+        )
         admin = Admin(inbox, matching, notifications, once)
         expiry = Expiry(pg, notifications, clock, deliver=inbox.deliver, search=matching.search)
 
@@ -240,7 +266,10 @@ async def build(
                 Corrections(inbox, markets, once),
             ),
             incentives_routes.routes(Incentives(pg, markets, once)),
-            admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
+            wallets_routes.routes(wallets, BankAccounts(pg, once, vault), withdrawals),
+            admin_routes.routes(
+                admin, Office(pg, redis, clock, accounts, lambda: {**sender.circuits(), **payouts.circuits()})
+            ),
         ):
             api.add(routes)
         api.app.router.add_get("/v1/socket", door.handle)
@@ -248,7 +277,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, expiry, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, payouts, consumer, admin, expiry, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

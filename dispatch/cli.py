@@ -1,4 +1,4 @@
-"""The command line: serve | migrate | sweep | token | admin | seed | doctor.
+"""The command line: serve | migrate | sweep | rotate-keys | token | admin | seed | doctor.
 
 What is for programs goes to stdout (a token, the line that says ready), logs go to stderr. An operator's mistake is one
 sentence and exit code 2. Modules that take long to import are imported by the command that needs them.
@@ -95,7 +95,7 @@ def serve(
 async def _serve(settings: "Settings") -> int:
     import structlog
 
-    from dispatch.doctor import unreachable_links
+    from dispatch.doctor import payout_troubles, unreachable_links
     from dispatch.start import Trouble, migrated, on_loopback, postgres_trouble, redis_trouble, with_stores
     from dispatch.supervisor import Reservation, Supervisor
 
@@ -108,6 +108,9 @@ async def _serve(settings: "Settings") -> int:
         log.warning("tokens are signed with the published secret: anybody can make himself admin", host=settings.host)
     if trouble := unreachable_links(settings):
         log.warning(trouble)
+    if not on_loopback(settings.host):
+        for trouble in payout_troubles(settings):
+            log.warning(trouble)
     if settings.database_url and (trouble := await postgres_trouble(settings.database_url)):
         raise Trouble(trouble)
     on_signal: list[Callable[[], object]] = [_cancel_current()]
@@ -190,6 +193,28 @@ async def _sweep(settings: "Settings") -> int:
                 f"Left-over uploads stay where they are: {error}. Look at the DISPATCH_STORAGE_ settings."
             ) from error
     return 0
+
+
+@cli.command()
+def rotate_keys(data: Data = None) -> None:
+    """Seal all bank account numbers with the newest of DISPATCH_BANK_KEYS, so that the older ones can be dropped."""
+    _run(_rotate_keys(_settings(data_dir=data)))
+
+
+async def _rotate_keys(settings: "Settings") -> int:
+    from dispatch.start import migrated, with_stores
+    from dispatch.wallets import rotate
+
+    async with with_stores(settings, _say) as (found, _):
+        assert found.database_url is not None
+        await migrated(found.database_url)
+        done = await rotate(found)
+    _say(f"bank accounts: {done.sealed} sealed with the newest key")
+    if done.unreadable:
+        _say(
+            f"bank accounts: {done.unreadable} that no key opens: set the key that they were sealed with, and run it again"
+        )
+    return 1 if done.unreadable else 0
 
 
 @cli.command()

@@ -52,6 +52,8 @@ async def examine(settings: Settings, *, clock: Clock | None = None) -> AsyncIte
     yield _secret(settings)
     if trouble := unreachable_links(settings):
         yield Finding("links", "note", trouble)
+    for trouble in payout_troubles(settings):
+        yield Finding("payouts", "note", trouble)
     yield _markets(settings)
     yield _files()
     yield await _documents(settings)
@@ -90,6 +92,21 @@ def unreachable_links(settings: Settings) -> str | None:
     if settings.public_url or on_loopback(settings.host) or (settings.email_link and settings.password_link):
         return None
     return f"links in mails lead to http://{settings.host}:{settings.port}: set DISPATCH_PUBLIC_URL to where people reach this server"
+
+
+def payout_troubles(settings: Settings) -> list[str]:
+    """What is worth knowing of how bank accounts are kept and who pays."""
+    found = []
+    if not settings.bank_keys:
+        found.append(
+            "bank account numbers are sealed with a key derived from DISPATCH_JWT_SECRETS: set DISPATCH_BANK_KEYS='[\"…\"]' "
+            "(openssl rand -base64 48), and run `dispatch rotate-keys` before a secret of tokens is dropped"
+        )
+    if settings.payout_by == "folder":
+        found.append(f"payouts are written to {settings.data_dir / 'payouts'} and count as paid: nobody gets money")
+    elif settings.payout_by == "http" and not settings.payout_url.startswith("https://"):
+        found.append("DISPATCH_PAYOUT_URL is not https: account numbers and the secret travel in the clear")
+    return found
 
 
 def _markets(settings: Settings) -> Finding:

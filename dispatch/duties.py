@@ -118,6 +118,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("freezer", 60.0, freeze),
         loop("gate_judge", 30.0, rejudge),
         loop("delivery_rescuer", 5.0, app.sender.rescue),
+        loop("payout_rescuer", 5.0, app.payouts.rescue),
         loop("paper_sweeper", 600.0, sweep_papers),
         loop("deferred_suspender", 5.0, app.expiry.suspend_due),
         loop("forgetter", 3600.0, forget),

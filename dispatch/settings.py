@@ -213,6 +213,17 @@ class Settings(BaseSettings):
     withdrawal_min_minor: int = Field(
         10_000, ge=1, le=2**53, description="smallest withdrawal, in minor units of its currency"
     )
+    bank_keys: list[SecretStr] = Field(
+        [],
+        description="keys of bank account numbers, newest first; unset: derived from DISPATCH_JWT_SECRETS, whose keys still open what they sealed",
+    )
+    payout_by: Literal["folder", "http", "manual"] = Field(
+        "folder",
+        description="payouts go by an `http` gateway, by people in the office (`manual`), or into files under data_dir/payouts (`folder`)",
+    )
+    payout_url: str = Field("", description="address of the payout gateway before /payouts, with payout_by=http")
+    payout_secret: SecretStr | None = Field(None, description="bearer secret of the payout gateway")
+    payout_timeout_s: float = Field(10.0, gt=0, le=60, description="seconds that the payout gateway has for one answer")
 
     @model_validator(mode="after")
     def _long_secrets(self) -> "Settings":
@@ -262,6 +273,22 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _whole_payouts(self) -> "Settings":
+        for secret in self.bank_keys:
+            if len(secret.get_secret_value()) < 32:
+                raise ValueError("bank_keys: 32 characters at least each; make one with `openssl rand -base64 48`")
+        if self.payout_by == "http" and not _is_url(self.payout_url):
+            raise ValueError("payout_url: payout_by=http needs the gateway's address, such as https://bank.example/v1")
+        if self.payout_by == "http" and self.payout_secret is None:
+            raise ValueError("payout_secret: payout_by=http needs the gateway's bearer secret")
+        for name in ("payout_url", "payout_secret"):
+            if self.payout_by != "http" and getattr(self, name):
+                raise ValueError(
+                    f"{name} is set, but payouts go by payout_by={self.payout_by}: set payout_by=http, or unset it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _known_proxies(self) -> "Settings":
         try:
             Proxies(self.trusted_proxies)
@@ -284,6 +311,11 @@ class Settings(BaseSettings):
         """What links and codes are derived from."""
         secret = self.link_secret or self.jwt_secrets[0]
         return hashlib.sha256(b"dispatch links\0" + secret.get_secret_value().encode()).digest()
+
+    @property
+    def bank_secrets(self) -> list[str]:
+        """What bank account numbers are sealed with, newest first. Those of tokens come last: what they sealed before there were keys of its own."""
+        return [secret.get_secret_value() for secret in (*self.bank_keys, *self.jwt_secrets)]
 
     @property
     def email_link_template(self) -> str:

@@ -11,6 +11,7 @@ from protocol.frames import FRAME_BYTES_MAX, HELLO_WITHIN_S, SUBPROTOCOL, Client
 from protocol.lifecycle import LEGAL
 from protocol.resources.money import Earning, Wallet
 from protocol.resources.notices import Notification
+from protocol.resources.wallets import Withdrawal
 from protocol.schemas import REF, components
 
 EVENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
@@ -30,6 +31,7 @@ EVENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "provider.updated": ("The own provider record changed.", {"provider": "Provider"}),
     "earnings.created": ("Something was earned, or corrected.", {"earning": "Earning"}),
     "wallet.updated": ("What is in the own wallet now, in one currency.", {"wallet": "Wallet"}),
+    "withdrawal.updated": ("An own withdrawal was asked for, or has come further.", {"withdrawal": "Withdrawal"}),
     "notification.created": (
         "Something is told; it also stands in the notification centre.",
         {"notification": "Notification"},
@@ -61,7 +63,8 @@ _RECONNECT: Final = {
 def asyncapi(version: str) -> dict[str, Any]:
     """The document, ready for JSON. `version` is the server's."""
     inbound, outbound = get_args(ClientFrame), get_args(ServerFrame)
-    events = (resources.Offer, resources.Job, resources.ProviderCard, resources.Provider, Notification, Earning, Wallet)
+    told = (Notification, Earning, Wallet, Withdrawal)
+    events = (resources.Offer, resources.Job, resources.ProviderCard, resources.Provider, *told)
     messages = {shape.__name__: _message(shape) for shape in (*inbound, *outbound)}
     for name, (meaning, fields) in EVENTS.items():
         messages[name] = _event_message(name, meaning, fields)

@@ -19,6 +19,7 @@ from protocol.http.notices import NoticeCalls
 from protocol.http.office import OfficeCalls
 from protocol.http.papers import PaperCalls
 from protocol.http.support import SupportCalls
+from protocol.http.wallets import WalletCalls
 from protocol.lifecycle import AdminAction, JobStatus, ServiceType, Stage
 
 BACKOFF_S: Final = 0.2
@@ -69,6 +70,7 @@ class Http:
         self.support = SupportCalls(self)
         self.earnings = EarningCalls(self)
         self.incentives = IncentiveCalls(self)
+        self.wallet = WalletCalls(self)
 
     async def __aenter__(self) -> Self:
         if self._session is None:

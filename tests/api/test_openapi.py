@@ -23,6 +23,7 @@ from dispatch.providers.review.routes import routes as review_routes
 from dispatch.providers.routes import routes as providers_routes
 from dispatch.providers.vehicles.routes import routes as vehicles_routes
 from dispatch.support.routes import routes as support_routes
+from dispatch.wallets.routes import routes as wallets_routes
 from protocol import codec
 from protocol.errors import ErrorCode, status_of
 from protocol.resources import AcceptRequest, CancelRequest, Job, Me, Page, ProviderRequest
@@ -41,6 +42,7 @@ ROUTES: list[Route] = [
     *support_routes(NOBODY),
     *earnings_routes(NOBODY, NOBODY, NOBODY),
     *incentives_routes(NOBODY),
+    *wallets_routes(NOBODY, NOBODY, NOBODY),
     *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
@@ -115,6 +117,18 @@ CONTRACT = {
     ("GET", "/v1/admin/incentives"),
     ("POST", "/v1/admin/incentives"),
     ("PATCH", "/v1/admin/incentives/{id}"),
+    ("GET", "/v1/wallet"),
+    ("GET", "/v1/wallet/entries"),
+    ("POST", "/v1/providers/me/bank-accounts"),
+    ("GET", "/v1/providers/me/bank-accounts"),
+    ("DELETE", "/v1/providers/me/bank-accounts/{id}"),
+    ("POST", "/v1/withdrawals"),
+    ("GET", "/v1/withdrawals"),
+    ("GET", "/v1/withdrawals/{id}"),
+    ("GET", "/v1/admin/providers/{id}/bank-accounts"),
+    ("GET", "/v1/admin/withdrawals"),
+    ("GET", "/v1/admin/withdrawals/{id}"),
+    ("POST", "/v1/admin/withdrawals/{id}/actions"),
 }
 """Section 2 of the wire contract."""
 

@@ -53,7 +53,14 @@ def test_every_frame_and_every_event_is_a_message_of_one_operation() -> None:
 def test_the_event_names_are_those_of_the_contract() -> None:
     assert set(EVENTS) == {
         *("offer.created", "offer.withdrawn", "job.created", "job.accepted", "job.updated", "job.cancelled"),
-        *("job.completed", "provider.updated", "notification.created", "earnings.created", "wallet.updated"),
+        *(
+            "job.completed",
+            "provider.updated",
+            "notification.created",
+            "earnings.created",
+            "wallet.updated",
+            "withdrawal.updated",
+        ),
     }
 
 

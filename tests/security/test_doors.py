@@ -14,6 +14,8 @@ from tests.incentives.stage import a_program
 from tests.papers.scenes import a_car
 from tests.support.bodies import least
 from tests.support.server import Person, Server, serving
+from tests.wallets.scenes import account as bank_account
+from tests.wallets.scenes import fund
 
 OPEN = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/v1/socket"} | {
     f"/v1/auth/{path}"
@@ -93,6 +95,7 @@ async def everything_of(server: Server, stores: Path) -> tuple[Person, dict[str,
                 await driver.http.papers.add_vehicle(**a_car())
             )["id"],
             "ticket": (await driver.http.support.open(TicketCategory.APP, "s", "b"))["id"],
+            **await money_of(server, driver),
             "device": (await driver.http.notices.register_fcm(f"t-{driver.user_id}"))["id"],
             "earning": (await admin.http.earnings.adjust(driver.provider_id, 100, "THB", "x"))["id"],
             "incentive": (await admin.http.incentives.create(**a_program()))["id"],
@@ -100,6 +103,13 @@ async def everything_of(server: Server, stores: Path) -> tuple[Person, dict[str,
         (notice, *_) = (await driver.http.call("GET", "/v1/notifications"))["items"]
         (delivery, *_) = (await admin.http.call("GET", "/v1/admin/deliveries"))["items"]
         return driver, made | {"notification": notice["id"], "delivery": delivery["id"]}
+
+
+async def money_of(server: Server, person: Person) -> dict[str, str]:
+    """A bank account and a withdrawal to it."""
+    account = await bank_account(server, person)
+    await fund(server, person.user_id, 50_000)
+    return {"bank_account": account, "withdrawal": (await person.http.wallet.withdraw(20_000, account))["id"]}
 
 
 async def test_every_route_role_and_owner(database_url: str, redis_url: str, tmp_path: Path) -> None:
@@ -137,4 +147,7 @@ async def test_every_route_role_and_owner(database_url: str, redis_url: str, tmp
         # Nothing of it has moved.
         assert await server.sql("SELECT 1 FROM jobs WHERE status = 'accepted'")
         assert await server.sql("SELECT 1 FROM provider_documents WHERE status = 'pending'")
+        assert await server.sql(
+            "SELECT 1 FROM withdrawals w JOIN bank_accounts b ON b.id = w.bank_account_id WHERE status = 'pending' AND removed_at IS NULL"
+        )
         assert not await server.sql("SELECT 1 FROM audit_log WHERE action NOT IN ('approve', 'adjust', 'create')")

@@ -16,8 +16,8 @@ TABLES = [
     "notifications", "notification_deliveries", "push_devices", "verified_emails",
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
-    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals",
     "incentives", "incentive_progress",
+    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "bank_accounts", "withdrawals",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -162,6 +162,19 @@ WRITES = [
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
     "SELECT job_events_next('notices', 1)",
+    "UPDATE bank_accounts SET document_id = gen_random_uuid()",
+    "UPDATE bank_accounts SET sealed = 'x'",
+    "INSERT INTO bank_accounts (id) VALUES (gen_random_uuid())",
+    "DELETE FROM bank_accounts",
+    "UPDATE withdrawals SET status = 'completed'",
+    "UPDATE withdrawals SET amount_minor = 1",
+    "INSERT INTO withdrawals (id) VALUES (gen_random_uuid())",
+    "DELETE FROM withdrawals",
+    "SELECT payout_enqueue('{}')",
+    "SELECT payout_claim(gen_random_uuid(), gen_random_uuid(), 1)",
+    "SELECT payout_sending(gen_random_uuid(), gen_random_uuid())",
+    "SELECT payout_later(gen_random_uuid(), gen_random_uuid(), 1, 'x', true)",
+    "SELECT payouts_rescue(0, 1)",
 ]
 
 
@@ -204,6 +217,16 @@ GUARDED = [
         "user",
     ),
     ("SELECT vehicle_review($1, 'approved', NULL, NULL)", "provider"),
+    ("SELECT wallet_gate($1)", "user"),
+    (
+        "SELECT bank_account_add(gen_random_uuid(), $1, 'SCB', 'x', 'x', '0123456789abcdef', '1234', gen_random_uuid())",
+        "user",
+    ),
+    ("SELECT bank_account_remove(gen_random_uuid(), $1)", "user"),
+    ("SELECT withdrawal_open(gen_random_uuid(), $1, gen_random_uuid(), 1, 'THB', '1 s')", "user"),
+    ("SELECT withdrawal_lock($1)", "user"),
+    ("SELECT withdrawal_process($1, 'gateway', NULL)", "user"),
+    ("SELECT withdrawal_resolve($1, 'completed', NULL, 'x', NULL)", "user"),
 ]
 
 
