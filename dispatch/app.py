@@ -57,6 +57,8 @@ from dispatch.providers.review import Review
 from dispatch.providers.review import routes as review_routes
 from dispatch.providers.vehicles import Vehicles
 from dispatch.providers.vehicles import routes as vehicles_routes
+from dispatch.ratings import Ratings
+from dispatch.ratings import routes as ratings_routes
 from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
@@ -232,6 +234,7 @@ async def build(
             review_routes.routes(Review(pg, inbox, notifications, once)),
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
+            ratings_routes.routes(Ratings(pg, inbox, notifications, once)),
             admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
         ):
             api.add(routes)

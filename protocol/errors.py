@@ -96,6 +96,7 @@ class ErrorCode(StrEnum):
     VEHICLE_NOT_APPROVED = "VEHICLE_NOT_APPROVED"
     JOB_NOT_ACTIVE = "JOB_NOT_ACTIVE"
     JOB_NOT_COMPLETED = "JOB_NOT_COMPLETED"
+    TOO_LATE = "TOO_LATE"
     DOCUMENTS_INCOMPLETE = "DOCUMENTS_INCOMPLETE"
     EMAIL_NOT_VERIFIED = "EMAIL_NOT_VERIFIED"
     BANK_ACCOUNT_NOT_VERIFIED = "BANK_ACCOUNT_NOT_VERIFIED"
@@ -333,6 +334,7 @@ _TABLE: Final[Mapping[ErrorCode, tuple[int, str, str]]] = {
     ErrorCode.VEHICLE_NOT_APPROVED: (422, "ยานพาหนะยังไม่ได้รับการอนุมัติ", "The vehicle is not approved"),
     ErrorCode.JOB_NOT_ACTIVE: (422, "งานนี้ไม่ได้กำลังดำเนินการ", "This job is not active"),
     ErrorCode.JOB_NOT_COMPLETED: (422, "งานนี้ยังไม่เสร็จ", "This job is not completed"),
+    ErrorCode.TOO_LATE: (422, "หมดเวลาทำรายการนี้แล้ว", "It is too late for this"),
     ErrorCode.DOCUMENTS_INCOMPLETE: (422, "เอกสารยังไม่ครบ", "Documents are missing"),
     ErrorCode.EMAIL_NOT_VERIFIED: (422, "ยังไม่ได้ยืนยันอีเมล", "The e-mail address is not verified"),
     ErrorCode.BANK_ACCOUNT_NOT_VERIFIED: (422, "บัญชีธนาคารยังไม่ได้รับการยืนยัน", "The bank account is not verified"),

@@ -20,6 +20,7 @@ from dispatch.providers.documents.routes import routes as documents_routes
 from dispatch.providers.review.routes import routes as review_routes
 from dispatch.providers.routes import routes as providers_routes
 from dispatch.providers.vehicles.routes import routes as vehicles_routes
+from dispatch.ratings.routes import routes as ratings_routes
 from dispatch.support.routes import routes as support_routes
 from protocol import codec
 from protocol.errors import ErrorCode, status_of
@@ -37,6 +38,7 @@ ROUTES: list[Route] = [
     *jobs_routes(NOBODY),
     *claims_routes(NOBODY),
     *support_routes(NOBODY),
+    *ratings_routes(NOBODY),
     *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
@@ -68,6 +70,9 @@ CONTRACT = {
     ("GET", "/v1/jobs/available"),
     ("POST", "/v1/jobs/{id}/accept"),
     ("POST", "/v1/jobs/{id}/advance"),
+    ("POST", "/v1/jobs/{id}/rating"),
+    ("GET", "/v1/providers/me/reviews"),
+    ("GET", "/v1/admin/providers/{id}/reviews"),
     ("POST", "/v1/providers"),
     ("GET", "/v1/providers/me"),
     ("PATCH", "/v1/providers/me"),

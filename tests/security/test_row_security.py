@@ -16,7 +16,7 @@ TABLES = [
     "notifications", "notification_deliveries", "push_devices", "verified_emails",
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
-    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals",
+    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "ratings", "provider_ratings",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -149,6 +149,9 @@ WRITES = [
     "INSERT INTO verified_emails VALUES (gen_random_uuid(), 'x@y.z')",
     "UPDATE notifications SET title = 'x'",
     "UPDATE support_tickets SET body = 'x'",
+    "UPDATE ratings SET score = 5",
+    "INSERT INTO ratings (id) VALUES (gen_random_uuid())",
+    "UPDATE provider_ratings SET rating = 5",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
@@ -190,6 +193,7 @@ GUARDED = [
         "provider",
     ),
     ("SELECT vehicle_review($1, 'approved', NULL, NULL)", "provider"),
+    ("SELECT ratings_add(gen_random_uuid(), $1, 5, NULL, '14 days', 500)", "job"),
 ]
 
 
