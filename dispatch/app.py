@@ -48,6 +48,8 @@ from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender, doors_of
 from dispatch.notifications import routes as notifications_routes
 from dispatch.notifications.store import OfAccounts
+from dispatch.performance import Aggregates, Performances
+from dispatch.performance import routes as performance_routes
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
@@ -93,6 +95,7 @@ class App:
     consumer: Consumer
     admin: Admin
     expiry: Expiry
+    aggregates: Aggregates
     door: Door
     api: Api
     health: Health
@@ -199,6 +202,7 @@ async def build(
         )
         teller, nudges = Teller(pg, inbox, notifications), Nudges(pg, inbox, notifications)
         support = Support(pg, inbox, notifications, once)
+        aggregates = Aggregates(pg, markets)
         admin = Admin(inbox, matching, notifications, once)
         expiry = Expiry(pg, notifications, clock, deliver=inbox.deliver, search=matching.search)
 
@@ -235,6 +239,7 @@ async def build(
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
             ratings_routes.routes(Ratings(pg, inbox, notifications, once)),
+            performance_routes.routes(Performances(pg, matching, markets), aggregates),
             admin_routes.routes(admin, Office(pg, redis, clock, accounts, sender.circuits)),
         ):
             api.add(routes)
@@ -243,7 +248,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, expiry, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, consumer, admin, expiry, aggregates, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

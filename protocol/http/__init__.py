@@ -16,6 +16,7 @@ from protocol.http.accounts import AccountCalls
 from protocol.http.notices import NoticeCalls
 from protocol.http.office import OfficeCalls
 from protocol.http.papers import PaperCalls
+from protocol.http.performance import PerformanceCalls
 from protocol.http.ratings import RatingCalls
 from protocol.http.support import SupportCalls
 from protocol.lifecycle import AdminAction, JobStatus, ServiceType, Stage
@@ -67,6 +68,7 @@ class Http:
         self.office = OfficeCalls(self)
         self.support = SupportCalls(self)
         self.ratings = RatingCalls(self)
+        self.performance = PerformanceCalls(self)
 
     async def __aenter__(self) -> Self:
         if self._session is None:

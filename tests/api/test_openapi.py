@@ -16,6 +16,7 @@ from dispatch.jobs.routes import routes as jobs_routes
 from dispatch.kit.route import SEAL, Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
 from dispatch.notifications.routes import routes as notifications_routes
+from dispatch.performance.routes import routes as performance_routes
 from dispatch.providers.documents.routes import routes as documents_routes
 from dispatch.providers.review.routes import routes as review_routes
 from dispatch.providers.routes import routes as providers_routes
@@ -39,6 +40,7 @@ ROUTES: list[Route] = [
     *claims_routes(NOBODY),
     *support_routes(NOBODY),
     *ratings_routes(NOBODY),
+    *performance_routes(NOBODY, NOBODY),
     *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
@@ -72,6 +74,11 @@ CONTRACT = {
     ("POST", "/v1/jobs/{id}/advance"),
     ("POST", "/v1/jobs/{id}/rating"),
     ("GET", "/v1/providers/me/reviews"),
+    ("GET", "/v1/providers/me/performance"),
+    ("GET", "/v1/providers/me/dashboard"),
+    ("GET", "/v1/admin/providers/{id}/performance"),
+    ("GET", "/v1/admin/performance"),
+    ("GET", "/v1/admin/acceptance"),
     ("GET", "/v1/admin/providers/{id}/reviews"),
     ("POST", "/v1/providers"),
     ("GET", "/v1/providers/me"),

@@ -17,6 +17,7 @@ TABLES = [
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "ratings", "provider_ratings",
+    "performance_days", "performance_run",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -152,6 +153,10 @@ WRITES = [
     "UPDATE ratings SET score = 5",
     "INSERT INTO ratings (id) VALUES (gen_random_uuid())",
     "UPDATE provider_ratings SET rating = 5",
+    "UPDATE performance_days SET offered = 1",
+    "UPDATE performance_run SET calculated_at = now()",
+    "SELECT performance_step('1 s', '1 s', 1, '{}', '{}')",
+    "SELECT * FROM offer_outcomes",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
