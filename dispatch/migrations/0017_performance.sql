@@ -81,9 +81,10 @@ CREATE VIEW offer_outcomes AS
     LIMIT 1) e ON true;
 
 -- One provider's counts, now: all there ever were, and of the newest `p_last`. For himself and admins; nobody else is told anything but zeros.
+-- Planned anew each time, as the step below is: a plan made while the tables were small reads all of them when they are large.
 CREATE FUNCTION performance_counts(p_provider uuid, p_last int, OUT offered bigint, OUT accepted bigint, OUT completed bigint, OUT cancelled bigint,
   OUT last_offered bigint, OUT last_accepted bigint, OUT last_completed bigint, OUT last_cancelled bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp SET plan_cache_mode = force_custom_plan AS $$
   SELECT count(*), count(*) FILTER (WHERE c.accepted), count(*) FILTER (WHERE c.completed), count(*) FILTER (WHERE c.cancelled),
     count(*) FILTER (WHERE c.nth <= p_last), count(*) FILTER (WHERE c.nth <= p_last AND c.accepted),
     count(*) FILTER (WHERE c.nth <= p_last AND c.completed), count(*) FILTER (WHERE c.nth <= p_last AND c.cancelled)
@@ -98,7 +99,7 @@ $$;
 -- tomorrow, and its day waits for it, however long; all others can never change again and are never read again. A minute is looked at twice:
 -- who took the time of his offer before the last look may have committed after it, and no transaction of ours lasts so long.
 CREATE FUNCTION performance_step(p_rest interval, p_slice interval, p_limit int, p_markets text[], p_zones text[]) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 DECLARE
   run performance_run;
   upto_next timestamptz;

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from dispatch.performance.aggregates import REST_S, Aggregates
-from tests.support.histories import Deal, write
+from tests.support.histories import Deal, counted_days, write
 from tests.support.server import WITHIN_S, Person, Server, code, serving
 
 BANGKOK_TIME, CALIFORNIA_TIME = ZoneInfo("Asia/Bangkok"), ZoneInfo("America/Los_Angeles")
@@ -38,17 +38,9 @@ async def people(server: Server) -> tuple[Person, Person, Person]:
     return customer, await server.provider(), await server.provider()
 
 
-async def counted_since(judge: "asyncpg.Connection[Any]", aggregates: Aggregates) -> None:
-    """A run that began from now on. Another worker may be in the middle of one: it is ended first."""
-    now: datetime = await judge.fetchval("SELECT clock_timestamp()")
-    async with asyncio.timeout(WITHIN_S):
-        while not await judge.fetchval("SELECT coalesce(calculated_at >= $1, false) FROM performance_run", now):
-            await aggregates.run(rest_s=0)
-
-
 async def forget_runs(judge: "asyncpg.Connection[Any]", aggregates: Aggregates) -> None:
     """As if nothing had been counted yet. Ends a run that is under way."""
-    await counted_since(judge, aggregates)
+    await counted_days(judge, aggregates)
     await judge.execute("UPDATE performance_run SET began_at = NULL, upto = NULL, calculated_at = NULL")
 
 
@@ -83,7 +75,7 @@ async def test_two_workers_at_once_count_once(server: Server, judge: "asyncpg.Co
 async def test_one_who_holds_the_right_to_count_is_not_waited_for(
     server: Server, judge: "asyncpg.Connection[Any]"
 ) -> None:
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     before = await judge.fetchval("SELECT calculated_at FROM performance_run")
     async with judge.transaction():
         await judge.execute("SELECT 1 FROM performance_run FOR UPDATE")
@@ -102,15 +94,15 @@ async def test_a_day_waits_for_the_job_that_was_accepted_in_it(
     await write(
         judge, customer, driver, rival, [Deal("accepted", "under_way", stage=2, ago=long), Deal("declined", ago=long)]
     )
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     day = local_day(long)
     assert await rows(judge, driver) == [("ride", day, 2, 1, 0, 0, True)]
     job = await judge.fetchval("SELECT id FROM jobs WHERE provider_user_id = $1", driver.user_id)
     await driver.http.advance(job, "completed")
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     assert await rows(judge, driver) == [("ride", day, 2, 1, 1, 0, False)]
     counted_at = await judge.fetchval("SELECT counted_at FROM performance_days")
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     assert await judge.fetchval("SELECT counted_at FROM performance_days") == counted_at
 
 
@@ -119,13 +111,13 @@ async def test_a_live_offer_is_counted_when_it_is_answered(server: Server, judge
     async with server.working() as (driver, phone):
         await server.request(customer)
         offer = (await driver.inbox.named("offer.created")).data
-        await counted_since(judge, server.app.aggregates)
+        await counted_days(judge, server.app.aggregates)
         assert [row[2:] for row in await rows(judge, driver)] == [(0, 0, 0, 0, True)]
         admin = await server.admin()
         assert (await admin.http.performance.acceptance(*ALL))["items"] == []
         await phone.decline(offer["offer_id"])
         await customer.http.cancel(offer["job"]["id"])
-        await counted_since(judge, server.app.aggregates)
+        await counted_days(judge, server.app.aggregates)
         assert [row[2:] for row in await rows(judge, driver)] == [(1, 0, 0, 0, False)]
 
 
@@ -135,7 +127,7 @@ async def test_days_are_those_of_each_market(server: Server, judge: "asyncpg.Con
     hours = [timedelta(hours=number) for number in range(0, 60, 3)]
     deals = [Deal("declined", market=market, ago=ago) for market in ("bkk", "sf") for ago in hours]
     await write(judge, customer, driver, rival, deals)
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     expected: dict[date, int] = {}
     for zone in (BANGKOK_TIME, CALIFORNIA_TIME):
         for row in await judge.fetch(
@@ -163,7 +155,7 @@ async def test_the_office_reads_days_in_pages_and_by_provider_and_type(
     ]
     await write(judge, customer, driver, rival, [*deals, DONE])
     await write(judge, customer, rival, driver, [Deal("declined"), Deal("expired")])
-    await counted_since(judge, server.app.aggregates)
+    await counted_days(judge, server.app.aggregates)
     first, last = local_day(timedelta(days=30)), local_day(timedelta(days=-1))
 
     async def found(**given: Any) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Histories of offers and what became of them, written as rows; and what a person with a pencil would count of them."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +10,8 @@ from uuid import UUID, uuid4
 import asyncpg
 from hypothesis import strategies as st
 
-from tests.support.server import Person
+from dispatch.performance import Aggregates
+from tests.support.server import WITHIN_S, Person
 
 Answer = Literal["accepted", "declined", "expired", "withdrawn", "live"]
 End = Literal["completed", "cancelled", "released", "under_way"]
@@ -55,8 +57,13 @@ _ends = st.one_of(
 
 
 @st.composite
-def deal(draw: Any, service_types: Sequence[str] = ("ride",), markets: Sequence[str] = ("bkk",), days: int = 0) -> Deal:
-    """A deal that is over, or an offer that is live."""
+def deal(
+    draw: Any,
+    service_types: Sequence[str] = ("ride",),
+    markets: Sequence[str] = ("bkk",),
+    within: timedelta = timedelta(0),
+) -> Deal:
+    """A deal that is over, or an offer that is live; not older than `within`."""
     answer = draw(st.sampled_from(["accepted", "accepted", "declined", "expired", "withdrawn", "live"]))
     given: dict[str, Any] = {}
     if answer == "accepted":
@@ -66,7 +73,7 @@ def deal(draw: Any, service_types: Sequence[str] = ("ride",), markets: Sequence[
         rival=draw(st.sampled_from(["none", "completed", "cancelled"])),
         service_type=draw(st.sampled_from(list(service_types))),
         market=draw(st.sampled_from(list(markets))),
-        ago=timedelta(hours=draw(st.integers(0, 24 * days))),
+        ago=timedelta(minutes=draw(st.integers(0, int(within.total_seconds()) // 60))),
         round=draw(st.integers(1, 3)),
         **given,
     )
@@ -158,3 +165,20 @@ def _enter(book: Book, customer: Person, provider: Person, rival: Person, one: D
     holding = (None, None) if holder is None else (UUID(holder.provider_id), holder.user_id)
     book.jobs.append((job_id, one.market, one.service_type, status, round, len(events), customer.user_id, *holding, at))
     book.events += events
+
+
+async def counted_days(
+    judge: "asyncpg.Connection[Any]", aggregates: Aggregates, *, since: datetime | None = None
+) -> None:
+    """Until a run has ended that began from now on, and has looked at offers from `since` on, if told. The server's own loop may be at it too."""
+    async with asyncio.timeout(WITHIN_S):
+        while since is not None:
+            done = await judge.execute(
+                "UPDATE performance_run SET upto = $1 WHERE began_at IS NOT DISTINCT FROM calculated_at", since
+            )
+            if done == "UPDATE 1":
+                break
+            await aggregates.run(rest_s=0)
+        now: datetime = await judge.fetchval("SELECT clock_timestamp()")
+        while not await judge.fetchval("SELECT coalesce(calculated_at >= $1, false) FROM performance_run", now):
+            await aggregates.run(rest_s=0)
