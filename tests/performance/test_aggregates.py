@@ -121,6 +121,17 @@ async def test_a_live_offer_is_counted_when_it_is_answered(server: Server, judge
         assert [row[2:] for row in await rows(judge, driver)] == [(1, 0, 0, 0, False)]
 
 
+async def test_an_offer_that_commits_late_is_found_by_the_next_run(
+    server: Server, judge: "asyncpg.Connection[Any]"
+) -> None:
+    """It took its time before the last run looked, and committed after it."""
+    customer, driver, rival = await people(server)
+    await counted_days(judge, server.app.aggregates)
+    await write(judge, customer, driver, rival, [Deal("declined", ago=timedelta(seconds=30))])
+    await counted_days(judge, server.app.aggregates)
+    assert [row[2:] for row in await rows(judge, driver)] == [(1, 0, 0, 0, False)]
+
+
 async def test_days_are_those_of_each_market(server: Server, judge: "asyncpg.Connection[Any]") -> None:
     customer, driver, rival = await people(server)
     await forget_runs(judge, server.app.aggregates)
