@@ -55,7 +55,7 @@ CREATE FUNCTION ended_round(p_to_status text, p_round int) RETURNS int LANGUAGE 
 RETURN CASE WHEN p_to_status = 'offered' THEN p_round - 1 ELSE p_round END;
 
 -- How accepted jobs ended by their provider's doing, one entry for each: a year of one provider is counted in a moment.
-CREATE INDEX job_events_ends ON job_events (job_id, ended_round(to_status, round)) INCLUDE (to_status)
+CREATE INDEX job_events_ends ON job_events (job_id, ended_round(to_status, round)) INCLUDE (to_status, round)
   WHERE to_status = 'completed' OR (actor_role = 'provider' AND from_status IN ('accepted', 'arrived', 'in_progress') AND to_status IN ('cancelled', 'offered'));
 
 RESET ROLE;

@@ -121,6 +121,17 @@ async def test_a_live_offer_is_counted_when_it_is_answered(server: Server, judge
         assert [row[2:] for row in await rows(judge, driver)] == [(1, 0, 0, 0, False)]
 
 
+async def test_a_day_that_was_closed_opens_again_for_another_offer(
+    server: Server, judge: "asyncpg.Connection[Any]"
+) -> None:
+    customer, driver, rival = await people(server)
+    for number in (1, 2, 3):
+        await write(judge, customer, driver, rival, [Deal("declined")])
+        await counted_days(judge, server.app.aggregates)
+        found = await rows(judge, driver)
+        assert sum(row[2] for row in found) == number and not any(row[-1] for row in found)
+
+
 async def test_an_offer_that_commits_late_is_found_by_the_next_run(
     server: Server, judge: "asyncpg.Connection[Any]"
 ) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from dispatch.kit.postgres import Actor
 from protocol.client import Client
 from protocol.lifecycle import AdminAction
 from tests.support.ended import ended_job
@@ -15,7 +16,6 @@ from tests.support.histories import Deal, write
 from tests.support.server import Person, Server, code, serving
 
 REDISPATCH = {"bkk": {"redispatch": True}}
-TODAY = timedelta(0)
 
 
 @pytest.fixture
@@ -111,10 +111,11 @@ async def test_a_release_counts_for_him_who_gave_up_and_not_for_the_next(databas
 
 
 async def test_an_offer_that_lapses_counts_and_a_board_accept_does(database_url: str, redis_url: str) -> None:
-    async with serving(database_url, redis_url, markets={"bkk": {"offer_ttl_s": 5, "open_board": True}}) as server:
+    async with serving(database_url, redis_url, markets={"bkk": {"open_board": True}}) as server:
         customer = await known(server)
         async with server.working() as (driver, _):
             offer = await offered(server, customer, driver, 1)
+            await server.sql("UPDATE jobs SET offer_deadline = clock_timestamp(), next_search_at = clock_timestamp()")
             await driver.inbox.named("offer.withdrawn", reason="expired")
             assert counts((await driver.http.performance.mine())["lifetime"]) == [1, 0, 0, 0]
             await driver.http.accept(offer["job"]["id"])
@@ -130,6 +131,9 @@ async def test_only_the_newest_two_hundred_are_in_the_window(server: Server, jud
     await write(judge, customer, driver, rival, [*old, *new])
     mine = await driver.http.performance.mine()
     assert (counts(mine["lifetime"]), counts(mine["last_200"])) == ([203, 53, 48, 5], [200, 50, 48, 2])
+    # The function itself tells nobody else.
+    async with server.app.pg.acting(Actor(uuid4())) as tx:
+        assert await tx.fetchval("SELECT offered FROM performance_counts($1, 200)", UUID(driver.provider_id)) == 0
 
 
 async def test_who_may_read_it(server: Server) -> None:
