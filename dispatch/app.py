@@ -50,6 +50,8 @@ from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender, doors_of
 from dispatch.notifications import routes as notifications_routes
 from dispatch.notifications.store import OfAccounts
+from dispatch.performance import Aggregates, Performances
+from dispatch.performance import routes as performance_routes
 from dispatch.presence import Presence
 from dispatch.providers import Providers
 from dispatch.providers import routes as providers_routes
@@ -59,6 +61,8 @@ from dispatch.providers.review import Review
 from dispatch.providers.review import routes as review_routes
 from dispatch.providers.vehicles import Vehicles
 from dispatch.providers.vehicles import routes as vehicles_routes
+from dispatch.ratings import Ratings
+from dispatch.ratings import routes as ratings_routes
 from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
@@ -96,6 +100,7 @@ class App:
     consumer: Consumer
     admin: Admin
     expiry: Expiry
+    aggregates: Aggregates
     door: Door
     api: Api
     health: Health
@@ -225,6 +230,7 @@ async def build(
             minimum_minor=settings.withdrawal_min_minor,
             manual=settings.payout_by == "manual",
         )
+        aggregates = Aggregates(pg, markets)
         admin = Admin(inbox, matching, notifications, once)
         expiry = Expiry(pg, notifications, clock, deliver=inbox.deliver, search=matching.search)
 
@@ -270,6 +276,8 @@ async def build(
             admin_routes.routes(
                 admin, Office(pg, redis, clock, accounts, lambda: {**sender.circuits(), **payouts.circuits()})
             ),
+            ratings_routes.routes(Ratings(pg, inbox, notifications, once)),
+            performance_routes.routes(Performances(pg, matching, markets), aggregates),
         ):
             api.add(routes)
         api.app.router.add_get("/v1/socket", door.handle)
@@ -277,7 +285,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, payouts, consumer, admin, expiry, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, payouts, consumer, admin, expiry, aggregates, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

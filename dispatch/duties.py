@@ -121,5 +121,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("payout_rescuer", 5.0, app.payouts.rescue),
         loop("paper_sweeper", 600.0, sweep_papers),
         loop("deferred_suspender", 5.0, app.expiry.suspend_due),
+        loop("performance", 30.0, app.aggregates.run),
         loop("forgetter", 3600.0, forget),
     ]

@@ -18,6 +18,8 @@ from protocol.http.incentives import IncentiveCalls
 from protocol.http.notices import NoticeCalls
 from protocol.http.office import OfficeCalls
 from protocol.http.papers import PaperCalls
+from protocol.http.performance import PerformanceCalls
+from protocol.http.ratings import RatingCalls
 from protocol.http.support import SupportCalls
 from protocol.http.wallets import WalletCalls
 from protocol.lifecycle import AdminAction, JobStatus, ServiceType, Stage
@@ -71,6 +73,8 @@ class Http:
         self.earnings = EarningCalls(self)
         self.incentives = IncentiveCalls(self)
         self.wallet = WalletCalls(self)
+        self.ratings = RatingCalls(self)
+        self.performance = PerformanceCalls(self)
 
     async def __aenter__(self) -> Self:
         if self._session is None:

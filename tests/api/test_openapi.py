@@ -18,10 +18,12 @@ from dispatch.jobs.routes import routes as jobs_routes
 from dispatch.kit.route import SEAL, Answered, Call, Route
 from dispatch.matching.routes import routes as matching_routes
 from dispatch.notifications.routes import routes as notifications_routes
+from dispatch.performance.routes import routes as performance_routes
 from dispatch.providers.documents.routes import routes as documents_routes
 from dispatch.providers.review.routes import routes as review_routes
 from dispatch.providers.routes import routes as providers_routes
 from dispatch.providers.vehicles.routes import routes as vehicles_routes
+from dispatch.ratings.routes import routes as ratings_routes
 from dispatch.support.routes import routes as support_routes
 from dispatch.wallets.routes import routes as wallets_routes
 from protocol import codec
@@ -43,6 +45,8 @@ ROUTES: list[Route] = [
     *earnings_routes(NOBODY, NOBODY, NOBODY),
     *incentives_routes(NOBODY),
     *wallets_routes(NOBODY, NOBODY, NOBODY),
+    *ratings_routes(NOBODY),
+    *performance_routes(NOBODY, NOBODY),
     *notifications_routes(NOBODY, NOBODY),
     *admin_routes(NOBODY, NOBODY),
 ]
@@ -74,6 +78,14 @@ CONTRACT = {
     ("GET", "/v1/jobs/available"),
     ("POST", "/v1/jobs/{id}/accept"),
     ("POST", "/v1/jobs/{id}/advance"),
+    ("POST", "/v1/jobs/{id}/rating"),
+    ("GET", "/v1/providers/me/reviews"),
+    ("GET", "/v1/providers/me/performance"),
+    ("GET", "/v1/providers/me/dashboard"),
+    ("GET", "/v1/admin/providers/{id}/performance"),
+    ("GET", "/v1/admin/performance"),
+    ("GET", "/v1/admin/acceptance"),
+    ("GET", "/v1/admin/providers/{id}/reviews"),
     ("POST", "/v1/providers"),
     ("GET", "/v1/providers/me"),
     ("PATCH", "/v1/providers/me"),

@@ -17,7 +17,8 @@ TABLES = [
     "service_requirements", "provider_documents", "provider_uploads", "provider_vehicles",
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "incentives", "incentive_progress",
-    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "bank_accounts", "withdrawals",
+    "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "bank_accounts", "withdrawals", "ratings", "provider_ratings",
+    "performance_days", "performance_run",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -158,6 +159,13 @@ WRITES = [
     "DELETE FROM incentives",
     "UPDATE incentive_progress SET count = 99",
     "INSERT INTO incentive_progress SELECT * FROM incentive_progress",
+    "UPDATE ratings SET score = 5",
+    "INSERT INTO ratings (id) VALUES (gen_random_uuid())",
+    "UPDATE provider_ratings SET rating = 5",
+    "UPDATE performance_days SET offered = 1",
+    "UPDATE performance_run SET calculated_at = now()",
+    "SELECT performance_step('1 s', '1 s', 1, '{}', '{}')",
+    "SELECT * FROM offer_outcomes",
     "SELECT offers_create(gen_random_uuid(), 0, '{}', '{}', '{}', '1 s', 1, '1 s', '1 s')",
     "SELECT jobs_due(NULL, 1, '1 s', '{}', '{}')",
     "SELECT live_state(gen_random_uuid())",
@@ -227,6 +235,7 @@ GUARDED = [
     ("SELECT withdrawal_lock($1)", "user"),
     ("SELECT withdrawal_process($1, 'gateway', NULL)", "user"),
     ("SELECT withdrawal_resolve($1, 'completed', NULL, 'x', NULL)", "user"),
+    ("SELECT ratings_add(gen_random_uuid(), $1, 5, NULL, '14 days', 500)", "job"),
 ]
 
 

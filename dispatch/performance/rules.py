@@ -1,0 +1,60 @@
+"""What counts make of rates, and rates of warnings."""
+
+from collections.abc import Mapping
+from datetime import date
+from fractions import Fraction
+from typing import Final
+
+from dispatch.performance.errors import BadDateRange
+from protocol.resources.performance import Outcomes, PerformanceWarning, WarningWord
+
+RANGE_DAYS_MAX: Final = 366
+LAST: Final = 200
+"""Offers in the window that forgets."""
+
+LOW_RATING: Final = 4.0
+HIGH_CANCELLATION: Final = Fraction(1, 5)
+
+_TEXT: Final[Mapping[WarningWord, Mapping[str, str]]] = {
+    WarningWord.LOW_RATING: {
+        "th": "คะแนนของคุณต่ำกว่า 4.0 กรุณาปรับปรุงการให้บริการ",
+        "en": "Your rating is below 4.0, please look after your service",
+    },
+    WarningWord.HIGH_CANCELLATION_RATE: {
+        "th": "อัตราการยกเลิกงานของคุณสูงกว่า 20% กรุณารับเฉพาะงานที่คุณทำได้",
+        "en": "You cancel more than 20% of the jobs you accept, please accept only what you can do",
+    },
+}
+
+
+def share(part: int, whole: int) -> float | None:
+    """`part` of `whole`, 0 to 1; None: of nothing there is no share, not even 0."""
+    return part / whole if whole else None
+
+
+def outcomes(offered: int, accepted: int, completed: int, cancelled: int) -> Outcomes:
+    return Outcomes(
+        offered,
+        accepted,
+        completed,
+        cancelled,
+        acceptance_rate=share(accepted, offered),
+        completion_rate=share(completed, accepted),
+        cancellation_rate=share(cancelled, accepted),
+    )
+
+
+def warnings_of(rating: float | None, lifetime: Outcomes, locale: str) -> list[PerformanceWarning]:
+    """What a provider should be told of himself, in `locale`. Whoever has no rating or accepted nothing is warned of nothing."""
+    words = []
+    if rating is not None and rating < LOW_RATING:
+        words.append(WarningWord.LOW_RATING)
+    if lifetime.accepted and Fraction(lifetime.cancelled, lifetime.accepted) > HIGH_CANCELLATION:
+        words.append(WarningWord.HIGH_CANCELLATION_RATE)
+    return [PerformanceWarning(word, _TEXT[word][locale]) for word in words]
+
+
+def check_range(first: date, last: date) -> None:
+    """Both days included. Raises: BadDateRange."""
+    if not 0 <= (last - first).days < RANGE_DAYS_MAX:
+        raise BadDateRange(f"{first} to {last}", days_max=RANGE_DAYS_MAX)
