@@ -23,7 +23,7 @@ from dispatch.api.docs import add_docs
 from dispatch.claims import Claims
 from dispatch.claims import routes as claims_routes
 from dispatch.duties import duties
-from dispatch.earnings import Corrections, Earnings, Payout, Payroll, Tips
+from dispatch.earnings import Corrections, Earnings, Payroll, Tips
 from dispatch.earnings import routes as earnings_routes
 from dispatch.gateway import Door
 from dispatch.gauges import Gauges
@@ -67,7 +67,7 @@ from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
-from dispatch.wallets import BankAccounts, Payouts, Vault, Wallets, Withdrawals, door_of
+from dispatch.wallets import BankAccounts, Marks, Payouts, Vault, Wallets, Withdrawals, door_of
 from dispatch.wallets import routes as wallets_routes
 from protocol.notices import Channel, NoticeType
 
@@ -267,7 +267,7 @@ async def build(
             notifications_routes.routes(Centre(pg, once, loopback=settings.webpush_loopback), DeadLetters(pg, once)),
             support_routes.routes(support),
             earnings_routes.routes(
-                Earnings(pg, markets, NothingPaidOut()),
+                Earnings(pg, markets, Marks()),
                 Tips(inbox, markets, notifications, once),
                 Corrections(inbox, markets, once),
             ),
@@ -292,15 +292,6 @@ async def build(
             yield app
             await nursery.close(1.0)
         await inbox.sign_off()
-
-
-class NothingPaidOut:
-    """`PaidOut` while there are no withdrawals."""
-
-    async def payouts(
-        self, tx: Tx, user_id: UUID, currency: str, *, lowest_minor: int, highest_minor: int
-    ) -> Sequence[Payout]:
-        return ()
 
 
 def _teller(notifications: Notifications) -> Tell:

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import asyncpg
@@ -12,9 +13,12 @@ import msgspec
 import orjson
 from msgspec import Meta, Struct
 
-from dispatch import ledger
+from dispatch import earnings, ledger, wallets
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.postgres import Tx
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CLEAN, DIFFERENCES, NOT_RUN = 0, 1, 2
 EXPORT_BYTES_MAX = 256 * 2**20
@@ -102,9 +106,25 @@ async def reconciled(
 async def _differences(conn: Tx, export: Mapping[ledger.Kind, ledger.Export]) -> AsyncIterator[ledger.Difference]:
     async for one in ledger.reconcile(conn):
         yield one
+    for row in await wallets.held_off(conn):
+        yield _found("f", "what is held is not what withdrawals ask for", row)
+    for unpaid in await earnings.jobs_unpaid(conn, ledger.SHOWN_MAX):
+        yield _found("g", "a job and its earning do not agree", unpaid)
+    for unposted in await earnings.earnings_unposted(conn, ledger.SHOWN_MAX):
+        yield _found("g", "an earning and its posting do not agree", unposted)
+    for total in await earnings.totals_wrong(conn, ledger.SHOWN_MAX):
+        yield _found("g", "a lifetime sum is not that of its rows", total)
+    for running in await earnings.sums_wrong(conn, ledger.SHOWN_MAX):
+        yield _found("g", "a running sum is not that of the rows before it", running)
+    for stuck in await wallets.payouts_stuck(conn):
+        yield _found("j", "a withdrawal has been processing for too long", stuck)
     for kind, outside in export.items():
         async for one in ledger.unsettled(conn, kind, outside, before=SystemClock().now() - SETTLED_WITHIN):
             yield one
+
+
+def _found(check: str, what: str, row: "DataclassInstance") -> ledger.Difference:
+    return ledger.Difference(check, what, asdict(row))
 
 
 async def stated(

@@ -8,9 +8,8 @@ import orjson
 
 from dispatch import audit
 from dispatch.accounts import Accounts, UserMissing
-from dispatch.admin.errors import BadDateRange
 from dispatch.kit.clock import Clock
-from dispatch.kit.errors import Forbidden, ReasonRequired
+from dispatch.kit.errors import BadDateRange, Forbidden, ReasonRequired
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.redis import Redis

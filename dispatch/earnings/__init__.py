@@ -15,27 +15,23 @@ from dispatch.earnings.books import (
     totals_wrong,
 )
 from dispatch.earnings.corrections import Corrections
-from dispatch.earnings.errors import BadDateRange, JobNotCompleted, TooLate
 from dispatch.earnings.model import Bonus, Bonuses, PaidOut, Payout
 from dispatch.earnings.payroll import Payroll
 from dispatch.earnings.service import Earnings
 from dispatch.earnings.tips import Tips
 
 __all__ = [
-    "BadDateRange",
     "Bonus",
     "Bonuses",
     "Corrections",
     "EarningUnposted",
     "Earnings",
-    "JobNotCompleted",
     "JobUnpaid",
     "PaidOut",
     "Payout",
     "Payroll",
     "SumWrong",
     "Tips",
-    "TooLate",
     "TotalWrong",
     "earnings_unposted",
     "jobs_unpaid",

@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
 
 from dispatch.earnings.corrections import Corrections
-from dispatch.earnings.errors import BadDateRange
 from dispatch.earnings.service import Asked, Earnings
 from dispatch.earnings.tips import Tips
-from dispatch.kit.errors import Invalid
+from dispatch.kit.errors import BadDateRange, Invalid
 from dispatch.kit.paging import QUERY
 from dispatch.kit.route import Answered, Call, Param, Route
 from protocol.errors import ErrorCode

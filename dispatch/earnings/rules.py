@@ -6,9 +6,9 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from uuid import UUID
 
-from dispatch.earnings.errors import BadDateRange
 from dispatch.earnings.model import Payout, Row
 from dispatch.jobs import Completed
+from dispatch.kit.errors import BadDateRange
 from dispatch.ledger import Account, Kind, Leg, Purse, charged, credited
 from dispatch.markets import Market, fare, fee_minor
 from protocol.resources import PaymentMethod

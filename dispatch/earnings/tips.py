@@ -6,12 +6,12 @@ import orjson
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.earnings import store
-from dispatch.earnings.errors import JobNotCompleted, TipExists, TooLate
+from dispatch.earnings.errors import TipExists
 from dispatch.earnings.model import Row
 from dispatch.earnings.payroll import earned
 from dispatch.inbox import Inbox, append
-from dispatch.jobs import JobMissing, NotYourJob
-from dispatch.kit.errors import Invalid, KeyReused
+from dispatch.jobs import JobMissing, JobNotCompleted, NotYourJob
+from dispatch.kit.errors import Invalid, KeyReused, TooLate
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Tx
 from dispatch.kit.postgres import Row as Record

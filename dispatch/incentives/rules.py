@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from dispatch.earnings import BadDateRange
 from dispatch.incentives.errors import ProgramStarted
+from dispatch.kit.errors import BadDateRange
 from protocol.resources.incentives import IncentivePatch
 
 WINDOW_MAX = timedelta(days=366)

@@ -4,7 +4,7 @@ The truth is Postgres (`jobs`, `job_events`). Every change is a row in `job_even
 each party, in the same transaction. The accept is the one change made elsewhere (claims), through this slice's row.
 """
 
-from dispatch.jobs.errors import JobMissing, JobNotActive, NotYourJob
+from dispatch.jobs.errors import JobMissing, JobNotActive, JobNotCompleted, NotYourJob
 from dispatch.jobs.model import Completed, JobRow, Payroll, Trail, TrailBook
 from dispatch.jobs.service import Jobs
 from dispatch.jobs.store import add_trails, cancelled, counted, locked, released, seen
@@ -14,6 +14,7 @@ __all__ = [
     "Completed",
     "JobMissing",
     "JobNotActive",
+    "JobNotCompleted",
     "JobRow",
     "Jobs",
     "NotYourJob",

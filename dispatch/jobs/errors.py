@@ -24,3 +24,9 @@ class JobNotActive(DispatchError):
     """The job has no provider now."""
 
     code = ErrorCode.JOB_NOT_ACTIVE
+
+
+class JobNotCompleted(DispatchError):
+    """The job has not ended well, or not yet."""
+
+    code = ErrorCode.JOB_NOT_COMPLETED

@@ -41,6 +41,12 @@ class Invalid(DispatchError):
     code = ErrorCode.VALIDATION_ERROR
 
 
+class BadDateRange(DispatchError):
+    """The range ends before it begins, is too long, or is none."""
+
+    code = ErrorCode.INVALID_DATE_RANGE
+
+
 class InvalidCoordinates(DispatchError):
     """Not a place on Earth."""
 
@@ -87,6 +93,12 @@ class IllegalTransition(DispatchError):
     """This change of status is not in the table."""
 
     code = ErrorCode.INVALID_STATUS_TRANSITION
+
+
+class TooLate(DispatchError):
+    """The time in which this could be done is over."""
+
+    code = ErrorCode.TOO_LATE
 
 
 class KeyReused(DispatchError):

@@ -9,6 +9,7 @@ from dispatch.ledger.errors import AlreadyReversed, BadLeg, DebtLimit, Insuffici
 from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
 from dispatch.ledger.reconcile import (
     CLEARING,
+    SHOWN_MAX,
     Difference,
     Export,
     Held,
@@ -23,6 +24,7 @@ from dispatch.ledger.store import configure, post, purse
 
 __all__ = [
     "CLEARING",
+    "SHOWN_MAX",
     "Account",
     "AlreadyReversed",
     "BadLeg",

@@ -5,7 +5,7 @@ from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from dispatch.performance.errors import BadDateRange
+from dispatch.kit.errors import BadDateRange
 from protocol.resources.performance import Outcomes, PerformanceWarning, WarningWord
 
 RANGE_DAYS_MAX: Final = 366

@@ -4,9 +4,8 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from dispatch.jobs import JobRow, NotYourJob
+from dispatch.jobs import JobNotCompleted, JobRow, NotYourJob
 from dispatch.kit.words import blank
-from dispatch.ratings.errors import JobNotCompleted
 from protocol.lifecycle import JobStatus
 
 RATE_WITHIN: Final = timedelta(days=14)

@@ -6,14 +6,15 @@ import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append
-from dispatch.jobs import JobMissing, seen
+from dispatch.jobs import JobMissing, JobNotCompleted, seen
+from dispatch.kit.errors import TooLate
 from dispatch.kit.ids import new_id
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.sql import Queries
 from dispatch.notifications import Notice, Notifications
 from dispatch.providers import ProviderMissing, state_of_user, updated
-from dispatch.ratings.errors import JobNotCompleted, RatingExists, TooLate
+from dispatch.ratings.errors import RatingExists
 from dispatch.ratings.rules import LAST, RATE_WITHIN, check_may_rate, words_of
 from protocol.notices import NoticeType
 from protocol.resources.ratings import RatingRequest

@@ -7,6 +7,7 @@ guessed: neither paid twice nor released while it may have been paid. Account nu
 
 from dispatch.wallets.accounts import BankAccounts
 from dispatch.wallets.doors import door_of
+from dispatch.wallets.marks import Marks
 from dispatch.wallets.model import Payout, PayoutDoor, Said, Unclear
 from dispatch.wallets.payouts import Payouts
 from dispatch.wallets.reconcile import HeldOff, Stuck, held_off, payouts_stuck
@@ -18,6 +19,7 @@ from dispatch.wallets.withdrawals import Withdrawals
 __all__ = [
     "BankAccounts",
     "HeldOff",
+    "Marks",
     "Payout",
     "PayoutDoor",
     "Payouts",

@@ -120,3 +120,10 @@ WHERE coalesce(a.held, 0) <> coalesce(w.asked, 0) ORDER BY 1, 2;
 -- Withdrawals that have been processing for more than 30 minutes, oldest first.
 SELECT id, user_id, amount_minor, currency, way, processing_at, tries, last_error FROM withdrawals
 WHERE status = 'processing' AND processing_at < clock_timestamp() - interval '30 minutes' ORDER BY processing_at, id;
+
+-- name: paid_out :many
+-- Completed withdrawals with what had been paid out in all up to and with each. $1 user_id, $2 currency, $3 from this sum on, $4 up to the first that reaches it
+SELECT id, upto::bigint AS upto FROM (
+  SELECT w.id, w.amount_minor, sum(w.amount_minor) OVER (ORDER BY w.processed_at, w.id) AS upto, w.processed_at FROM withdrawals w
+  WHERE w.user_id = $1 AND w.currency = $2 AND w.status = 'completed') s
+WHERE s.upto >= $3 AND s.upto - s.amount_minor < $4 ORDER BY s.processed_at, s.id;

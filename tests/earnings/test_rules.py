@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.earnings.errors import BadDateRange
 from dispatch.earnings.model import Payout, Row
 from dispatch.earnings.rules import (
     adjusting,
@@ -21,6 +20,7 @@ from dispatch.earnings.rules import (
     reversing,
 )
 from dispatch.jobs import Completed
+from dispatch.kit.errors import BadDateRange
 from dispatch.ledger import Account, Kind, Leg, Purse, charged, credited
 from dispatch.markets import FareParts, Markets, Tariff, fare, fee_minor
 from protocol.resources.money import AdjustmentRequest, FareRequest, Period, TipRequest

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from dispatch.performance.errors import BadDateRange
+from dispatch.kit.errors import BadDateRange
 from dispatch.performance.rules import check_range, outcomes, share, warnings_of
 from protocol import codec
 

@@ -11,8 +11,7 @@ import asyncpg
 import orjson
 import pytest
 
-from dispatch.jobs import NotYourJob
-from dispatch.ratings.errors import JobNotCompleted
+from dispatch.jobs import JobNotCompleted, NotYourJob
 from dispatch.ratings.rules import check_may_rate, words_of
 from protocol.lifecycle import JobStatus
 from tests.support.ended import ended_job
