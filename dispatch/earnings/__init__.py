@@ -18,6 +18,7 @@ from dispatch.earnings.corrections import Corrections
 from dispatch.earnings.model import Bonus, Bonuses, PaidOut, Payout
 from dispatch.earnings.payroll import Payroll
 from dispatch.earnings.service import Earnings
+from dispatch.earnings.store import last_market
 from dispatch.earnings.tips import Tips
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "TotalWrong",
     "earnings_unposted",
     "jobs_unpaid",
+    "last_market",
     "sums_wrong",
     "totals_wrong",
 ]

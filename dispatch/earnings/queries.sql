@@ -19,12 +19,15 @@ SELECT EXISTS (SELECT FROM earnings WHERE reverses_id = $1);
 -- Who a provider is, by either of his names: $1 user_id or NULL, $2 provider_id or NULL
 SELECT id, user_id FROM providers WHERE user_id = $1 OR id = $2;
 
--- name: latest :one
--- Now, and the market that somebody earned in last. $1 user_id
-SELECT clock_timestamp() AS now, (
-  SELECT e.market FROM earnings e
-  WHERE e.user_id = $1 AND e.currency = (SELECT t.currency FROM earning_totals t WHERE t.user_id = $1 ORDER BY t.jobs DESC, t.currency LIMIT 1)
-  ORDER BY e.earned_at DESC, e.id DESC LIMIT 1) AS market;
+-- name: last_market :value
+-- The market that somebody earned in last, or nothing; by the newest row of each currency. $1 user_id, $2 currencies text[]
+SELECT l.market FROM unnest($2::text[]) AS c(currency) CROSS JOIN LATERAL (
+  SELECT e.market, e.earned_at, e.id FROM earnings e WHERE e.user_id = $1 AND e.currency = c.currency ORDER BY e.earned_at DESC, e.id DESC LIMIT 1) l
+ORDER BY l.earned_at DESC, l.id DESC LIMIT 1;
+
+-- name: moment :value
+-- The judge's clock.
+SELECT clock_timestamp();
 
 -- name: overview :value
 -- $1 user_id, $2 currency, $3 first day, $4 last day, $5 time zone

@@ -1,7 +1,7 @@
 """Reading what was earned: totals, days, single earnings, and what a trip would bring."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
 import orjson
@@ -98,17 +98,14 @@ class Earnings:
         _, user_id = await store.earner(
             tx, user_id=actor.user_id if provider_id is None else None, provider_id=provider_id
         )
-        latest = await tx.fetchrow(store.Q["latest"], user_id)
-        assert latest is not None
-        market = self._market(asked.currency, latest["market"])
-        today = latest["now"].astimezone(market.timezone).date()
+        market = self._market(asked.currency, await store.last_market(tx, user_id, self._markets))
+        now: datetime = await tx.fetchval(store.Q["moment"])
+        today = now.astimezone(market.timezone).date()
         first, last = rules.days_of(asked.period, asked.day, asked.first, asked.last, today)
         return user_id, Span(first, last, market.currency, str(market.timezone))
 
-    def _market(self, currency: str | None, latest: str | None) -> Market:
+    def _market(self, currency: str | None, home: Market) -> Market:
         """Whose days and money are meant: the market that he earned in last, unless another currency is asked for."""
-        last = None if latest is None else self._markets.get(latest)
-        home: Market = self._markets.default if last is None else last
         if currency is None or currency == home.currency:
             return home
         return market_of(self._markets, currency)

@@ -5,6 +5,7 @@ from uuid import UUID
 from dispatch.earnings.model import Row
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
+from dispatch.markets import Market, Markets
 from dispatch.providers import ProviderMissing
 from protocol.resources import PaymentMethod
 
@@ -62,3 +63,11 @@ async def earner(tx: Tx, *, user_id: UUID | None = None, provider_id: UUID | Non
     if found is None:
         raise ProviderMissing(f"no provider {provider_id or user_id}")
     return found["id"], found["user_id"]
+
+
+async def last_market(tx: Tx, user_id: UUID, markets: Markets) -> Market:
+    """The market that `user_id` earned in last, whose day and currency are his; the default one while he has earned nothing."""
+    currencies = sorted({market.currency for market in markets})
+    code: str | None = await tx.fetchval(Q["last_market"], user_id, currencies)
+    found = None if code is None else markets.get(code)
+    return markets.default if found is None else found

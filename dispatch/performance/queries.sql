@@ -16,10 +16,6 @@ SELECT service_type, rating::float8 AS rating, ratings_count FROM provider_ratin
 -- The provider's active job as he sees it, or no row. $1 provider_id
 SELECT job_view(j, true) FROM jobs j WHERE j.id = active_job_of($1);
 
--- name: last_market :value
--- Where the provider earned last, or no row. $1 user_id
-SELECT market FROM earnings WHERE user_id = $1 ORDER BY earned_at DESC, id DESC LIMIT 1;
-
 -- name: earned_today :one
 -- now() and not the clock: an index takes no value that may change from row to row. $1 user_id, $2 time zone, $3 currency
 SELECT (now() AT TIME ZONE $2)::date AS day, coalesce(sum(net_minor), 0)::bigint AS net_minor, count(*) FILTER (WHERE kind = 'job') AS jobs

@@ -1,10 +1,10 @@
 """What a provider reads of himself, and an admin of one provider: counted when it is asked for."""
 
-from typing import Any
 from uuid import UUID
 
 import orjson
 
+from dispatch.earnings import last_market
 from dispatch.kit.postgres import Actor, Postgres, Row, Tx
 from dispatch.kit.sql import Queries
 from dispatch.markets import Markets
@@ -96,8 +96,7 @@ class Performances:
 
     async def _today(self, tx: Tx, user_id: UUID) -> Today:
         """The day of the market where he earned last, in its currency; of the default market while he has earned nothing."""
-        code: Any = await tx.fetchval(_Q["last_market"], user_id)
-        market = self._markets.get(code) or self._markets.default
+        market = await last_market(tx, user_id, self._markets)
         row = await tx.fetchrow(_Q["earned_today"], user_id, str(market.timezone), market.currency)
         assert row is not None
         return Today(row["day"].isoformat(), row["net_minor"], market.currency, row["jobs"])

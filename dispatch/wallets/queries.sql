@@ -4,10 +4,6 @@ SELECT asset, coalesce(sum(balance) FILTER (WHERE kind = 'wallet'), 0)::bigint A
   coalesce(-sum(balance) FILTER (WHERE kind = 'provider_debt'), 0)::bigint AS owed
 FROM ledger_account WHERE owner_id = $1 AND kind IN ('wallet', 'payout_pending', 'provider_debt') GROUP BY asset ORDER BY asset;
 
--- name: last_currency :value
--- What he last earned in. $1 user_id
-SELECT currency FROM earnings WHERE user_id = $1 ORDER BY earned_at DESC, id DESC LIMIT 1;
-
 -- name: entries :many
 -- Of the own wallet before a place in the list, newest first; the id is the entry's number. $1 owner_id, $2 asset, $3 before seq, $4 limit
 SELECT view, created_at, lpad(to_hex(seq), 32, '0')::uuid AS id FROM wallet_entries($1, $2, $3, $4);

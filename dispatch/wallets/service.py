@@ -16,14 +16,13 @@ class Wallets:
 
     def __init__(self, pg: Postgres, markets: Markets) -> None:
         self._pg = pg
-        self.default = markets.default.currency
-        self.served = frozenset(market.currency for market in markets)
+        self.markets = markets
 
     async def wallet(self, actor: Actor, currency: str | None) -> bytes:
         """The own wallet in one currency; empty for who has never had anything. Raises: Invalid for a currency that nobody uses here."""
         async with self._pg.acting(actor) as tx:
             found = await purses(tx, actor.user_id)
-            shown = await currency_for(tx, actor.user_id, currency, found, self.served, self.default)
+            shown = await currency_for(tx, actor.user_id, currency, found, self.markets)
         purse = found.get(shown) or Purse(actor.user_id, shown, 0, 0, 0, 0)
         return orjson.dumps({**wallet_of(purse), "currencies": list(found)})
 
@@ -32,6 +31,6 @@ class Wallets:
         _, before = read_cursor(cursor)
         async with self._pg.acting(actor) as tx:
             found = await purses(tx, actor.user_id)
-            shown = await currency_for(tx, actor.user_id, currency, found, self.served, self.default)
+            shown = await currency_for(tx, actor.user_id, currency, found, self.markets)
             rows = await tx.fetch(Q["entries"], actor.user_id, shown, min(before.int, _SEQ_MAX), limit + 1)
         return page(rows, limit)

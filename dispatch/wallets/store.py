@@ -3,10 +3,12 @@
 from collections.abc import Collection
 from uuid import UUID
 
+from dispatch.earnings import last_market
 from dispatch.kit.errors import Invalid
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
 from dispatch.ledger import Purse
+from dispatch.markets import Markets
 from dispatch.providers import ProviderMissing
 from protocol.lifecycle import ProviderStatus
 
@@ -27,15 +29,14 @@ async def purses(tx: Tx, owner_id: UUID) -> dict[str, Purse]:
     return {row["asset"]: Purse(owner_id, row["asset"], row["wallet"], row["held"], row["owed"], 0) for row in rows}
 
 
-async def currency_for(
-    tx: Tx, user_id: UUID, asked: str | None, own: Collection[str], served: Collection[str], default: str
-) -> str:
-    """The currency that is meant: the one asked for, else what he last earned in, else `default`.
+async def currency_for(tx: Tx, user_id: UUID, asked: str | None, own: Collection[str], markets: Markets) -> str:
+    """The currency that is meant: the one asked for, else what he last earned in, else that of the default market.
 
-    `own` are those he has something in, `served` those of our markets. Raises: Invalid for any other.
+    `own` are those he has something in. Raises: Invalid for one that is neither among them nor that of a market.
     """
     if asked is None:
-        return await tx.fetchval(Q["last_currency"], user_id) or default
+        return (await last_market(tx, user_id, markets)).currency
+    served = {market.currency for market in markets}
     if asked not in own and asked not in served:
         problem = f"none of {', '.join(sorted({*own, *served}))}"
         raise Invalid("currency", fields=[{"field": "currency", "problem": problem}])

@@ -89,8 +89,7 @@ class Withdrawals:
                 actor.user_id,
                 request.currency,
                 await purses(tx, actor.user_id),
-                self._wallets.served,
-                self._wallets.default,
+                self._wallets.markets,
             )
             view = await self._opened(tx, actor, withdrawal_id, request, currency)
             before = await purse(tx, actor.user_id, currency, tell=(actor.user_id,))

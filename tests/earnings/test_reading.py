@@ -126,13 +126,14 @@ async def test_days_are_those_of_the_market_and_currencies_never_mix(server: Ser
     away = await driver.http.earnings.overview(**around_now(), currency="USD")
     assert (away["time_zone"], away["jobs"], away["currency"]) == ("America/Los_Angeles", 1, "USD")
     assert away["lifetime"]["jobs"] == 1
-    # Unless told otherwise the currency is the one that he mostly works in.
-    assert await driver.http.earnings.overview(**around_now()) == home
+    # Unless told otherwise the currency is the one that he last earned in, as in his wallet and on his dashboard.
+    assert await driver.http.earnings.overview(**around_now()) == away
+    assert await driver.http.earnings.overview(**around_now(), currency="THB") == home
     (item,) = await all_items(driver, **around_now(), currency="USD")
     earned = datetime.fromisoformat(item["earned_at"])
     assert item["day"] == earned.astimezone(ZoneInfo("America/Los_Angeles")).date().isoformat()
     (stored,) = await server.sql("SELECT day::text FROM earnings WHERE currency = 'THB' ORDER BY earned_at LIMIT 1")
-    first = (await all_items(driver, **around_now()))[-1]
+    first = (await all_items(driver, **around_now(), currency="THB"))[-1]
     assert first["day"] == stored["day"]
     assert (
         first["day"]

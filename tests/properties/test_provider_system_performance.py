@@ -160,8 +160,8 @@ async def test_each_service_type_has_a_rating_of_its_own(scene: Scene, types: li
 
 
 _EARNING = """INSERT INTO earnings (id, provider_id, user_id, kind, job_id, market, service_type, currency, base_minor, tip_minor, bonus_minor,
-    adjustment_minor, gross_minor, platform_fee_minor, net_minor, reason, day, earned_at)
-  SELECT $1, $2, $3, $4, $5, $6, 'ride', $7, g.base, g.tip, g.bonus, g.adjustment, $8, $9, $8 - $9, 'x',
+    adjustment_minor, gross_minor, platform_fee_minor, net_minor, credited_minor, credited_sum, credited_upto, reason, day, earned_at)
+  SELECT $1, $2, $3, $4, $5, $6, 'ride', $7, g.base, g.tip, g.bonus, g.adjustment, $8, $9, $8 - $9, $8 - $9, 0, 0, 'x',
     ((clock_timestamp() AT TIME ZONE $10)::date - $11::int), clock_timestamp() - $12::interval
   FROM (SELECT CASE WHEN $4 = 'job' THEN $8::bigint ELSE 0 END AS base, CASE WHEN $4 = 'tip' THEN $8::bigint ELSE 0 END AS tip,
     CASE WHEN $4 = 'bonus' THEN $8::bigint ELSE 0 END AS bonus, CASE WHEN $4 = 'adjustment' THEN $8::bigint ELSE 0 END AS adjustment) g"""

@@ -71,8 +71,9 @@ async def test_a_wallet_shows_what_is_there_what_is_held_and_what_is_free(server
 async def test_the_currency_shown_is_the_one_last_earned_in(server: Server) -> None:
     person, _ = await rich(server)
     await server.sql(
-        """INSERT INTO earnings (id, provider_id, user_id, kind, market, currency, bonus_minor, gross_minor, net_minor, day)
-           VALUES (gen_random_uuid(), $1, $2, 'bonus', 'sf', 'USD', 5, 5, 5, current_date)""",
+        """INSERT INTO earnings (id, provider_id, user_id, kind, market, currency, bonus_minor, gross_minor, net_minor, day,
+             credited_minor, credited_sum, credited_upto)
+           VALUES (gen_random_uuid(), $1, $2, 'bonus', 'sf', 'USD', 5, 5, 5, current_date, 5, 5, 5)""",
         UUID(str(person.provider_id)),
         person.user_id,
     )
