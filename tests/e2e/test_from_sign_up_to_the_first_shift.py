@@ -10,10 +10,13 @@ from uuid import UUID
 
 import pytest
 
+from dispatch.books import reconciled
 from dispatch.settings import Settings
 from protocol.http import Http
 from protocol.lifecycle import AdminAction
 from protocol.papers import ReviewAction
+from protocol.resources.wallets import WithdrawalAction, WithdrawalStatus
+from tests.support.bank import Bank, fake_bank
 from tests.support.crowd import lone_job, outcome
 from tests.support.mail import MailServer, mail_server, text_of
 from tests.support.server import BANGKOK, WITHIN_S, Person, Server, code, serving
@@ -29,13 +32,22 @@ async def mailbox() -> AsyncIterator[MailServer]:
 
 
 @pytest.fixture
-async def server(database_url: str, redis_url: str, mailbox: MailServer, tmp_path: Path) -> AsyncIterator[Server]:
+async def bank() -> AsyncIterator[Bank]:
+    async with fake_bank() as running:
+        yield running
+
+
+@pytest.fixture
+async def server(
+    database_url: str, redis_url: str, mailbox: MailServer, bank: Bank, tmp_path: Path
+) -> AsyncIterator[Server]:
     given: dict[str, Any] = {
         "required_documents": Settings().required_documents,
         "vehicle_services": ["ride"],
         "storage_dir": tmp_path / "documents",
         "link_secret": "l" * 40,
         **mailbox.settings(),
+        **bank.settings(payout_timeout_s=5),
     }
     async with serving(database_url, redis_url, **given) as running:
         yield running
@@ -57,7 +69,7 @@ async def approved_papers(person: Person, admin: Person) -> None:
         await admin.http.papers.review_document(made["document_id"], ReviewAction.APPROVE)
 
 
-async def test_from_sign_up_to_a_completed_job(server: Server, mailbox: MailServer) -> None:
+async def test_from_sign_up_to_the_payout_of_the_first_job(server: Server, mailbox: MailServer, bank: Bank) -> None:
     admin, customer = await server.admin(), await server.person()
     email = "Somchai.Jaidee@Example.com"
     async with Http(server.url(), "", locale="th") as anybody:
@@ -114,6 +126,52 @@ async def test_from_sign_up_to_a_completed_job(server: Server, mailbox: MailServ
             "application_approved",
             "vehicle_approved",
         ]
+        await paid_out(server, person, customer, admin, job["id"], bank)
+
+
+async def paid_out(server: Server, person: Person, customer: Person, admin: Person, job_id: str, bank: Bank) -> None:
+    """What the first job brought, with the customer's thanks, on its way to the bank."""
+    http = person.http
+    assert (await http.wallet.wallet())["available_minor"] == 2_800
+    await customer.http.earnings.tip(job_id, 20_000)
+    await customer.http.ratings.rate(job_id, 5, "ขอบคุณ")
+    with code("TIP_EXISTS"):
+        await customer.http.earnings.tip(job_id, 100)
+    made = await http.papers.upload("bank_account", PDF)
+    account = await http.wallet.add_bank_account(
+        bank_code="SCB", account_number="1234567890", account_name="Somchai Jaidee", document_id=made["document_id"]
+    )
+    with code("BANK_ACCOUNT_NOT_VERIFIED"):
+        await http.wallet.withdraw(10_000, account["id"])
+    await admin.http.papers.review_document(made["document_id"], ReviewAction.APPROVE)
+    with code("INSUFFICIENT_AMOUNT"):
+        await http.wallet.withdraw(5_000, account["id"])
+    async with person.connected(device="d2"):
+        asked = await http.wallet.withdraw(22_000, account["id"])
+        assert asked["status"] == "pending"
+        wallet = await http.wallet.wallet()
+        assert (wallet["available_minor"], wallet["held_minor"], wallet["balance_minor"]) == (800, 22_000, 22_800)
+        (queued,) = (await admin.http.wallet.everybodys(status=WithdrawalStatus.PENDING))["items"]
+        assert queued["withdrawal"]["id"] == asked["id"]
+        await admin.http.wallet.decide(asked["id"], WithdrawalAction.PROCESS)
+        told = await person.inbox.until(
+            lambda: [
+                e
+                for e in person.inbox.events
+                if e.name == "withdrawal.updated" and e.data["withdrawal"]["status"] == "completed"
+            ]
+        )
+    assert told[0].data["withdrawal"]["transaction_id"].startswith("tx-")
+    assert bank.paid == {asked["id"]: 1}
+    assert bank.known[asked["id"]]["body"]["account_number"] == "1234567890"
+    assert (await http.wallet.wallet())["balance_minor"] == 800
+    (*_, first) = (await http.earnings.items())["items"]
+    assert (first["kind"], first["paid_out"], first["payout_id"]) == ("job", True, asked["id"])
+    board = await http.performance.dashboard()
+    assert (board["today"]["net_minor"], board["today"]["completed_jobs"], board["rating"]) == (22_800, 1, 5.0)
+    names = {one["type"] for one in (await http.call("GET", "/v1/notifications"))["items"]}
+    assert {"tip_received", "rating_received", "withdrawal_completed"} <= names
+    assert await reconciled(server.settings.database_url or "", print) == 0
 
 
 async def working(server: Server, mailbox: MailServer) -> Person:
