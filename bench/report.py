@@ -5,6 +5,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,14 @@ def cpu_model() -> str:
 
 
 def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[str, str]) -> dict[str, Any]:
-    """The figures beside the options, machine, versions and commit that they belong to."""
+    """The figures beside the options, machine, versions, commit and date that they belong to."""
     given = {name: value for name, value in vars(shown).items() if name != "json"}
     facts = {
         "options": given,
         "machine": {**machine(), "cpu": cpu_model()},
         "versions": versions | {name: metadata.version(name) for name in LIBRARIES},
         "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return figures | facts
 

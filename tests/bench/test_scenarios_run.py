@@ -22,7 +22,7 @@ def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
     found: dict[str, Any] = json.loads(file.read_bytes())
-    assert {"machine", "versions", "commit", "options"} <= found.keys()
+    assert {"machine", "versions", "commit", "options", "date"} <= found.keys()
     assert found["lines_lost"] == 0
     return found
 
