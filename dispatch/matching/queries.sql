@@ -25,8 +25,12 @@ SELECT * FROM offers_left_open($1) AS f(job_id);
 SELECT * FROM offers_of_busy($1) AS f(provider_id);
 
 -- name: offers_void :one
--- $1 provider_id, $2 reason
-SELECT told, wake FROM offers_void($1, $2);
+-- $1 provider_id, $2 reason, $3 only those made until then; NULL: all
+SELECT told, wake FROM offers_void($1, $2, $3);
+
+-- name: working_since :value
+-- When a provider took the job that he is on. $1 provider_id
+SELECT j.accepted_at FROM jobs j WHERE j.id = active_job_of($1);
 
 -- name: offers_decline :one
 -- $1 user_id, $2 offer_id, $3 reason

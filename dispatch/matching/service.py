@@ -223,9 +223,15 @@ class Matching:
         self._inbox.deliver(facts)
 
     async def void(self, provider_id: UUID) -> None:
-        """Withdraw what else was offered to a provider who has won a job; those jobs are searched again at once."""
+        """Withdraw what else was offered to a provider who has won a job; those jobs are searched again at once.
+
+        It comes a moment after the win. If that job is over by then, he may have been offered the next one: that offer stands.
+        """
         async with self._pg.system_tx() as tx:
-            told, wake = await offers_voided(tx, provider_id, "revoked")
+            since = await tx.fetchval(Q["working_since"], provider_id)
+            if since is None:
+                return
+            told, wake = await offers_voided(tx, provider_id, "revoked", upto=since)
             facts = await append(tx, told)
         self._inbox.deliver(facts)
         for job_id in wake:

@@ -170,9 +170,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   WHERE o.status = 'live' LIMIT p_limit
 $$;
 
--- Withdraw a provider's live offers (won another job, went offline, was suspended). Jobs are locked by id; a job left without a live
+-- Withdraw a provider's live offers (won another job, went offline, was suspended); with `p_upto` those alone that were made until then. Jobs are locked by id; a job left without a live
 -- offer is searched again at once: its id comes back in `wake`.
-CREATE FUNCTION offers_void(p_provider uuid, p_reason text, OUT told pending_fact[], OUT wake uuid[])
+CREATE FUNCTION offers_void(p_provider uuid, p_reason text, p_upto timestamptz, OUT told pending_fact[], OUT wake uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   ids uuid[];
@@ -183,7 +183,7 @@ BEGIN
     ORDER BY j.id FOR UPDATE) l;
   WITH voided AS (
     UPDATE offers o SET status = 'withdrawn', reason = p_reason, responded_at = clock_timestamp()
-    WHERE o.provider_id = p_provider AND o.status = 'live' AND o.job_id = ANY (ids) RETURNING o.*
+    WHERE o.provider_id = p_provider AND o.status = 'live' AND o.job_id = ANY (ids) AND (p_upto IS NULL OR o.offered_at <= p_upto) RETURNING o.*
   )
   SELECT coalesce(array_agg(offer_withdrawn(v.provider_user_id, v.offer_id, v.job_id, p_reason)), '{}') INTO told FROM voided v;
   WITH woken AS (

@@ -82,6 +82,10 @@ async def served(database_url: str, redis_url: str, **given: str) -> AsyncIterat
         async with asyncio.timeout(30):
             assert await process.wait() == 0, (await log).decode()
             await rest
+    except BaseException:
+        process.kill()
+        print((await log).decode())
+        raise
     finally:
         if process.returncode is None:
             process.kill()
