@@ -47,13 +47,14 @@ class Books:
 
 async def books(database_url: str, told: Mapping[tuple[str, str], Told]) -> Books:
     """Compare and add up. `told` by (user, currency). What is still on its way to a phone is not held against it."""
-    code, lines = await _reconciled(database_url)
     connection = await asyncpg.connect(database_url)
     try:
         wallets = await connection.fetch(_WALLETS)
         earned = await connection.fetch(_EARNED)
     finally:
         await connection.close()
+    # After the sums: jobs that complete meanwhile are in the books then, and never the other way round.
+    code, lines = await _reconciled(database_url)
     wrong = sum(
         heard.seq == row["seq"] and heard.available_minor != row["balance"]
         for row in wallets

@@ -11,8 +11,14 @@ from dispatch.kit.redis import CLAIM_TIMEOUT_S, DOWN, Argument, Redis
 
 log = structlog.get_logger("claims")
 
-_WORDS = frozenset({"first", "yours", "pending", "committed", "stale"})
 Word = Literal["first", "yours", "pending", "committed", "stale", "unknown"]
+_WORDS: dict[bytes, Word] = {
+    b"first": "first",
+    b"yours": "yours",
+    b"pending": "pending",
+    b"committed": "committed",
+    b"stale": "stale",
+}
 
 
 async def claim(redis: Redis, ask: Ask, round: int) -> Word:
@@ -20,11 +26,11 @@ async def claim(redis: Redis, ask: Ask, round: int) -> Word:
     try:
         async with asyncio.timeout(CLAIM_TIMEOUT_S):
             args: list[Argument] = [round, str(ask.user_id), str(ask.accept_id), keys.PENDING_MS]
-            word: Word = (await redis.call("claim", [keys.claim(ask.job_id)], args, once=True)).decode()
+            said = await redis.call("claim", [keys.claim(ask.job_id)], args, once=True)
     except DOWN as error:
         log.debug("no claim", job_id=str(ask.job_id), error=repr(error))
         return "unknown"
-    return word if word in _WORDS else "unknown"
+    return _WORDS.get(said, "unknown") if isinstance(said, bytes) else "unknown"
 
 
 async def settle(redis: Redis, ask: Ask, round: int, *, committed: bool) -> None:

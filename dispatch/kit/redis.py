@@ -14,8 +14,9 @@ from dispatch.kit.lua import scripts
 
 Argument = str | bytes | int | float
 
-DOWN = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
-"""What a call raises when Redis is away, slow or confused. The caller goes on without it."""
+DOWN = (RedisError, OSError, TimeoutError, asyncio.TimeoutError, RuntimeError)
+"""What a call raises when Redis is away, slow or confused. The caller goes on without it. RuntimeError is what uvloop raises
+for a line that was closed between two steps of redis-py («unable to perform operation on <TCPTransport closed=True …>»)."""
 
 CLAIM_TIMEOUT_S = 0.15
 """reliability.md §3 step 2: an accept waits this long for its load filter, then goes to the judge."""

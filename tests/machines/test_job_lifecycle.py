@@ -331,6 +331,9 @@ class Lifecycle(RuleBasedStateMachine):
             job.step(goal, "provider")
             self.tell(self.providers[who].user, "job.updated", *job.mark)
             self.tell(job.customer, "job.completed" if goal == "completed" else "job.updated", *job.mark)
+            if goal == "completed":
+                self.tell(self.providers[who].user, "earnings.created", str(job.id))
+                self.tell(self.providers[who].user, "wallet.updated")
 
     @rule(which=which, by=st.sampled_from(["customer", "provider", "admin"]))
     def is_cancelled(self, which: int, by: str) -> None:
@@ -518,6 +521,10 @@ def digest(name: str, data: dict[str, Any]) -> tuple[Any, ...]:
             return data["offer_id"], data["job_id"], data["reason"]
         case "provider.updated":
             return data["provider"]["is_online"], data["provider"]["status"]
+        case "earnings.created":
+            return (data["earning"]["job_id"],)
+        case "wallet.updated":
+            return ()  # amounts are another machine's subject
         case "job.cancelled" if "status" not in job:
             return job["id"], data["by"]  # taken from him: it is nobody's of his any more, so he sees a glance of it
         case "job.cancelled":

@@ -42,7 +42,7 @@ def counts(outcomes: dict[str, Any]) -> list[int]:
 
 
 async def offered(server: Server, customer: Person, driver: Person, nth: int) -> dict[str, Any]:
-    """A job of this customer, offered to this driver: his nth offer."""
+    """A new job of this customer, offered to this driver as his nth offer."""
     await server.listed(driver)
     await server.request(customer)
     data: dict[str, Any] = (await driver.inbox.named("offer.created", nth=nth)).data
