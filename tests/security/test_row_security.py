@@ -179,10 +179,10 @@ WRITES = [
     "INSERT INTO withdrawals (id) VALUES (gen_random_uuid())",
     "DELETE FROM withdrawals",
     "SELECT payout_enqueue('{}')",
-    "SELECT payout_claim(gen_random_uuid(), gen_random_uuid(), 1)",
+    "SELECT payout_claim(gen_random_uuid(), 'gateway', gen_random_uuid(), 1)",
     "SELECT payout_sending(gen_random_uuid(), gen_random_uuid())",
     "SELECT payout_later(gen_random_uuid(), gen_random_uuid(), 1, 'x', true)",
-    "SELECT payouts_rescue(0, 1)",
+    "SELECT payouts_rescue('gateway', 0, 1)",
 ]
 
 
