@@ -8,7 +8,9 @@ import asyncpg
 import pytest
 
 from dispatch.kit.postgres import Actor, Postgres
+from tests.incentives.stage import a_program
 from tests.support.server import Server, serving
+from tests.wallets.scenes import account as bank_account
 
 TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
@@ -105,6 +107,49 @@ async def test_a_person_sees_his_own_rows_and_an_admin_all(server: Server) -> No
     assert await seen(Actor(two.user_id)) == {UUID(theirs["id"])}
     assert await seen(Actor(uuid4())) == set()
     assert await seen(Actor(uuid4(), frozenset({"admin"}))) == {UUID(mine["id"]), UUID(theirs["id"])}
+
+
+OWNERS = {
+    "ledger_account": ("owner_id",), "ledger_entry": ("owner_id",), "ledger_txn": (), "earnings": ("user_id",), "earning_totals": ("user_id",),
+    "bank_accounts": ("user_id",), "withdrawals": ("user_id",), "ratings": ("user_id", "customer_id"), "provider_ratings": ("user_id",),
+    "incentive_progress": ("user_id",), "performance_days": (), "performance_run": (),
+}  # fmt: skip
+"""Of each table of money, and of what comes of jobs, the columns that say whose a row is; the office's own have none."""
+
+
+async def test_of_money_everybody_sees_his_own_rows_and_an_admin_all(server: Server) -> None:
+    """Role by table, with rows of two providers and two customers in each of them. A customer has paid, and has no row of money."""
+    admin = await server.admin()
+    await admin.http.incentives.create(**a_program((1, 1_000)))
+    people = [await server.person()]
+    for _ in range(2):
+        customer = await server.person()
+        people.append(customer)
+        async with server.working() as (driver, phone):
+            people.append(driver)
+            job = await server.request(customer)
+            await phone.accept(job["id"], (await driver.inbox.named("offer.created")).data["offer_id"])
+            for stage in ("arrived", "in_progress", "completed"):
+                await phone.advance(job["id"], stage)
+        await customer.http.earnings.tip(job["id"], 20_000)
+        await customer.http.ratings.rate(job["id"], 5)
+        await driver.http.wallet.withdraw(10_000, await bank_account(server, driver))
+    await server.app.aggregates.run(rest_s=0)
+
+    async def seen(table: str, actor: Actor | None) -> int:
+        async with server.app.pg.app() if actor is None else server.app.pg.acting(actor) as tx:
+            return int(await tx.fetchval(f"SELECT count(*) FROM {table}"))
+
+    for table, columns in OWNERS.items():
+        (every,) = await server.sql(f"SELECT count(*) AS n FROM {table}")
+        assert every["n"], f"{table} has no row to see"
+        assert await seen(table, None) == 0, table
+        assert await seen(table, Actor(uuid4(), frozenset({"admin"}))) == every["n"], table
+        for person in people:
+            whose = " OR ".join(f"{column} = $1" for column in columns) or "$1::uuid IS NULL"
+            (own,) = await server.sql(f"SELECT count(*) AS n FROM {table} WHERE {whose}", person.user_id)
+            assert await seen(table, Actor(person.user_id)) == own["n"], (table, person.roles)
+            assert not columns or person.provider_id is None or 0 < own["n"] < every["n"], table
 
 
 @pytest.mark.parametrize("roles", [frozenset(), frozenset({"admin"})])
