@@ -295,6 +295,23 @@ async def test_guarded_functions_refuse_an_actor_who_is_no_party(server: Server,
             await tx.execute(statement, subject)
 
 
+UNASKED = {
+    "accept_job", "documents_missing", "email_verified", "inbox_append", "jobs_lock_of", "notice_locales", "notice_write", "office_user",
+    "provider_lack", "provider_uid_known", "provider_view", "providers_clear", "providers_gate_lock", "support_office", "users_ensure", "vehicle_ready",
+    "ledger_account_of", "ledger_lot_open", "ledger_purse",
+}  # fmt: skip
+"""What passes row security without a look at who acts: somebody else's doing may need it, or it tells and changes nothing of anybody's. A customer's
+tip begins with the purse of his driver."""
+
+
+async def test_what_passes_row_security_asks_who_acts(server: Server) -> None:
+    rows = await server.sql(
+        """SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'dispatch'::regnamespace AND p.prosecdef
+             AND has_function_privilege('dispatch_app', p.oid, 'EXECUTE') AND pg_get_functiondef(p.oid) NOT LIKE '%ctx\\_%'"""
+    )
+    assert {row["proname"] for row in rows} == UNASKED
+
+
 async def test_a_pool_never_shows_one_tenant_the_rows_of_another(database_url: str, server: Server) -> None:
     """The acting user lives in the transaction: whoever gets the connection next starts as nobody, however the last one ended.
 
