@@ -19,6 +19,7 @@ ENV PATH=/opt/dispatch/bin:$PATH \
     DISPATCH_HOST=0.0.0.0 \
     DISPATCH_PORT=8080 \
     DISPATCH_MAIL_BY=off \
+    DISPATCH_PAYOUT_BY=manual \
     DISPATCH_STORAGE_DIR=/data/documents
 USER 10001
 WORKDIR /tmp

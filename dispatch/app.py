@@ -67,7 +67,7 @@ from dispatch.settings import Settings
 from dispatch.support import Support
 from dispatch.support import routes as support_routes
 from dispatch.tracking import Tracking
-from dispatch.wallets import BankAccounts, Marks, Payouts, Vault, Wallets, Withdrawals, door_of
+from dispatch.wallets import BankAccounts, Marks, Payouts, Vault, Wallets, Withdrawals, door_of, way_of
 from dispatch.wallets import routes as wallets_routes
 from protocol.notices import Channel, NoticeType
 
@@ -177,6 +177,7 @@ async def build(
             inbox,
             notifications,
             door_of(settings),
+            way_of(settings),
             vault,
             clock,
             timeout_s=settings.payout_timeout_s,
@@ -228,7 +229,7 @@ async def build(
             vault,
             wallets,
             minimum_minor=settings.withdrawal_min_minor,
-            manual=settings.payout_by == "manual",
+            way=way_of(settings),
         )
         aggregates = Aggregates(pg, markets)
         admin = Admin(inbox, matching, notifications, once)

@@ -279,7 +279,7 @@ class Settings(BaseSettings):
                 raise ValueError("bank_keys: 32 characters at least each; make one with `openssl rand -base64 48`")
         if self.payout_by == "http" and not _is_url(self.payout_url):
             raise ValueError("payout_url: payout_by=http needs the gateway's address, such as https://bank.example/v1")
-        if self.payout_by == "http" and self.payout_secret is None:
+        if self.payout_by == "http" and not self.payout_secret:
             raise ValueError("payout_secret: payout_by=http needs the gateway's bearer secret")
         for name in ("payout_url", "payout_secret"):
             if self.payout_by != "http" and getattr(self, name):

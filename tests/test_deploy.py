@@ -94,6 +94,12 @@ def test_the_image_runs_the_server_as_nobody_in_particular(dockerfile: list[str]
     assert named <= SETTINGS
 
 
+def test_a_container_counts_nothing_as_paid_that_nobody_pays(compose: dict[str, Any], dockerfile: list[str]) -> None:
+    """Its data directory is a memory: files of payouts would be gone with it, and the money counted as paid."""
+    assert any("DISPATCH_PAYOUT_BY=manual" in line for line in dockerfile if line.startswith("ENV "))
+    assert compose["services"]["server"]["environment"]["DISPATCH_PAYOUT_BY"] == "${DISPATCH_PAYOUT_BY:-manual}"
+
+
 def test_the_lock_pins_everything_by_hash_and_names_no_index() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert "://" not in text

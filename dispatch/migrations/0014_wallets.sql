@@ -24,8 +24,8 @@ CREATE TABLE bank_accounts (
 CREATE INDEX bank_accounts_of ON bank_accounts (user_id, created_at DESC, id DESC);
 CREATE INDEX bank_accounts_provider ON bank_accounts (provider_id, created_at DESC, id DESC);
 
--- The amount is held from the request on. `way`: who pays, the gateway or a person; fixed when it is processed, so that a changed setting cannot pay
--- it a second time. `submitted_at`: set before it is first sent, so from then on the gateway is asked before anything is sent.
+-- The amount is held from the request on. `way`: who pays, the gateway, a folder or a person; fixed when it is processed, so that a changed setting
+-- cannot pay it a second time, nor call paid what nobody has paid. `submitted_at`: set before it is first sent, so from then on the gateway is asked before anything is sent.
 CREATE TABLE withdrawals (
   id uuid PRIMARY KEY,
   provider_id uuid NOT NULL REFERENCES providers (id),
@@ -34,7 +34,7 @@ CREATE TABLE withdrawals (
   amount_minor bigint NOT NULL CHECK (amount_minor > 0),
   currency text NOT NULL CHECK (length(currency) = 3),
   status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'rejected')),
-  way text CHECK (way IN ('gateway', 'manual')),
+  way text CHECK (way IN ('gateway', 'folder', 'manual')),
   reason text CHECK (length(reason) BETWEEN 1 AND 500),
   transaction_id text CHECK (length(transaction_id) BETWEEN 1 AND 200),
   requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -57,7 +57,7 @@ CREATE TABLE withdrawals (
 CREATE INDEX withdrawals_of ON withdrawals (user_id, requested_at DESC, id DESC);
 CREATE INDEX withdrawals_recent ON withdrawals (requested_at, id);
 CREATE INDEX withdrawals_status ON withdrawals (status, requested_at, id);
-CREATE INDEX withdrawals_due ON withdrawals (due_at) WHERE status = 'processing' AND way = 'gateway';
+CREATE INDEX withdrawals_due ON withdrawals (way, due_at) WHERE status = 'processing' AND way <> 'manual';
 
 ALTER TABLE bank_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE bank_accounts FORCE ROW LEVEL SECURITY;
@@ -202,7 +202,7 @@ BEGIN
   ON CONFLICT (dedupe_key) WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL DO NOTHING;
 END $$;
 
--- Let it go, judged and locked by the caller: to the gateway by a job, or to a person who pays by hand.
+-- Let it go, judged and locked by the caller: to the gateway or the folder by a job, or to a person who pays by hand.
 CREATE FUNCTION withdrawal_process(p_id uuid, p_way text, p_by uuid) RETURNS json
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
@@ -211,7 +211,7 @@ BEGIN
   PERFORM ctx_require(VARIADIC '{}');
   UPDATE withdrawals SET status = 'processing', way = p_way, processing_at = clock_timestamp(), processed_by = p_by, due_at = clock_timestamp()
    WHERE id = p_id AND status = 'pending' RETURNING * INTO STRICT w;
-  IF p_way = 'gateway' THEN
+  IF p_way <> 'manual' THEN
     PERFORM payout_enqueue(ARRAY[p_id]);
   END IF;
   RETURN withdrawal_view(w);
@@ -232,9 +232,9 @@ END $$;
 
 -- --- payouts
 
--- Begin to ask the gateway, by a conditional update: two workers never get "yours" within one lease. Words: "yours" with what to pay, and whether it
--- was sent before | "held" by another for `wait_s` more | "done" it needs nothing, or is none of the gateway's.
-CREATE FUNCTION payout_claim(p_id uuid, p_lease uuid, p_lease_s double precision,
+-- Begin to ask the asking server's door `p_way`, by a conditional update: two workers never get "yours" within one lease. Words: "yours" with what to
+-- pay, and whether it was sent before | "held" by another for `wait_s` more | "done" it needs nothing, or is none of this door's.
+CREATE FUNCTION payout_claim(p_id uuid, p_way text, p_lease uuid, p_lease_s double precision,
   OUT word text, OUT wait_s double precision, OUT sent_before boolean, OUT tries int, OUT amount_minor bigint, OUT currency text,
   OUT account_id uuid, OUT bank_code text, OUT account_name text, OUT sealed bytea)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
@@ -243,11 +243,11 @@ DECLARE
   w withdrawals;
 BEGIN
   UPDATE withdrawals u SET lease = p_lease, leased_until = clock_timestamp() + make_interval(secs => p_lease_s), tries = u.tries + 1
-   WHERE u.id = p_id AND u.status = 'processing' AND u.way = 'gateway' AND (u.leased_until IS NULL OR u.leased_until <= clock_timestamp())
+   WHERE u.id = p_id AND u.status = 'processing' AND u.way = p_way AND u.way <> 'manual' AND (u.leased_until IS NULL OR u.leased_until <= clock_timestamp())
    RETURNING * INTO w;
   IF NOT FOUND THEN
     SELECT greatest(0.1, coalesce(extract(epoch FROM u.leased_until - clock_timestamp()), 0)) INTO wait_s FROM withdrawals u
-     WHERE u.id = p_id AND u.status = 'processing' AND u.way = 'gateway';
+     WHERE u.id = p_id AND u.status = 'processing' AND u.way = p_way AND u.way <> 'manual';
     word := CASE WHEN FOUND THEN 'held' ELSE 'done' END;
     RETURN;
   END IF;
@@ -272,15 +272,15 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
    WHERE id = p_id AND status = 'processing' AND lease = p_lease
 $$;
 
--- Payouts that are due and have no job (its worker died, or somebody emptied the queue) get one. Returns how many.
-CREATE FUNCTION payouts_rescue(p_after_s double precision, p_limit int) RETURNS int
+-- Payouts of one door that are due and have no job (its worker died, or somebody emptied the queue) get one. Returns how many.
+CREATE FUNCTION payouts_rescue(p_way text, p_after_s double precision, p_limit int) RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   lost uuid[];
 BEGIN
   SELECT array_agg(x.id) INTO lost FROM (
     SELECT w.id FROM withdrawals w
-     WHERE w.status = 'processing' AND w.way = 'gateway' AND w.due_at < clock_timestamp() - make_interval(secs => p_after_s)
+     WHERE w.status = 'processing' AND w.way = p_way AND w.way <> 'manual' AND w.due_at < clock_timestamp() - make_interval(secs => p_after_s)
        AND (w.leased_until IS NULL OR w.leased_until < clock_timestamp())
      ORDER BY w.due_at LIMIT p_limit) x
    WHERE NOT EXISTS (SELECT FROM dispatch_queue.pgqueuer q WHERE q.dedupe_key = 'payout:' || x.id AND q.status IN ('queued', 'picked') AND q.dedupe_key IS NOT NULL);

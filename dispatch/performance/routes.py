@@ -63,7 +63,7 @@ def routes(performances: Performances, aggregates: Aggregates) -> Sequence[Route
             dashboard,
             "What an approved provider sees first: today's earnings, rates, his job, what there is to take",
             Dashboard,
-            errors=(*missing, ErrorCode.PROVIDER_NOT_APPROVED),
+            errors=(*missing, ErrorCode.PROVIDER_NOT_APPROVED, ErrorCode.PROVIDER_SUSPENDED),
         ),
         Route(
             "GET",

@@ -11,9 +11,9 @@ from dispatch.markets import Markets
 from dispatch.matching import Matching
 from dispatch.performance.rules import LAST, outcomes, warnings_of
 from dispatch.presence import LocationRequired, Offline
-from dispatch.providers import NotApproved, ProviderMissing, Suspended
+from dispatch.providers import NotApproved, ProviderMissing, Suspended, check_may_work
 from protocol import codec
-from protocol.lifecycle import MAY_WORK, ProviderStatus, ServiceType
+from protocol.lifecycle import ProviderStatus, ServiceType
 from protocol.resources.performance import Dashboard, Outcomes, Performance, ServiceRating, Today
 
 _Q = Queries.beside(__file__)
@@ -70,13 +70,12 @@ class Performances:
         )
 
     async def dashboard(self, actor: Actor) -> bytes:
-        """What an approved or active provider sees first. Raises: ProviderMissing, NotApproved."""
+        """What an approved or active provider sees first. Raises: ProviderMissing, NotApproved, Suspended."""
         async with self._pg.acting(actor) as tx:
             row = await tx.fetchrow(_Q["performance_mine"], actor.user_id, LAST)
             if row is None:
                 raise ProviderMissing("this user is no provider")
-            if ProviderStatus(row["status"]) not in MAY_WORK:
-                raise NotApproved(f"status is {row['status']}", status=row["status"])
+            check_may_work(ProviderStatus(row["status"]))
             job: bytes | None = await tx.fetchval(_Q["current_job"], row["provider_id"])
             today = await self._today(tx, actor.user_id)
         lifetime = _lifetime(row)

@@ -6,7 +6,7 @@ guessed: neither paid twice nor released while it may have been paid. Account nu
 """
 
 from dispatch.wallets.accounts import BankAccounts
-from dispatch.wallets.doors import door_of
+from dispatch.wallets.doors import door_of, way_of
 from dispatch.wallets.marks import Marks
 from dispatch.wallets.model import Payout, PayoutDoor, Said, Unclear
 from dispatch.wallets.payouts import Payouts
@@ -35,4 +35,5 @@ __all__ = [
     "held_off",
     "payouts_stuck",
     "rotate",
+    "way_of",
 ]

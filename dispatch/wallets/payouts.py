@@ -24,7 +24,7 @@ from dispatch.wallets.rules import WAIT_S_MAX, wait_s
 from dispatch.wallets.store import Q
 from dispatch.wallets.vault import Unreadable, Vault
 from dispatch.wallets.withdrawals import resolved
-from protocol.resources.wallets import WithdrawalStatus
+from protocol.resources.wallets import PaidBy, WithdrawalStatus
 
 log = structlog.get_logger("payouts")
 
@@ -46,7 +46,7 @@ class _Later(Exception):
 
 
 class Payouts:
-    """One per worker. Without a door people pay, and this does nothing."""
+    """One per worker. Without a door people pay, and this does nothing; with one it looks after what was let go to a door of this `way` alone."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Payouts:
         inbox: Inbox,
         notifications: Notifications,
         door: PayoutDoor | None,
+        way: PaidBy,
         vault: Vault,
         clock: Clock,
         *,
@@ -65,6 +66,7 @@ class Payouts:
         self._inbox = inbox
         self._notifications = notifications
         self._door = door
+        self._way = str(way)
         self._vault = vault
         self._timeout_s = timeout_s
         self._base_s = base_s
@@ -97,7 +99,7 @@ class Payouts:
             return None
         lease = new_id()
         async with self._pg.system() as conn:
-            claim = await conn.fetchrow(Q["payout_claim"], withdrawal_id, lease, self.lease_s)
+            claim = await conn.fetchrow(Q["payout_claim"], withdrawal_id, self._way, lease, self.lease_s)
         assert claim is not None
         if claim["word"] == "held":
             return float(claim["wait_s"]) + self._jitter(0.0, 0.5)
@@ -122,7 +124,7 @@ class Payouts:
         if self._door is None:
             return 0
         async with self._pg.system() as conn:
-            rescued = int(await conn.fetchval(Q["payouts_rescue"], after_s, batch))
+            rescued = int(await conn.fetchval(Q["payouts_rescue"], self._way, after_s, batch))
         if rescued:
             log.info("payouts without a job", rescued=rescued)
         return rescued

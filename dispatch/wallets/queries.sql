@@ -73,7 +73,7 @@ SELECT b.id, b.sealed, withdrawal_file(w) AS view FROM withdrawals w JOIN bank_a
 SELECT user_id, status, way, amount_minor, currency, lease, stuck, held_now FROM withdrawal_lock($1);
 
 -- name: withdrawal_process :value
--- $1 id, $2 gateway or manual, $3 admin's user_id
+-- $1 id, $2 gateway, folder or manual, $3 admin's user_id
 SELECT withdrawal_process($1, $2, $3);
 
 -- name: withdrawal_resolve :value
@@ -81,8 +81,8 @@ SELECT withdrawal_process($1, $2, $3);
 SELECT withdrawal_resolve($1, $2, $3, $4, $5);
 
 -- name: payout_claim :one
--- $1 id, $2 lease uuid, $3 seconds that the lease lasts
-SELECT word, wait_s, sent_before, tries, amount_minor, currency, account_id, bank_code, account_name, sealed FROM payout_claim($1, $2, $3);
+-- $1 id, $2 gateway or folder, $3 lease uuid, $4 seconds that the lease lasts
+SELECT word, wait_s, sent_before, tries, amount_minor, currency, account_id, bank_code, account_name, sealed FROM payout_claim($1, $2, $3, $4);
 
 -- name: payout_sending :value
 -- $1 id, $2 lease uuid
@@ -93,8 +93,8 @@ SELECT payout_sending($1, $2);
 SELECT payout_later($1, $2, $3, $4, $5);
 
 -- name: payouts_rescue :value
--- $1 seconds overdue, $2 limit
-SELECT payouts_rescue($1, $2);
+-- $1 gateway or folder, $2 seconds overdue, $3 limit
+SELECT payouts_rescue($1, $2, $3);
 
 -- name: sealed_before :many
 -- Numbers that are sealed with another key than this one, by id. $1 key_id, $2 id before, $3 limit

@@ -47,7 +47,7 @@ _NOTICES = {
 
 
 class Withdrawals:
-    """One per worker. `manual`: people pay, and no gateway is asked."""
+    """One per worker. `way`: who pays what is let go from now on."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Withdrawals:
         wallets: Wallets,
         *,
         minimum_minor: int,
-        manual: bool,
+        way: PaidBy,
     ) -> None:
         self._pg = pg
         self._inbox = inbox
@@ -68,7 +68,7 @@ class Withdrawals:
         self._vault = vault
         self._wallets = wallets
         self._minimum_minor = minimum_minor
-        self._way = PaidBy.MANUAL if manual else PaidBy.GATEWAY
+        self._way = way
 
     async def request(self, actor: Actor, request: WithdrawalRequest, key: str | None) -> Answer:
         """Ask for money; it is held from this commit on.

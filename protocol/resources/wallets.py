@@ -37,7 +37,10 @@ class WithdrawalAction(StrEnum):
 
 
 class PaidBy(StrEnum):
+    """`folder`: a file counts as paid, as on a laptop; `manual`: people."""
+
     GATEWAY = "gateway"
+    FOLDER = "folder"
     MANUAL = "manual"
 
 

@@ -27,7 +27,7 @@ from dispatch.notifications import Notifications
 from dispatch.wallets import Vault, Wallets, Withdrawals
 from protocol.lifecycle import Stage as Goal
 from protocol.resources.money import AdjustmentRequest, TipRequest
-from protocol.resources.wallets import WithdrawalAction, WithdrawalMove, WithdrawalRequest
+from protocol.resources.wallets import PaidBy, WithdrawalAction, WithdrawalMove, WithdrawalRequest
 from tests.machines.stage import MACHINE, Stage, acting, stage_of, word_of
 from tests.support.fault_points import DIED, dying
 
@@ -317,7 +317,7 @@ def stage(database_url: str, redis_url: str) -> Iterator[Stage]:
 def test_a_provider_s_day_is_as_the_model_says(stage: Stage) -> None:
     app, markets, once = stage.app, Markets.load(), Idempotency(stage.app.pg)
     withdrawals = Withdrawals(
-        app.pg, app.inbox, Notifications(), once, Vault.of(stage.server.settings), Wallets(app.pg, markets), minimum_minor=MINIMUM, manual=True
+        app.pg, app.inbox, Notifications(), once, Vault.of(stage.server.settings), Wallets(app.pg, markets), minimum_minor=MINIMUM, way=PaidBy.MANUAL
     )  # fmt: skip
     world = World(
         stage, Tips(app.inbox, markets, Notifications(), once), Corrections(app.inbox, markets, once), withdrawals

@@ -153,7 +153,7 @@ async def test_who_may_read_it(server: Server) -> None:
     await waiting.http.performance.dashboard()
     await admin.http.provider_action(UUID(waiting.provider_id), AdminAction.SUSPEND, "papers")
     assert (await waiting.http.performance.mine())["provider_id"] == waiting.provider_id
-    with code("PROVIDER_NOT_APPROVED"):
+    with code("PROVIDER_SUSPENDED"):
         await waiting.http.performance.dashboard()
     days = (date(2026, 11, 1), date(2026, 11, 2))
     for person in (stranger, waiting):

@@ -223,7 +223,7 @@ async def test_the_dashboard_shows_today_and_how_he_does(
         status,
     )
     if status not in ("approved", "active"):
-        with code("PROVIDER_NOT_APPROVED"):
+        with code("PROVIDER_SUSPENDED" if status == "suspended" else "PROVIDER_NOT_APPROVED"):
             await driver.http.performance.dashboard()
         return
     market = rows[-1][1] if rows else "bkk"

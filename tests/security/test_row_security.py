@@ -8,7 +8,9 @@ import asyncpg
 import pytest
 
 from dispatch.kit.postgres import Actor, Postgres
+from tests.incentives.stage import a_program
 from tests.support.server import Server, serving
+from tests.wallets.scenes import account as bank_account
 
 TABLES = [
     "users", "idem", "sockets", "inbox_head", "inbox_marks", "events", "providers", "provider_gate", "provider_log", "jobs", "job_events", "offers",
@@ -107,6 +109,49 @@ async def test_a_person_sees_his_own_rows_and_an_admin_all(server: Server) -> No
     assert await seen(Actor(uuid4(), frozenset({"admin"}))) == {UUID(mine["id"]), UUID(theirs["id"])}
 
 
+OWNERS = {
+    "ledger_account": ("owner_id",), "ledger_entry": ("owner_id",), "ledger_txn": (), "earnings": ("user_id",), "earning_totals": ("user_id",),
+    "bank_accounts": ("user_id",), "withdrawals": ("user_id",), "ratings": ("user_id", "customer_id"), "provider_ratings": ("user_id",),
+    "incentive_progress": ("user_id",), "performance_days": (), "performance_run": (),
+}  # fmt: skip
+"""Of each table of money, and of what comes of jobs, the columns that say whose a row is; the office's own have none."""
+
+
+async def test_of_money_everybody_sees_his_own_rows_and_an_admin_all(server: Server) -> None:
+    """Role by table, with rows of two providers and two customers in each of them. A customer has paid, and has no row of money."""
+    admin = await server.admin()
+    await admin.http.incentives.create(**a_program((1, 1_000)))
+    people = [await server.person()]
+    for _ in range(2):
+        customer = await server.person()
+        people.append(customer)
+        async with server.working() as (driver, phone):
+            people.append(driver)
+            job = await server.request(customer)
+            await phone.accept(job["id"], (await driver.inbox.named("offer.created")).data["offer_id"])
+            for stage in ("arrived", "in_progress", "completed"):
+                await phone.advance(job["id"], stage)
+        await customer.http.earnings.tip(job["id"], 20_000)
+        await customer.http.ratings.rate(job["id"], 5)
+        await driver.http.wallet.withdraw(10_000, await bank_account(server, driver))
+    await server.app.aggregates.run(rest_s=0)
+
+    async def seen(table: str, actor: Actor | None) -> int:
+        async with server.app.pg.app() if actor is None else server.app.pg.acting(actor) as tx:
+            return int(await tx.fetchval(f"SELECT count(*) FROM {table}"))
+
+    for table, columns in OWNERS.items():
+        (every,) = await server.sql(f"SELECT count(*) AS n FROM {table}")
+        assert every["n"], f"{table} has no row to see"
+        assert await seen(table, None) == 0, table
+        assert await seen(table, Actor(uuid4(), frozenset({"admin"}))) == every["n"], table
+        for person in people:
+            whose = " OR ".join(f"{column} = $1" for column in columns) or "$1::uuid IS NULL"
+            (own,) = await server.sql(f"SELECT count(*) AS n FROM {table} WHERE {whose}", person.user_id)
+            assert await seen(table, Actor(person.user_id)) == own["n"], (table, person.roles)
+            assert not columns or person.provider_id is None or 0 < own["n"] < every["n"], table
+
+
 @pytest.mark.parametrize("roles", [frozenset(), frozenset({"admin"})])
 async def test_what_proves_who_somebody_is_is_read_by_no_request(server: Server, roles: frozenset[str]) -> None:
     person = await server.person()
@@ -179,10 +224,10 @@ WRITES = [
     "INSERT INTO withdrawals (id) VALUES (gen_random_uuid())",
     "DELETE FROM withdrawals",
     "SELECT payout_enqueue('{}')",
-    "SELECT payout_claim(gen_random_uuid(), gen_random_uuid(), 1)",
+    "SELECT payout_claim(gen_random_uuid(), 'gateway', gen_random_uuid(), 1)",
     "SELECT payout_sending(gen_random_uuid(), gen_random_uuid())",
     "SELECT payout_later(gen_random_uuid(), gen_random_uuid(), 1, 'x', true)",
-    "SELECT payouts_rescue(0, 1)",
+    "SELECT payouts_rescue('gateway', 0, 1)",
 ]
 
 
@@ -248,6 +293,23 @@ async def test_guarded_functions_refuse_an_actor_who_is_no_party(server: Server,
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         async with server.app.pg.acting(Actor(uuid4())) as tx:
             await tx.execute(statement, subject)
+
+
+UNASKED = {
+    "accept_job", "documents_missing", "email_verified", "inbox_append", "jobs_lock_of", "notice_locales", "notice_write", "office_user",
+    "provider_lack", "provider_uid_known", "provider_view", "providers_clear", "providers_gate_lock", "support_office", "users_ensure", "vehicle_ready",
+    "ledger_account_of", "ledger_lot_open", "ledger_purse",
+}  # fmt: skip
+"""What passes row security without a look at who acts: somebody else's doing may need it, or it tells and changes nothing of anybody's. A customer's
+tip begins with the purse of his driver."""
+
+
+async def test_what_passes_row_security_asks_who_acts(server: Server) -> None:
+    rows = await server.sql(
+        """SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'dispatch'::regnamespace AND p.prosecdef
+             AND has_function_privilege('dispatch_app', p.oid, 'EXECUTE') AND pg_get_functiondef(p.oid) NOT LIKE '%ctx\\_%'"""
+    )
+    assert {row["proname"] for row in rows} == UNASKED
 
 
 async def test_a_pool_never_shows_one_tenant_the_rows_of_another(database_url: str, server: Server) -> None:

@@ -30,7 +30,7 @@ from dispatch.ledger import Kind, credited, post, purse
 from dispatch.markets import Markets
 from dispatch.notifications import Notifications
 from dispatch.wallets import Payout, Said, Unclear, Vault, Wallets, Withdrawals
-from protocol.resources.wallets import WithdrawalAction, WithdrawalMove, WithdrawalRequest
+from protocol.resources.wallets import PaidBy, WithdrawalAction, WithdrawalMove, WithdrawalRequest
 from tests.machines.stage import MACHINE, Stage, acting, stage_of, word_of
 
 FUNDS, MINIMUM = 100_000, 10_000
@@ -287,7 +287,7 @@ def test_withdrawals_are_as_the_model_says(stage: Stage) -> None:
             vault,
             Wallets(app.pg, Markets.load()),
             minimum_minor=MINIMUM,
-            manual=way == "manual",
+            way=PaidBy(way),
         )
         for way in ("gateway", "manual")
     }

@@ -233,9 +233,49 @@ async def test_what_people_pay_no_gateway_pays_as_well(database_url: str, redis_
         await books_are_right(server)
 
 
+async def test_what_a_gateway_has_got_no_folder_counts_as_paid(
+    database_url: str, redis_url: str, bank: Bank, tmp_path: Path
+) -> None:
+    """A server that starts without its settings writes files by default: whoever waits for the bank goes on waiting."""
+    bank.mode = "pays_late"
+    async with serving(database_url, redis_url, **bank.settings()) as server:
+        person, made = await processing(server)
+        await until(lambda: bank.asked)
+        user = person.user_id
+    async with serving(database_url, redis_url, data_dir=tmp_path) as server:
+        assert await server.app.payouts.pay(UUID(made)) is None and await server.app.payouts.rescue(after_s=-1) == 0
+        found = await (await server.person(user_id=user)).http.wallet.withdrawal(made)
+        assert found["status"] == "processing" and not list(tmp_path.rglob("*.json"))
+    bank.settle()
+    async with serving(database_url, redis_url, **bank.settings()) as server:
+        await server.app.payouts.rescue(after_s=-1)
+        await until_status(await server.person(user_id=user), made, "completed")
+        assert bank.paid[made] == 1
+        await books_are_right(server)
+
+
 async def test_a_gateway_that_says_paid_after_a_person_said_failed_is_not_believed_in_silence(
     server: Server, bank: Bank, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    bank.mode = "pays_late"
+    person, made = await processing(server)
+    await until(lambda: "query" in bank.asked)
+    await server.sql("UPDATE withdrawals SET processing_at = processing_at - interval '31 min', due_at = 'infinity'")
+    office = (await server.admin()).http.wallet
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            try:
+                await office.decide(made, "fail", reason="the bank knows of none")
+                break
+            except Denied as denial:  # it is being asked at this very moment
+                assert denial.code == "INVALID_STATUS_TRANSITION"
+    capfd.readouterr()
+    await server.app.payouts._settle(UUID(made), uuid4(), Said("paid", "T9"))
+    assert "a person decided differently" in "".join(capfd.readouterr())
+    assert (await person.http.wallet.withdrawal(made))["status"] == "failed" and await has(person) == (50_000, 0)
+
+
+async def test_only_who_has_the_lease_is_believed_a_no(server: Server, bank: Bank) -> None:
     bank.mode = "pays_late"
     person, made = await processing(server)
     await until(lambda: "query" in bank.asked)

@@ -107,6 +107,7 @@ def test_settings_that_cannot_be_are_told(tmp_path: Path) -> None:
         ({"bank_keys": ["short"]}, "bank_keys"),
         ({"payout_by": "http"}, "payout_url"),
         ({"payout_by": "http", "payout_url": "https://bank.example"}, "payout_secret"),
+        ({"payout_by": "http", "payout_url": "https://bank.example", "payout_secret": ""}, "payout_secret"),
         ({"payout_secret": "x"}, "payout_by=http"),
     ):
         with pytest.raises(BadSettings, match=says):

@@ -4,8 +4,9 @@ from dispatch.settings import Settings
 from dispatch.wallets.doors.folder import PayoutFolder
 from dispatch.wallets.doors.http import PayoutGateway
 from dispatch.wallets.model import PayoutDoor
+from protocol.resources.wallets import PaidBy
 
-__all__ = ["PayoutFolder", "PayoutGateway", "door_of"]
+__all__ = ["PayoutFolder", "PayoutGateway", "door_of", "way_of"]
 
 
 def door_of(settings: Settings) -> PayoutDoor | None:
@@ -18,3 +19,8 @@ def door_of(settings: Settings) -> PayoutDoor | None:
             return PayoutFolder(settings.data_dir / "payouts")
         case _:
             return None
+
+
+def way_of(settings: Settings) -> PaidBy:
+    """What a withdrawal is marked with that these settings let go: no other door looks after it."""
+    return {"http": PaidBy.GATEWAY, "folder": PaidBy.FOLDER, "manual": PaidBy.MANUAL}[settings.payout_by]
