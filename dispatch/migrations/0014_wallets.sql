@@ -255,11 +255,12 @@ BEGIN
     INTO word, sent_before, tries, amount_minor, currency, account_id, bank_code, account_name, sealed FROM bank_accounts b WHERE b.id = w.bank_account_id;
 END $$;
 
--- About to be sent: from now on the gateway may have it. False: the lease was lost, and nothing may be sent.
-CREATE FUNCTION payout_sending(p_id uuid, p_lease uuid) RETURNS boolean
+-- About to be sent: from now on the gateway may have it, and the lease lasts anew, longer than the sending may. False: it was lost, and
+-- nothing may be sent.
+CREATE FUNCTION payout_sending(p_id uuid, p_lease uuid, p_lease_s double precision) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 BEGIN
-  UPDATE withdrawals SET submitted_at = coalesce(submitted_at, clock_timestamp())
+  UPDATE withdrawals SET submitted_at = coalesce(submitted_at, clock_timestamp()), leased_until = clock_timestamp() + make_interval(secs => p_lease_s)
    WHERE id = p_id AND status = 'processing' AND lease = p_lease AND leased_until > clock_timestamp();
   RETURN FOUND;
 END $$;

@@ -146,7 +146,7 @@ class Payouts:
         said = await self._through(self._querying, lambda: door.query(withdrawal_id)) if claim["sent_before"] else None
         if said is None:
             async with self._pg.system() as conn:
-                if not await conn.fetchval(Q["payout_sending"], withdrawal_id, lease):
+                if not await conn.fetchval(Q["payout_sending"], withdrawal_id, lease, self.lease_s):
                     raise _Later("the lease was lost", counted=False)
             said = await self._through(self._submitting, lambda: door.submit(payout))
         if said.status == "pending":

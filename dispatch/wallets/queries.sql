@@ -85,8 +85,8 @@ SELECT withdrawal_resolve($1, $2, $3, $4, $5);
 SELECT word, wait_s, sent_before, tries, amount_minor, currency, account_id, bank_code, account_name, sealed FROM payout_claim($1, $2, $3, $4);
 
 -- name: payout_sending :value
--- $1 id, $2 lease uuid
-SELECT payout_sending($1, $2);
+-- $1 id, $2 lease uuid, $3 seconds that it lasts anew
+SELECT payout_sending($1, $2, $3);
 
 -- name: payout_later :exec
 -- $1 id, $2 lease uuid, $3 seconds to the next question, $4 error, $5 whether the question counts

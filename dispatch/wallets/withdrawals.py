@@ -10,7 +10,7 @@ import structlog
 from dispatch import audit
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, append, pending
-from dispatch.kit.errors import Missing
+from dispatch.kit.errors import Forbidden, Missing
 from dispatch.kit.ids import new_id
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
@@ -178,6 +178,8 @@ class Withdrawals:
             row = await tx.fetchrow(Q["withdrawal_lock"], withdrawal_id)
             if row is None:
                 raise Missing(f"no withdrawal {withdrawal_id}")
+            if row["user_id"] == admin.user_id:
+                raise Forbidden("somebody else decides on what you ask for yourself")
             status = WithdrawalStatus(row["status"])
             way = None if row["way"] is None else PaidBy(row["way"])
             goal = rules.decided(status, move.action, way=way, stuck=row["stuck"], held_now=row["held_now"])

@@ -225,7 +225,7 @@ WRITES = [
     "DELETE FROM withdrawals",
     "SELECT payout_enqueue('{}')",
     "SELECT payout_claim(gen_random_uuid(), 'gateway', gen_random_uuid(), 1)",
-    "SELECT payout_sending(gen_random_uuid(), gen_random_uuid())",
+    "SELECT payout_sending(gen_random_uuid(), gen_random_uuid(), 1)",
     "SELECT payout_later(gen_random_uuid(), gen_random_uuid(), 1, 'x', true)",
     "SELECT payouts_rescue('gateway', 0, 1)",
 ]
@@ -246,7 +246,7 @@ GUARDED = [
     ("SELECT jobs_cancel($1, 'customer', NULL, 'customer', NULL)", "job"),
     ("SELECT providers_set_status($1, 'approved', NULL, NULL, NULL, NULL)", "provider"),
     ("SELECT providers_set_online($1, true, NULL, NULL, 'provider', NULL)", "provider"),
-    ("SELECT offers_void($1, 'revoked')", "provider"),
+    ("SELECT offers_void($1, 'revoked', NULL)", "provider"),
     ("SELECT users_roles_set($1, '{admin}')", "user"),
     ("SELECT users_blocked_set($1, true, 'x')", "user"),
     ("SELECT sessions_end($1, 'signed_out')", "user"),

@@ -532,3 +532,13 @@ def test_the_operator_is_told_how_accounts_are_kept_and_who_pays(tmp_path: Path)
     assert payout_troubles(load({}, payout_url="https://bank.example", **good)) == []
     (clear,) = payout_troubles(load({}, payout_url="http://bank.example", **good))
     assert "not https" in clear
+
+
+async def test_an_admin_does_not_decide_on_his_own_withdrawal(server: Server) -> None:
+    person, bank = await rich(server)
+    asked = await person.http.wallet.withdraw(20_000, bank)
+    hat = await server.person("customer", "admin", user_id=person.user_id)
+    for action in WithdrawalAction:
+        with code("FORBIDDEN"):
+            await hat.http.wallet.decide(asked["id"], action, reason="mine", transaction_id="T")
+    assert await has(person) == (80_000, 20_000)
