@@ -1,4 +1,4 @@
-"""Corrections of a job's earnings beside whatever else holds the job: the job is locked first, the wallet after it."""
+"""Money beside whatever else holds the rows that it refers to: a foreign key takes a lock too, and none may come after the wallet's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.earnings.stage import balances, check_books, completed
+from tests.earnings.stage import balances, begun, check_books, completed, finished
 from tests.support.server import WITHIN_S, Person, Server, serving
 
 Correct = Callable[[Person, Person, UUID, UUID], Awaitable[Any]]
@@ -51,3 +51,19 @@ async def test_a_correction_waits_for_the_job_before_it_holds_the_wallet(server:
         await tip.close()
     assert await balances(server, driver) == ({"wallet": 3_300} if correct is _adjust else {})
     await check_books(server)
+
+
+async def test_a_new_phone_number_does_not_hold_up_a_pay(server: Server) -> None:
+    """Changing it locks the provider's row and then his head; a pay holds the head and refers to that row."""
+    customer, driver = await server.person(), await server.provider()
+    job_id = await begun(server, customer, driver)
+    patch = await asyncpg.connect(server.settings.database_url, server_settings={"search_path": "dispatch"})
+    try:
+        transaction = patch.transaction()
+        await transaction.start()
+        await patch.execute("UPDATE providers SET phone_number = '+66899999999' WHERE user_id = $1", driver.user_id)
+        await finished(driver, job_id)
+        await transaction.rollback()
+    finally:
+        await patch.close()
+    assert await balances(server, driver) == {"wallet": 2_800}
