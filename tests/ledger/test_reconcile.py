@@ -133,11 +133,15 @@ async def test_a_tip_on_a_fare_that_is_settled_may_be_on_its_way(shelf: Shelf, d
         ('{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1.5}', "amount_minor"),
         ('{"account": "bank_clearing", "ref": "x", "currency": "baht", "amount_minor": 1}', "currency"),
         ("not json", "line 2"),
+        ('{"account": "bank_clearing", "ref": "\udca1", "currency": "THB", "amount_minor": 1}', "line 2"),
     ],
 )
 def test_a_bad_line_of_an_export_is_named(tmp_path: Path, line: str, problem: str) -> None:
     file = tmp_path / "bank.jsonl"
-    file.write_text('{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1}\n' + line)
+    file.write_text(
+        '{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1}\n' + line,
+        errors="surrogateescape",
+    )
     with pytest.raises(BadExport, match=problem):
         read_export(file)
 
