@@ -10,10 +10,6 @@ SELECT p.txn, p.replayed FROM (
   FROM unnest($4::text[], $5::uuid[], $6::text[], $7::uuid[]) WITH ORDINALITY AS l(src, src_owner, dst, dst_owner, n)
 ) a CROSS JOIN LATERAL ledger_post($1, $2, $3, a.src, a.dst, $8, $10, $11, $12) p;
 
--- name: legs :many
--- $1 txn_id
-SELECT src_kind, dst_kind, amount FROM ledger_legs($1);
-
 -- name: configure :exec
 -- $1 debt limit in minor units
 SELECT ledger_configure($1);

@@ -12,7 +12,7 @@ from dispatch.kit.errors import KeyReused
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
 from dispatch.ledger.errors import AlreadyReversed, BadLeg, InsufficientBalance
-from dispatch.ledger.model import Account, Kind, Leg, Posted, Purse
+from dispatch.ledger.model import Account, Leg, Posted, Purse
 
 Q = Queries.beside(__file__)
 _BAD_LEG, _REUSED = "LD400", "LD409"
@@ -79,11 +79,6 @@ async def post(
         raise
     assert row is not None
     return Posted(row["txn"], row["replayed"])
-
-
-async def posted_legs(tx: Tx, txn_id: int) -> list[tuple[Kind, Kind, int]]:
-    """(from, to, amount) of a transaction, as it was posted."""
-    return [(Kind(row["src_kind"]), Kind(row["dst_kind"]), row["amount"]) for row in await tx.fetch(Q["legs"], txn_id)]
 
 
 async def configure(conn: Tx, *, debt_limit_minor: int) -> None:

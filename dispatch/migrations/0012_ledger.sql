@@ -273,24 +273,16 @@ RETURN coalesce((SELECT a.balance FROM ledger_account a WHERE a.kind = 'wallet' 
       WHERE a.kind = 'provider_debt' AND a.owner_id = p_owner AND a.asset = p_asset AND a.shard = 0 AND a.expires_at IS NULL), -k.floor)
     FROM ledger_kind k WHERE k.kind = 'provider_debt') >= p_fee;
 
--- The legs of a transaction, as they were: for a reversal.
-CREATE FUNCTION ledger_legs(p_txn bigint) RETURNS TABLE (leg smallint, src bigint, dst bigint, src_kind text, dst_kind text, amount bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT s.leg, s.account_id, d.account_id, sa.kind, da.kind, d.amount FROM ledger_entry s JOIN ledger_entry d ON d.txn_id = s.txn_id AND d.leg = s.leg AND d.amount > 0
-  JOIN ledger_account sa ON sa.id = s.account_id JOIN ledger_account da ON da.id = d.account_id
-  WHERE s.txn_id = p_txn AND s.amount < 0 ORDER BY s.leg
-$$;
-
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
 REVOKE EXECUTE ON FUNCTION dispatch.ledger_frozen, dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse,
-  dispatch.ledger_post, dispatch.ledger_configure, dispatch.ledger_can_owe, dispatch.ledger_legs FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse, dispatch.ledger_post, dispatch.ledger_legs
+  dispatch.ledger_post, dispatch.ledger_configure, dispatch.ledger_can_owe FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse, dispatch.ledger_post
   TO dispatch_app;
 
 -- migrate: rollback
 
 DROP FUNCTION dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse, dispatch.ledger_post,
-  dispatch.ledger_configure, dispatch.ledger_can_owe, dispatch.ledger_legs;
+  dispatch.ledger_configure, dispatch.ledger_can_owe;
 DROP TABLE dispatch.ledger_entry, dispatch.ledger_txn, dispatch.ledger_account, dispatch.ledger_kind;
 DROP FUNCTION dispatch.ledger_frozen;
