@@ -50,7 +50,7 @@ MILLION = """
 INSERT INTO ledger_account (kind, owner_id, asset, min_balance) SELECT 'wallet', gen_random_uuid(), 'XTS', 0 FROM generate_series(1, 1000);
 INSERT INTO ledger_account (kind, asset, shard) SELECT k, 'XTS', s FROM generate_series(0, 15) s, unnest(ARRAY['ride_clearing', 'platform_fee']) k;
 CREATE TEMP TABLE made AS SELECT nextval(pg_get_serial_sequence('dispatch.ledger_txn', 'id')) AS txn, i FROM generate_series(1, $TXNS) i;
-INSERT INTO ledger_txn (id, kind, idem_key, req_hash, ref) OVERRIDING SYSTEM VALUE SELECT txn, 'earning', 'bench:' || txn, '', 'bench:' || txn FROM made;
+INSERT INTO ledger_txn (id, kind, idem_key, req_hash, ref) OVERRIDING SYSTEM VALUE SELECT txn, 'bench', 'bench:' || txn, '', 'bench:' || txn FROM made;
 CREATE TEMP TABLE owned AS SELECT id, owner_id, row_number() OVER (ORDER BY id) - 1 AS n FROM ledger_account WHERE kind = 'wallet' AND asset = 'XTS';
 CREATE TEMP TABLE moves AS
   SELECT m.txn, l.leg, l.account, l.owner_id, l.amount FROM made m JOIN owned o ON o.n = m.i % 1000
@@ -70,6 +70,8 @@ SELECT gen_random_uuid(), 'bkk', 'ride', 'in_progress', 1, 5, ($1::uuid[])[row_n
   3500, 2500, 1500, 0, 6000, 5000, 600, clock_timestamp() + interval '1 h', clock_timestamp(), clock_timestamp(), clock_timestamp() - interval '15 min' FROM providers p
 RETURNING id, provider_user_id
 """
+UNPAID = "UPDATE jobs SET status = 'cancelled', completed_at = NULL, cancelled_at = clock_timestamp(), cancelled_by = 'system' WHERE id = ANY ($1::uuid[])"
+"""A completed job without an earning is what reconcile would complain of."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -142,7 +144,7 @@ async def postings(running: Running, shown: argparse.Namespace) -> dict[str, Any
                     Leg(Account(Kind.RIDE_CLEARING), Account(Kind.PLATFORM_FEE), 1_500),
                 ]
                 async with pg.system() as conn:
-                    await post(conn, "earning", f"{run}:{client}:{turn}", "THB", legs, ref=f"{run}:{client}:{turn}")
+                    await post(conn, "bench", f"{run}:{client}:{turn}", "THB", legs, ref=f"{run}:{client}:{turn}")
 
             async def bare_once(client: int, turn: int) -> None:
                 async with bare.acquire() as conn:
@@ -198,6 +200,8 @@ async def completions(running: Running, shown: argparse.Namespace) -> dict[str, 
                     app.jobs._payroll = payroll
                     jobs = await judge.fetch(RIDING, customers)
                     each = await _completed(running, app, jobs)
+                    if name == "unpaid":
+                        await judge.execute(UNPAID, [row["id"] for row in jobs])
                     if turn >= 0:
                         used[name].append(each)
     finally:

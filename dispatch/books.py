@@ -35,7 +35,7 @@ class ExportLine(Struct, frozen=True, forbid_unknown_fields=True):
 
     account: ledger.Kind
     ref: Annotated[str, Meta(min_length=1, max_length=200)]
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}(?!\n)$")]
     amount_minor: Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
@@ -45,7 +45,7 @@ _LINE = msgspec.json.Decoder(ExportLine)
 def read_export(path: Path) -> Mapping[ledger.Kind, ledger.Export]:
     """The sums of a file of JSON lines, by clearing account. Raises: BadExport, OSError."""
     if path.stat().st_size > EXPORT_BYTES_MAX:
-        raise BadExport(f"{path} is larger than {EXPORT_BYTES_MAX // 2**20} MiB: give one month at a time")
+        raise BadExport(f"{path} is larger than {EXPORT_BYTES_MAX // 2**20} MiB: give one sum for each reference")
     found: dict[ledger.Kind, dict[tuple[str, str], int]] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -53,7 +53,7 @@ def read_export(path: Path) -> Mapping[ledger.Kind, ledger.Export]:
                 continue
             try:
                 one = _LINE.decode(line)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise BadExport(f"{path}, line {number}: {error}") from error
             if one.account not in ledger.CLEARING:
                 raise BadExport(

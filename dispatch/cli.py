@@ -378,17 +378,20 @@ async def _statement(settings: "Settings", owner: UUID, at: datetime | None) -> 
 
 @asynccontextmanager
 async def _books(settings: "Settings") -> AsyncIterator[str]:
-    """The address of a database that has books. What goes wrong on the way is an operator's trouble: exit code 2."""
+    """The address of a database that has books; nothing is migrated. What goes wrong on the way is an operator's trouble: exit code 2."""
     import asyncpg
 
-    from dispatch.start import Trouble, migrated, with_stores
+    from dispatch.start import Trouble, postgres_trouble, with_stores
 
     async with with_stores(settings, _tell) as (found, _):
         assert found.database_url is not None
-        await migrated(found.database_url)
+        if trouble := await postgres_trouble(found.database_url):
+            raise Trouble(trouble)
         try:
             yield found.database_url
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as error:
+            raise Trouble(f"There are no books here: {error}. `dispatch migrate` makes them.") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise Trouble(f"The books cannot be read: {error}.") from error
 
 

@@ -291,6 +291,12 @@ def test_the_books_are_compared_with_exit_codes_for_a_timer(database_url: str, r
     )
 
 
+def test_a_database_without_books_is_told_and_not_migrated(empty_database_url: str, redis_url: str) -> None:
+    stores = {"DATABASE_URL": empty_database_url, "REDIS_URL": redis_url}
+    assert "`dispatch migrate`" in refusal("ledger", "reconcile", **stores)
+    assert "migrated: 0001" in command("migrate", **stores).stdout
+
+
 def test_a_statement_is_asked_for_by_owner_and_moment(database_url: str, redis_url: str) -> None:
     stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     nobody = command("ledger", "statement", "--owner", str(uuid4()), "--at", "2026-11-20T12:00:00+07:00", **stores)

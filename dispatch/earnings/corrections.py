@@ -10,7 +10,7 @@ from dispatch.earnings.model import Row
 from dispatch.earnings.payroll import earned
 from dispatch.earnings.service import market_of
 from dispatch.inbox import Fact, Inbox, append
-from dispatch.jobs import JobMissing, seen
+from dispatch.jobs import JobMissing, locked
 from dispatch.kit.errors import Invalid, ReasonRequired
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Tx
@@ -81,6 +81,8 @@ class Corrections:
             first, txn = found
             if first.kind == "reversal":
                 raise AlreadyReversed("a reversal is not reversed: adjust instead")
+            if first.job_id is not None:
+                await locked(tx, first.job_id)
             before = await purse(tx, first.user_id, first.currency, tell=(first.user_id,))
             # Asked with the wallet locked: of two who reverse the same the second sees the first's row.
             if await tx.fetchval(store.Q["earning_reversed"], earning_id):
@@ -106,7 +108,8 @@ class Corrections:
         """(market, service type) that the correction counts for: those of its job, where it has one."""
         if request.job_id is None:
             return market_of(self._markets, request.currency).code, None
-        job = await seen(tx, request.job_id)
+        # Locked before the wallet, as by a tip: the row of earnings refers to it, and that reference takes a lock.
+        job = await locked(tx, request.job_id)
         if job is None or job.provider_id != provider_id:
             raise JobMissing(f"no job {request.job_id} of this provider")
         if job.currency != request.currency:

@@ -46,8 +46,8 @@ SELECT id, kind, owner_id, asset, balance, expires_at FROM ledger_account
 WHERE expires_at < clock_timestamp() - make_interval(secs => $1) AND balance <> 0 ORDER BY id LIMIT $2;
 
 -- name: clearing_of :many
--- (i): what a clearing account has open by the outside world's reference. $1 kind
-SELECT t.ref, a.asset, sum(e.amount)::bigint AS amount, min(e.at) AS since
+-- (i): what a clearing account has open by the outside world's reference, and how much of it is late. $1 kind, $2 late is what was posted before
+SELECT t.ref, a.asset, sum(e.amount)::bigint AS amount, coalesce(sum(e.amount) FILTER (WHERE e.at < $2), 0)::bigint AS late, min(e.at) AS since
 FROM ledger_account a JOIN ledger_entry e ON e.account_id = a.id JOIN ledger_txn t ON t.id = e.txn_id
 WHERE a.kind = $1 GROUP BY t.ref, a.asset;
 

@@ -72,10 +72,10 @@ async def unsettled(conn: Tx, kind: Kind, export: Export, *, before: datetime) -
     """
     left = dict(export)
     shown = 0
-    async for row in conn.cursor(Q["clearing_of"], str(kind), prefetch=1_000):
+    async for row in conn.cursor(Q["clearing_of"], str(kind), before, prefetch=1_000):
         known = left.pop((row["ref"] or "", row["asset"]), None)
-        open_minor = row["amount"] + (known or 0)
-        if open_minor and (known is not None or row["since"] < before) and (shown := shown + 1) <= SHOWN_MAX:
+        settled = -(known or 0)
+        if settled not in (row["amount"], row["late"]) and (shown := shown + 1) <= SHOWN_MAX:
             facts = {
                 "account": kind,
                 "ref": row["ref"],

@@ -33,7 +33,7 @@ LEASE_S = 2.0
 _AT_ONCE = 6
 """Searches of one worker at the same time: fewer than its connections, so that accepts never wait for them."""
 _DUE_MAX = 200
-_TRIES = 4  # how often one search asks for further candidates when the judge takes none of those it found
+_TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
 
 
 class Matching:

@@ -15,7 +15,7 @@ CREATE TABLE providers (
   first_name text NOT NULL CHECK (length(first_name) BETWEEN 1 AND 50),
   last_name text NOT NULL CHECK (length(last_name) BETWEEN 1 AND 50),
   email text NOT NULL,
-  phone_number text NOT NULL UNIQUE,
+  phone_number text NOT NULL,
   service_types text[] NOT NULL
     CHECK (cardinality(service_types) BETWEEN 1 AND 5
            AND service_types <@ ARRAY['ride', 'delivery', 'shopping', 'moving', 'laundry']),
@@ -39,6 +39,8 @@ CREATE TABLE providers (
   CHECK (status <> 'rejected' OR rejection_reason IS NOT NULL)
 );
 CREATE UNIQUE INDEX providers_email ON providers (lower(email));
+-- On an expression, as that of the address: changing a column that a foreign key could name would lock the row against all who refer to it.
+CREATE UNIQUE INDEX providers_phone_number_key ON providers (lower(phone_number));
 
 -- Tiny and without heartbeat columns, so that an accept's FOR SHARE meets only suspensions, toggles and offers in the making.
 -- `online` is the intent; whether a socket lives is `sockets`' business.

@@ -188,7 +188,8 @@ BEGIN
   SELECT a.balance INTO wallet FROM ledger_account a WHERE a.id = id_of FOR NO KEY UPDATE;
   SELECT coalesce(sum(a.balance) FILTER (WHERE a.kind = 'payout_pending'), 0), coalesce(-sum(a.balance) FILTER (WHERE a.kind = 'provider_debt'), 0)
     INTO held, owed FROM ledger_account a WHERE a.owner_id = p_owner AND a.asset = p_asset AND a.kind IN ('payout_pending', 'provider_debt');
-  SELECT coalesce((SELECT -a.min_balance FROM ledger_account a WHERE a.kind = 'provider_debt' AND a.owner_id = p_owner AND a.asset = p_asset), -k.floor)
+  -- The setting, also where an account's own floor is still lower: what was paid back of an old debt is not lent again.
+  SELECT -greatest(k.floor, (SELECT a.min_balance FROM ledger_account a WHERE a.kind = 'provider_debt' AND a.owner_id = p_owner AND a.asset = p_asset))
     INTO owed_max FROM ledger_kind k WHERE k.kind = 'provider_debt';
 END $$;
 
@@ -268,8 +269,9 @@ END $$;
 CREATE FUNCTION ledger_can_owe(p_owner uuid, p_asset text, p_fee bigint) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp
 RETURN coalesce((SELECT a.balance FROM ledger_account a WHERE a.kind = 'wallet' AND a.owner_id = p_owner AND a.asset = p_asset AND a.shard = 0 AND a.expires_at IS NULL), 0)
-  + coalesce((SELECT a.balance - a.min_balance FROM ledger_account a WHERE a.kind = 'provider_debt' AND a.owner_id = p_owner AND a.asset = p_asset AND a.shard = 0 AND a.expires_at IS NULL),
-      (SELECT -k.floor FROM ledger_kind k WHERE k.kind = 'provider_debt')) >= p_fee;
+  + (SELECT coalesce((SELECT greatest(0, a.balance - greatest(a.min_balance, k.floor)) FROM ledger_account a
+      WHERE a.kind = 'provider_debt' AND a.owner_id = p_owner AND a.asset = p_asset AND a.shard = 0 AND a.expires_at IS NULL), -k.floor)
+    FROM ledger_kind k WHERE k.kind = 'provider_debt') >= p_fee;
 
 RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;

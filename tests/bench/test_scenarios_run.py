@@ -75,3 +75,10 @@ def test_sockets_are_weighed(tmp_path: Path) -> None:
     assert (found["sockets"], found["workers"]) == (100, 2)
     assert found["rss_kib_per_empty_worker"] > 10_000
     assert isinstance(found["rss_kib_per_socket"], float)
+
+
+def test_the_books_are_clean_after_all_of_it(tmp_path: Path) -> None:
+    found = run(tmp_path, "ledger", "--for", "0.2", "--runs", "1", "--entries", "4000", "--completions", "100")
+    assert (found["deadlocks"], found["differences"], found["reconcile_exit"]) == (0, 0, 0)
+    assert found["reconciled_entries"] > 4_000
+    assert found["postings_per_s"] > 0 and found["completion_cpu_us"] > 0

@@ -452,9 +452,14 @@ async def test_a_lower_limit_leaves_what_is_owed_and_lets_nobody_owe_more(shelf:
     with pytest.raises(InsufficientBalance):
         await shelf.post("more", [Leg(Account(Kind.PROVIDER_DEBT, deep), FEE, 1)])
     await shelf.post("back", [Leg(FEE, Account(Kind.PROVIDER_DEBT, deep), 35_000)])
+    async with shelf.pg.system_tx() as tx:
+        assert await tx.fetchval("SELECT ledger_can_owe($1, 'THB', 5000)", deep)
+        assert not await tx.fetchval("SELECT ledger_can_owe($1, 'THB', 5001)", deep), "what is paid back stays so"
+        assert (await purse(tx, deep, THB)).owed_max_minor == 10_000
     async with shelf.pg.system() as conn:
         await configure(conn, debt_limit_minor=10_000)
-        assert await conn.fetchval("SELECT ledger_can_owe($1, 'THB', 5000)", deep)
+    with pytest.raises(InsufficientBalance):
+        await shelf.post("beyond", [Leg(Account(Kind.PROVIDER_DEBT, deep), FEE, 5_001)])
 
 
 async def test_the_platforms_accounts_are_spread_over_shards(shelf: Shelf) -> None:

@@ -105,6 +105,27 @@ async def test_a_bank_that_knows_less_or_more_than_we_do_is_a_difference(
     assert summary["compared_with_export"] == ["bank_clearing"]
 
 
+async def test_a_tip_on_a_fare_that_is_settled_may_be_on_its_way(shelf: Shelf, database_url: str) -> None:
+    """The fare came a week ago and the list has it; the tip of today is under the same reference, and not yet late."""
+    owner = uuid4()
+    for key, amount in (("job:1:earning", 100), ("tip:1", 20)):
+        await shelf.post(key, [Leg(CLEARING, wallet(owner), amount)], ref="job:1")
+    conn = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
+    try:
+        await conn.execute("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+        await conn.execute("UPDATE ledger_entry SET at = at - interval '8 days' WHERE abs(amount) = 100")
+        for known, clean in ((100, True), (120, True), (110, False), (0, False), (20, False)):
+            export = {Kind.RIDE_CLEARING: {("job:1", "THB"): known}}
+            code, found, _ = await report(database_url, export=export)
+            assert ([one["check"] for one in found] == []) is clean, (known, found)
+        assert (await report(database_url, export={Kind.RIDE_CLEARING: {}}))[0] == 1, "the fare itself is late"
+        await conn.execute("UPDATE ledger_entry SET at = at - interval '8 days'")
+    finally:
+        await conn.close()
+    code, found, _ = await report(database_url, export={Kind.RIDE_CLEARING: {("job:1", "THB"): 100}})
+    assert (code, [one["posted"] for one in found]) == (1, [-120]), "now the tip is late too"
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -112,11 +133,15 @@ async def test_a_bank_that_knows_less_or_more_than_we_do_is_a_difference(
         ('{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1.5}', "amount_minor"),
         ('{"account": "bank_clearing", "ref": "x", "currency": "baht", "amount_minor": 1}', "currency"),
         ("not json", "line 2"),
+        ('{"account": "bank_clearing", "ref": "\udca1", "currency": "THB", "amount_minor": 1}', "line 2"),
     ],
 )
 def test_a_bad_line_of_an_export_is_named(tmp_path: Path, line: str, problem: str) -> None:
     file = tmp_path / "bank.jsonl"
-    file.write_text('{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1}\n' + line)
+    file.write_text(
+        '{"account": "bank_clearing", "ref": "x", "currency": "THB", "amount_minor": 1}\n' + line,
+        errors="surrogateescape",
+    )
     with pytest.raises(BadExport, match=problem):
         read_export(file)
 

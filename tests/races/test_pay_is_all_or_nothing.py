@@ -9,6 +9,7 @@ import pytest
 
 from dispatch.books import reconciled
 from protocol.lifecycle import Stage
+from tests.incentives.stage import a_program
 from tests.support.crowd import Racer, crowd, lone_job, offer, until_final
 from tests.support.fault_points import DIED, dying
 from tests.support.proxy import Proxy
@@ -42,6 +43,8 @@ async def state_of(server: Server, racer: Racer, job_id: UUID) -> dict[str, Any]
         "earnings": "SELECT count(*) AS n FROM earnings WHERE user_id = $1",
         "totals": "SELECT coalesce(sum(jobs), 0) AS n FROM earning_totals WHERE user_id = $1",
         "entries": "SELECT coalesce(sum(abs(amount)), 0) AS n FROM ledger_entry WHERE owner_id = $1",
+        "counted": "SELECT coalesce(sum(count), 0) AS n FROM incentive_progress WHERE user_id = $1",
+        "notices": "SELECT count(*) AS n FROM notifications WHERE recipient_id = $1 AND type = 'incentive_completed'",
         "money": "SELECT coalesce(sum(balance), 0) AS n FROM ledger_account WHERE owner_id = $1",
     }
     found = {name: (await server.sql(query, racer.actor.user_id))[0]["n"] for name, query in counts.items()}
@@ -57,6 +60,7 @@ async def test_a_death_between_any_two_statements_leaves_nothing(
     server: Server, cut: bool, payment_method: str
 ) -> None:
     racer, job_id = await riding(server, payment_method=payment_method)
+    await (await server.admin()).http.incentives.create(**a_program((1, 500)))
     before = await state_of(server, racer, job_id)
     key = str(uuid4())
     statements = 0
@@ -68,10 +72,11 @@ async def test_a_death_between_any_two_statements_leaves_nothing(
         if death.at_commit:
             break
         statements += 1
-    assert statements >= 8, "the walk passed through the whole completion"
+    assert statements >= 12, "the walk passed through the whole completion"
     await server.app.jobs.advance(racer.actor, job_id, Stage.COMPLETED, key=key)
     after = await state_of(server, racer, job_id)
-    assert (after["status"], after["earnings"], after["totals"], after["txns"]) == ("completed", 1, 1, 1)
+    assert (after["status"], after["earnings"], after["totals"], after["txns"]) == ("completed", 2, 1, 1)
+    assert (after["counted"], after["notices"]) == (1, 1), "the bonus of the job is part of it"
     assert await reconciled(server.settings.database_url or "", print) == 0
 
 

@@ -18,6 +18,7 @@ from protocol.errors import Denied
 from protocol.http import Http
 from protocol.http.wallets import WalletCalls
 from protocol.lifecycle import AdminAction
+from protocol.resources.wallets import WithdrawalAction
 from tests.papers.scenes import PDF
 from tests.support.bank import Bank, fake_bank
 from tests.support.server import Person, Server, code, denied, serving
