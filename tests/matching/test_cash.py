@@ -43,8 +43,8 @@ async def test_who_owes_too_much_hears_of_cashless_jobs_only(server: Server) -> 
         assert told == {clear.user_id}, "the nearest owes too much: the next one is asked at once"
         assert [row["job"]["id"] for row in (await deep.http.available())["items"]] == []
         await customer.http.cancel(job_id)
-        _, told = await offered(server, customer)
-        assert told == {deep.user_id, clear.user_id}
+        await server.request(customer)
+        assert (await deep.inbox.named("offer.created")).data["round"] >= 1
 
 
 async def test_a_job_whose_fee_does_not_fit_is_not_given_and_a_smaller_one_is(server: Server) -> None:
