@@ -168,6 +168,8 @@ async def test_servers_die_with_a_killed_owner_and_nothing_is_lost(tmp_path: Pat
         async with stores(tmp_path / "data") as joined:
             await write(joined, "before the kill")
         process.kill()
+        # A kill is on its way for a moment: until the owner is gone his servers may still be joined, as any living ones.
+        await asyncio.to_thread(process.wait, 20)
         async with stores(tmp_path / "data") as running:  # must wait for the dying ones, not join them
             assert running.started == ("postgres", "valkey")
             assert not any(map(alive, pids))
