@@ -8,18 +8,38 @@ from typing import Any, cast
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import ConnectionError as LineLost
 from redis.exceptions import RedisError, ResponseError
 
 from dispatch.kit.lua import scripts
 
 Argument = str | bytes | int | float
 
-DOWN = (RedisError, OSError, TimeoutError, asyncio.TimeoutError, RuntimeError)
-"""What a call raises when Redis is away, slow or confused. The caller goes on without it. RuntimeError is what uvloop raises
-for a line that was closed between two steps of redis-py («unable to perform operation on <TCPTransport closed=True …>»)."""
+DOWN = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
+"""What a call raises when Redis is away, slow or confused. The caller goes on without it."""
 
 CLAIM_TIMEOUT_S = 0.15
 """reliability.md §3 step 2: an accept waits this long for its load filter, then goes to the judge."""
+
+
+class _Line:
+    """Beside a connection class of redis-py: a line that was closed under it is a lost line on every loop.
+
+    asyncio says so by a ConnectionError; uvloop by a RuntimeError, which redis-py would neither retry nor count as its own.
+    """
+
+    async def send_packed_command(self, *args: Any, **given: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **given)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise LineLost(f"the line to Redis is closed: {error}") from error
+
+
+def _lined(client: "aioredis.Redis") -> "aioredis.Redis":
+    """`client`, which has no connection yet, on such lines: TCP, TLS or a Unix socket, as its address says."""
+    pool = client.connection_pool
+    pool.connection_class = type("Line", (_Line, pool.connection_class), {})
+    return client
 
 
 class Redis:
@@ -49,7 +69,7 @@ class Redis:
             url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0), max_connections=256
         )
         try:
-            yield cls(plain, once, url)
+            yield cls(_lined(plain), _lined(once), url)
         finally:
             await plain.aclose()
             await once.aclose()

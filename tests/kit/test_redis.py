@@ -1,0 +1,32 @@
+"""Lines to Redis that are closed under a call, on the loop that servers run on."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvloop
+
+from dispatch.kit.redis import DOWN, Redis
+
+
+async def aborted(client: Any) -> None:
+    """Close the line of the next call between its being chosen and its being written to."""
+    conn = await client.connection_pool.get_connection()
+    await conn.connect()
+    conn._writer.transport.abort()
+    with pytest.raises(DOWN):
+        await conn.send_command("PING")
+    await client.connection_pool.release(conn)
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize("name", ["plain", "once"])
+def test_a_line_that_is_closed_under_a_call_is_redis_being_away(redis_url: str, loop_factory: Any, name: str) -> None:
+    async def scene() -> None:
+        async with Redis.open(redis_url) as redis:
+            await aborted(getattr(redis, name))
+            await redis.watch()
+            assert redis.reachable, "the next call has a new line"
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scene())
