@@ -9,7 +9,8 @@ import orjson
 from dispatch import audit
 from dispatch.accounts import Accounts, UserMissing
 from dispatch.kit.clock import Clock
-from dispatch.kit.errors import BadDateRange, Forbidden, ReasonRequired
+from dispatch.kit.days import check_range
+from dispatch.kit.errors import Forbidden, ReasonRequired
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.redis import Redis
@@ -21,7 +22,6 @@ from protocol.resources import Role
 
 _Q = Queries.beside(__file__)
 HISTORY_MAX = 100
-RANGE_DAYS_MAX = 366
 
 
 class Office:
@@ -162,8 +162,7 @@ class Office:
         status: ProviderStatus | None,
     ) -> bytes:
         """Numbers of the days from `first` to `last`, both included. Raises: BadDateRange."""
-        if not 0 <= (last - first).days < RANGE_DAYS_MAX:
-            raise BadDateRange(f"{first} to {last}", days_max=RANGE_DAYS_MAX)
+        check_range(first, last)
         kind = None if service_type is None else str(service_type)
         async with self._pg.acting(actor) as tx:
             view: bytes = await tx.fetchval(_Q["analytics"], first, last, kind, None if status is None else str(status))

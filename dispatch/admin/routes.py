@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Sequence
-from datetime import date
 from uuid import UUID
 
 from dispatch.admin.office import Office
@@ -39,20 +38,6 @@ def _search(call: Call) -> str | None:
     return part
 
 
-def _flag(call: Call, name: str) -> bool | None:
-    raw = call.query.get(name)
-    if raw not in (None, "true", "false"):
-        raise Invalid(name, fields=[{"field": name, "problem": "true or false"}])
-    return None if raw is None else raw == "true"
-
-
-def _needed_day(call: Call, name: str) -> date:
-    day = call.one_of(name, date.fromisoformat)
-    if day is None:
-        raise Invalid(name, fields=[{"field": name, "problem": "a day such as 2026-11-20"}])
-    return day
-
-
 def routes(admin: Admin, office: Office) -> Sequence[Route]:
     async def providers(call: Call) -> Answered:
         return Answered(
@@ -61,7 +46,7 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
                 search=_search(call),
                 status=call.one_of("status", ProviderStatus),
                 service_type=call.one_of("service_type", ServiceType),
-                online=_flag(call, "online"),
+                online=call.flag("online"),
                 limit=call.limit(),
                 cursor=call.query.get("cursor"),
             )
@@ -74,8 +59,8 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
         return Answered(
             await office.analytics(
                 call.actor,
-                first=_needed_day(call, "date_from"),
-                last=_needed_day(call, "date_to"),
+                first=call.day("date_from"),
+                last=call.day("date_to"),
                 service_type=call.one_of("service_type", ServiceType),
                 status=call.one_of("status", ProviderStatus),
             )
@@ -87,7 +72,7 @@ def routes(admin: Admin, office: Office) -> Sequence[Route]:
                 call.actor,
                 search=_search(call),
                 role=call.one_of("role", Role),
-                blocked=_flag(call, "blocked"),
+                blocked=call.flag("blocked"),
                 limit=call.limit(),
                 cursor=call.query.get("cursor"),
             )

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from dispatch.earnings.model import Payout, Row
 from dispatch.jobs import Completed
+from dispatch.kit.days import check_range
 from dispatch.kit.errors import BadDateRange
 from dispatch.ledger import Account, Kind, Leg, Purse, charged, credited
 from dispatch.markets import Market, fare, fee_minor
 from protocol.resources import PaymentMethod
 from protocol.resources.money import Period
 
-RANGE_DAYS_MAX = 366
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 
@@ -91,8 +91,7 @@ def days_of(
             raise BadDateRange("from and to come together, and alone")
     else:
         first, last = _around(_bounded(day or today), period or Period.DAY)
-    if not 0 <= (_bounded(last) - _bounded(first)).days < RANGE_DAYS_MAX:
-        raise BadDateRange(f"from {first} to {last}: 1 to {RANGE_DAYS_MAX} days")
+    check_range(_bounded(first), _bounded(last))
     return first, last
 
 

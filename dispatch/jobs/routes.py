@@ -39,7 +39,7 @@ def routes(jobs: Jobs) -> Sequence[Route]:
         )
 
     async def every(call: Call) -> Answered:
-        if call.one_of("stuck", _flag):
+        if call.flag("stuck"):
             return Answered(await jobs.stuck(call.actor, limit=call.limit()))
         status = call.one_of("status", JobStatus)
         return Answered(
@@ -112,9 +112,3 @@ def routes(jobs: Jobs) -> Sequence[Route]:
             idempotent=True,
         ),
     ]
-
-
-def _flag(word: str) -> bool:
-    if word not in ("true", "false"):
-        raise ValueError("true or false")
-    return word == "true"

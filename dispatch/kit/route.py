@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeVar
 from uuid import UUID
@@ -81,6 +82,20 @@ class Call:
             return kind(raw)
         except ValueError as error:
             raise Invalid(name, fields=[{"field": name, "problem": str(error)}]) from error
+
+    def flag(self, name: str) -> bool | None:
+        """A query parameter that is true or false; None: not given. Raises Invalid."""
+        raw = self.query.get(name)
+        if raw not in (None, "true", "false"):
+            raise Invalid(name, fields=[{"field": name, "problem": "true or false"}])
+        return None if raw is None else raw == "true"
+
+    def day(self, name: str) -> date:
+        """A query parameter that must be there and be a day. Raises Invalid."""
+        day = self.one_of(name, date.fromisoformat)
+        if day is None:
+            raise Invalid(name, fields=[{"field": name, "problem": "a day such as 2026-11-20"}])
+        return day
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _PAGE = {"limit": "1-100, 50 unless told", "cursor": "next_cursor of the page be
 
 def routes(centre: Centre, dead_letters: DeadLetters) -> Sequence[Route]:
     async def page(call: Call) -> Answered:
-        unread = call.one_of("unread", _flag) or False
+        unread = call.flag("unread") or False
         return Answered(
             await centre.page(call.actor, unread=unread, limit=call.limit(), cursor=call.query.get("cursor"))
         )
@@ -118,9 +118,3 @@ def routes(centre: Centre, dead_letters: DeadLetters) -> Sequence[Route]:
             idempotent=True,
         ),
     ]
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("true or false")
-    return text == "true"

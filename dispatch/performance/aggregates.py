@@ -7,11 +7,12 @@ from uuid import UUID
 
 import orjson
 
+from dispatch.kit.days import check_range
 from dispatch.kit.paging import page, read_cursor
 from dispatch.kit.postgres import Actor, Postgres, Row, Tx
 from dispatch.kit.sql import Queries
 from dispatch.markets import Markets
-from dispatch.performance.rules import check_range, outcomes
+from dispatch.performance.rules import outcomes
 from protocol import codec
 from protocol.lifecycle import ProviderStatus, ServiceType
 from protocol.resources.performance import AcceptanceDay, Outcomes, ProviderPerformance

@@ -1,10 +1,8 @@
 """HTTP door of performance."""
 
 from collections.abc import Sequence
-from datetime import date
 from uuid import UUID
 
-from dispatch.kit.errors import Invalid
 from dispatch.kit.paging import QUERY
 from dispatch.kit.route import Answered, Call, Param, Route
 from dispatch.performance.aggregates import Aggregates
@@ -12,13 +10,6 @@ from dispatch.performance.service import Performances
 from protocol.errors import ErrorCode
 from protocol.lifecycle import ServiceType
 from protocol.resources.performance import AcceptancePage, Dashboard, Performance, ProviderPerformancePage
-
-
-def _needed_day(call: Call, name: str) -> date:
-    day = call.one_of(name, date.fromisoformat)
-    if day is None:
-        raise Invalid(name, fields=[{"field": name, "problem": "a day such as 2026-11-20"}])
-    return day
 
 
 def routes(performances: Performances, aggregates: Aggregates) -> Sequence[Route]:
@@ -38,8 +29,8 @@ def routes(performances: Performances, aggregates: Aggregates) -> Sequence[Route
         return Answered(
             await aggregates.acceptance(
                 call.actor,
-                first=_needed_day(call, "from"),
-                last=_needed_day(call, "to"),
+                first=call.day("from"),
+                last=call.day("to"),
                 provider_id=call.one_of("provider_id", UUID),
                 service_type=call.one_of("service_type", ServiceType),
                 limit=call.limit(),

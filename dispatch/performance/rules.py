@@ -1,14 +1,11 @@
 """What counts make of rates, and rates of warnings."""
 
 from collections.abc import Mapping
-from datetime import date
 from fractions import Fraction
 from typing import Final
 
-from dispatch.kit.errors import BadDateRange
 from protocol.resources.performance import Outcomes, PerformanceWarning, WarningWord
 
-RANGE_DAYS_MAX: Final = 366
 LAST: Final = 200
 """Offers in the window that forgets."""
 
@@ -52,9 +49,3 @@ def warnings_of(rating: float | None, lifetime: Outcomes, locale: str) -> list[P
     if lifetime.accepted and Fraction(lifetime.cancelled, lifetime.accepted) > HIGH_CANCELLATION:
         words.append(WarningWord.HIGH_CANCELLATION_RATE)
     return [PerformanceWarning(word, _TEXT[word][locale]) for word in words]
-
-
-def check_range(first: date, last: date) -> None:
-    """Both days included. Raises: BadDateRange."""
-    if not 0 <= (last - first).days < RANGE_DAYS_MAX:
-        raise BadDateRange(f"{first} to {last}", days_max=RANGE_DAYS_MAX)

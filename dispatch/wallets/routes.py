@@ -68,7 +68,7 @@ def routes(wallets: Wallets, accounts: Accounts, withdrawals: Withdrawals) -> Se
             await withdrawals.everybodys(
                 call.actor,
                 status=call.one_of("status", WithdrawalStatus),
-                stuck=call.one_of("stuck", _flag) or False,
+                stuck=call.flag("stuck") or False,
                 limit=call.limit(),
                 cursor=call.query.get("cursor"),
             )
@@ -183,9 +183,3 @@ def routes(wallets: Wallets, accounts: Accounts, withdrawals: Withdrawals) -> Se
             key_required=True,
         ),
     ]
-
-
-def _flag(raw: str) -> bool:
-    if raw not in ("true", "false"):
-        raise ValueError("true or false")
-    return raw == "true"

@@ -4,8 +4,9 @@ from datetime import date, timedelta
 
 import pytest
 
+from dispatch.kit.days import check_range
 from dispatch.kit.errors import BadDateRange
-from dispatch.performance.rules import check_range, outcomes, share, warnings_of
+from dispatch.performance.rules import outcomes, share, warnings_of
 from protocol import codec
 
 
