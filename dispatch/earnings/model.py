@@ -19,7 +19,6 @@ class Bonus:
     tier: int
     amount_minor: int
     name: str
-    target: int
 
 
 class Bonuses(Protocol):

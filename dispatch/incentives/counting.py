@@ -29,4 +29,4 @@ class Counting:
             done.completed_at,
             str(self._markets[done.market].timezone),
         )
-        return [Bonus(row["incentive_id"], row["tier"], row["bonus"], row["name"], row["target"]) for row in rows]
+        return [Bonus(row["incentive_id"], row["tier"], row["bonus"], row["name"]) for row in rows]

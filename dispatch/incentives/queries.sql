@@ -1,6 +1,6 @@
 -- name: count :many
 -- $1 provider_id, $2 user_id, $3 market, $4 service_type, $5 currency, $6 pickup lat, $7 pickup lng, $8 completed_at, $9 time zone
-SELECT incentive_id, tier, bonus, name, target FROM incentives_count($1, $2, $3, $4, $5, $6, $7, $8, $9);
+SELECT incentive_id, tier, bonus, name FROM incentives_count($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: program_add :one
 -- $1 id, $2 name, $3 service_types, $4 market, $5 currency, $6 starts_at, $7 ends_at, $8-$10 area lat lng radius, $11 hours from, $12 hours to,

@@ -277,8 +277,7 @@ RESET ROLE;
 REVOKE CREATE ON SCHEMA dispatch FROM dispatch_system;
 REVOKE EXECUTE ON FUNCTION dispatch.ledger_frozen, dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse,
   dispatch.ledger_post, dispatch.ledger_configure, dispatch.ledger_can_owe FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION dispatch.ledger_account_of, dispatch.ledger_lot_open, dispatch.ledger_lots, dispatch.ledger_purse, dispatch.ledger_post
-  TO dispatch_app;
+GRANT EXECUTE ON FUNCTION dispatch.ledger_account_of, dispatch.ledger_purse, dispatch.ledger_post TO dispatch_app;
 
 -- migrate: rollback
 

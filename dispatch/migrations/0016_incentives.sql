@@ -87,7 +87,7 @@ SET LOCAL search_path = dispatch, pg_temp;
 -- completing transaction, with the provider's wallet locked: of one provider only one such runs at a time.
 CREATE FUNCTION incentives_count(p_provider uuid, p_user uuid, p_market text, p_service_type text, p_currency text, p_lat double precision,
   p_lng double precision, p_at timestamptz, p_zone text)
-RETURNS TABLE (incentive_id uuid, tier int, bonus bigint, name text, target int)
+RETURNS TABLE (incentive_id uuid, tier int, bonus bigint, name text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -111,7 +111,7 @@ BEGIN
     IF reached > way.tiers_paid THEN
       UPDATE incentive_progress p SET tiers_paid = reached WHERE p.incentive_id = program.id AND p.provider_id = p_provider;
       FOR tier IN way.tiers_paid + 1 .. reached LOOP
-        RETURN QUERY SELECT program.id, tier, program.bonuses[tier], program.name, program.targets[tier];
+        RETURN QUERY SELECT program.id, tier, program.bonuses[tier], program.name;
       END LOOP;
     END IF;
   END LOOP;

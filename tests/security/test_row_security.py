@@ -298,7 +298,7 @@ async def test_guarded_functions_refuse_an_actor_who_is_no_party(server: Server,
 UNASKED = {
     "accept_job", "documents_missing", "email_verified", "inbox_append", "jobs_lock_of", "notice_locales", "notice_write", "office_user",
     "provider_lack", "provider_uid_known", "provider_view", "providers_clear", "providers_gate_lock", "support_office", "users_ensure", "vehicle_ready",
-    "ledger_account_of", "ledger_lot_open", "ledger_purse",
+    "ledger_account_of", "ledger_purse",
 }  # fmt: skip
 """What passes row security without a look at who acts: somebody else's doing may need it, or it tells and changes nothing of anybody's. A customer's
 tip begins with the purse of his driver."""
