@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 import redis.asyncio as redis
 
+from bench.faults.proxy import Proxy
 from dispatch import start
 from dispatch.doctor import examine
 from dispatch.kit.clock import ManualClock, SystemClock
 from dispatch.kit.embedded.binaries import find
 from dispatch.settings import Settings
 from dispatch.start import postgres_trouble, redis_trouble
-from tests.support.proxy import Proxy
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import jwt
 import pytest
 from argon2 import PasswordHasher
 
+from bench.faults.proxy import Proxy
 from dispatch.accounts.passwords import WAITING_MAX, Passwords
 from dispatch.accounts.rules import hash_of
 from dispatch.kit.errors import Overloaded, SessionExpired
 from protocol.http import Http
 from protocol.notices import NoticeType
 from tests.accounts.desk import PASSWORD, an_email, held, outcome, sent, signed_up, token_of, visitor
-from tests.support.proxy import Proxy
 from tests.support.server import WITHIN_S, Server, code, denied, serving
 
 

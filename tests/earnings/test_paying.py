@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.earnings import earnings_unposted, jobs_unpaid, sums_wrong, totals_wrong
 from tests.earnings.stage import balances, begun, check_books, completed, finished, platform
-from tests.support.proxy import Proxy
 from tests.support.server import Person, Server, code, serving
 
 

@@ -13,12 +13,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.accounts import mint
 from dispatch.kit.clock import SystemClock
 from dispatch.settings import Settings
 from protocol.client import Client
 from protocol.http import Http
-from tests.support.proxy import Proxy
 from tests.support.server import BANGKOK, Inbox
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.inbox import keys
 from dispatch.inbox import store as inbox_store
-from tests.support.proxy import Proxy
 from tests.support.server import WITHIN_S, Person, Server, serving
 
 

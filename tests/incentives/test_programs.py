@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.incentives import Counting
 from dispatch.jobs import Completed
 from dispatch.kit.postgres import Actor
@@ -16,7 +17,6 @@ from dispatch.markets import FareParts, Markets
 from protocol.errors import Denied
 from tests.earnings.stage import balances, begun, check_books, completed, finished, platform
 from tests.incentives.stage import a_program, at
-from tests.support.proxy import Proxy
 from tests.support.server import BANGKOK, Person, Server, code, serving
 
 FARE = 2_800

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.providers.documents.store import Q
 from tests.papers.scenes import JPEG, PDF, PNG, Papers, form, in_days, papers_of, until
-from tests.support.proxy import Proxy
 from tests.support.server import Person, code, denied
 
 MIB = 1024 * 1024

@@ -14,8 +14,8 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from bench.faults.proxy import Proxy
 from tests.support.crowd import check_invariants, crowd, lone_job, offer, outcome, until_final
-from tests.support.proxy import Proxy
 from tests.support.server import WITHIN_S, Server, serving
 
 NAIVE_ACCEPT = """

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+from bench.faults.proxy import Proxy
 from tests.support.crowd import check_invariants, crowd, lone_job, offer, outcome, until_final
-from tests.support.proxy import Proxy
 from tests.support.server import Server, serving
 
 

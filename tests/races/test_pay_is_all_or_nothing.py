@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.books import reconciled
 from protocol.lifecycle import Stage
 from tests.incentives.stage import a_program
 from tests.support.crowd import Racer, crowd, lone_job, offer, until_final
 from tests.support.fault_points import DIED, dying
-from tests.support.proxy import Proxy
 from tests.support.server import Server, serving
 
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from bench.faults.proxy import Proxy
 from dispatch.kit.postgres import Actor
 from dispatch.supervisor import reap_tracker
 from dispatch.wallets import Payout, PayoutDoor, Said, Unclear, payouts_stuck
@@ -20,7 +21,6 @@ from dispatch.wallets.doors.http import said_in
 from protocol.errors import Denied
 from tests.machines.stage import StillClock
 from tests.support.bank import SECRET, Bank, fake_bank
-from tests.support.proxy import Proxy
 from tests.support.server import WITHIN_S, Person, Server, code, denied, serving, settings_for
 from tests.wallets.scenes import NUMBER, books_are_right, has, rich, until_status
 

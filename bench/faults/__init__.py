@@ -1,0 +1,1 @@
+"""What a run under faults leaves behind, and who judges it: histories, checkers, and the proxy that makes the faults."""
