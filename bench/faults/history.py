@@ -138,14 +138,16 @@ class Offer(msgspec.Struct, kw_only=True):
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One leg in the books."""
+    """One entry in the books."""
 
     transaction: str
     kind: str
+    """Of the transaction: earning, cash_fee, tip, ..."""
     account: str
     currency: str
     amount: int
     job: str = ""
+    """Whose ID stands in the transaction's `ref` (job:ID)."""
 
 
 class Balance(msgspec.Struct, kw_only=True):
