@@ -220,6 +220,8 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
                 if at is not None and told.seq < at:
                     yield Violation("I6", f"{client}: a snapshot of {told.seq} after event {at}", (), (told.user,))
                 at = told.seq
+            elif told.kind == "gap":
+                yield Violation("I6", f"{client} was sent event {told.seq} after {at}", (told.job,), (told.user,))
             elif told.kind == "event":
                 if at is None or told.seq != at + 1:
                     yield Violation("I6", f"{client}: event {told.seq} after {at}", (told.job,), (told.user,))

@@ -236,6 +236,13 @@ def out_of_order(history: History) -> None:
     events[0].seq, events[1].seq = events[1].seq, events[0].seq
 
 
+def sent_out_of_order(history: History) -> None:
+    told = next(told for told in history.told if told.kind == "event" and told.user == "p1")
+    ahead = deepcopy(told)
+    ahead.kind, ahead.seq = "gap", told.seq + 2
+    history.told.insert(history.told.index(told), ahead)
+
+
 def accepted_suspended(history: History) -> None:
     suspended = first(history, "suspend")
     history.final.steps.append(
@@ -309,6 +316,7 @@ BROKEN: dict[Callable[[History], None], str] = {
     last_event_lost: "I6",
     event_out_of_thin_air: "I6",
     out_of_order: "I6",
+    sent_out_of_order: "I6",
     accepted_suspended: "I7",
     offered_suspended: "I7",
     never_told: "I7",
