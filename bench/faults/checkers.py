@@ -244,12 +244,19 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
 
 
 def revoked(history: History) -> Iterator[Violation]:
-    """I7: after a suspension is committed he accepts nothing, hears of no new offer a second later, and has been told within 5 s."""
+    """I7: after a suspension is committed he has no job and accepts none, hears of no new offer a second later, and has been told
+    within 5 s.
+    """
+    held = _by(holdings(history.final.steps), lambda one: one.user)
     accepts = _by((row for row in history.final.steps if row.to == "accepted"), lambda row: row.actor)
     frames = _by(history.told, lambda told: told.user)
     made = {offer.id: offer.at for offer in history.final.offers}
     for user, spans in _barred(history).items():
         for since, until in spans:
+            for one in held.get(user, ()):
+                if one.since < since < one.until - history.clock_error:
+                    text = f"{user} kept {one.job} through the suspension of {since}"
+                    yield Violation("I7", text, (one.job,), (user,))
             for row in accepts.get(user, ()):
                 if since + history.clock_error < row.at < until - history.clock_error:
                     text = f"{user} accepted {row.job} at {row.at}, suspended since {since}"

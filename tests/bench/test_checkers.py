@@ -250,6 +250,14 @@ def accepted_suspended(history: History) -> None:
     )
 
 
+def kept_through_suspension(history: History) -> None:
+    suspended = first(history, "suspend")
+    won = [row for row in history.final.steps if row.to == "accepted"][-1]
+    won.actor = "p0"
+    end = next(row for row in history.final.steps if row.job == won.job and row.to == "completed")
+    end.at = suspended.done + S
+
+
 def offered_suspended(history: History) -> None:
     suspended = first(history, "suspend")
     at = suspended.done + 3 * S
@@ -318,6 +326,7 @@ BROKEN: dict[Callable[[History], None], str] = {
     out_of_order: "I6",
     sent_out_of_order: "I6",
     accepted_suspended: "I7",
+    kept_through_suspension: "I7",
     offered_suspended: "I7",
     never_told: "I7",
     stuck: "I9",
