@@ -143,7 +143,8 @@ class Phone:
                     self.live()
                 case SendAck():
                     self._ack_soon()
-                case Gap():
+                case Gap(_, got):
+                    self._told(at, line, "gap", seq=got)
                     self.leave()
                     return
                 case Farewell(Bye(reconnect_after_ms=after_ms)):

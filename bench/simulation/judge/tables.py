@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-Row: TypeAlias = "dict[str, Any]"
+Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = Any
 
 NAMES = (
