@@ -6,6 +6,7 @@ that is a crash at whichever await each of his tasks stood, without a `finally` 
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
@@ -29,12 +30,25 @@ class Owner:
         self.context.run(OWNER.set, self)
 
 
+class _Call:
+    """Something to call in the world: cheaper than a handle with a context of its own."""
+
+    __slots__ = ("args", "work")
+
+    def __init__(self, work: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.work = work
+        self.args = args
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """`time()` is seconds since the beginning, and moves in jumps."""
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self._number = 0
+        self._timers: list[tuple[float, int, asyncio.Handle | _Call]] = []
+        self._turn: deque[asyncio.Handle | _Call] = deque()
         self.steps = 0
         self.world = Context()
         """Whose callbacks belong to nobody: stores, phones, the nemesis."""
@@ -50,43 +64,64 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def after(self, seconds: float, work: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def after(self, seconds: float, work: Callable[..., object], *args: Any) -> None:
         """Call `work` in the world, `seconds` from now."""
+        self._number += 1
+        heapq.heappush(self._timers, (self._now + seconds, self._number, _Call(work, args)))
+
+    def timer(self, seconds: float, work: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        """The same, with a handle to cancel it by."""
         return self.call_at(self._now + seconds, work, *args, context=self.world)
 
-    def soon(self, work: Callable[..., object], *args: Any) -> asyncio.Handle:
+    def soon(self, work: Callable[..., object], *args: Any) -> None:
         """Call `work` in the world, at this very instant."""
-        return self.call_soon(work, *args, context=self.world)
+        self._turn.append(_Call(work, args))
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        self._number += 1
+        # By number too: timers of one instant keep their order, and no comparison runs in Python.
+        heapq.heappush(self._timers, (when, self._number, handle))
+        return handle
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._turn.append(handle)
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer stays where it is and does nothing when its time comes."""
 
     def thaw(self, owner: Owner) -> None:
         """What waited for `owner` runs now, in its order; his timers late."""
         owner.frozen = False
-        self._ready.extend(owner.held)  # type: ignore[attr-defined]
+        self._turn.extend(owner.held)
         owner.held = []
 
     def _run_once(self) -> None:
-        ready = self._ready  # type: ignore[attr-defined]
-        timers = self._scheduled  # type: ignore[attr-defined]
-        while timers and timers[0]._cancelled:
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-            heapq.heappop(timers)._scheduled = False
-        if not ready:
+        turn, timers = self._turn, self._timers
+        if not turn:
             if not timers:
                 raise Stuck("nothing is ready and no timer is set")
-            self._now = max(self._now, timers[0]._when)
-        while timers and timers[0]._when <= self._now:
-            handle = heapq.heappop(timers)
-            handle._scheduled = False
-            ready.append(handle)
-        for _ in range(len(ready)):
-            handle = ready.popleft()
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            turn.append(heapq.heappop(timers)[2])
+        for _ in range(len(turn)):
+            handle = turn.popleft()
+            if isinstance(handle, _Call):
+                self.steps += 1
+                handle.work(*handle.args)
+                continue
             if handle._cancelled:
                 continue
             owner = handle._context.get(OWNER)
-            if owner is not None:
-                if owner.frozen or owner.dead:
-                    owner.held.append(handle)
-                    continue
+            if owner is not None and (owner.frozen or owner.dead):
+                owner.held.append(handle)
+                continue
             self.steps += 1
             handle._run()
 

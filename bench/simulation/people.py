@@ -178,6 +178,8 @@ class Provider(Phone):
         offer_id = None if offer == "None" else UUID(offer)
         asked = None if round == "None" else int(round)
         again = self._op("accept", UUID(op.key), job, round=asked or 0, body=f"{job} {offer} {round}")
+        if not other:
+            again.at = op.at  # sent again with the same key, it stays one request
         self.ask(again, _nothing, http=("accept", (UUID(job), offer_id, asked)))
 
     # --- the job

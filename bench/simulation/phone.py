@@ -282,8 +282,9 @@ class Phone:
 def _learn(op: Op, data: Any) -> None:
     if op.word != "ok" or data is None:
         return
-    op.answer = digest(op.kind, data)
-    job = data.get("job") if op.kind != "create" else data
+    job = data.get("job", data)
+    # Both doors answer an accept with the job; what else they say differs.
+    op.answer = digest(op.kind, job)
     if op.kind == "accept":
         op.told_round = job["round"]
     if op.kind == "create":

@@ -37,9 +37,8 @@ class Surroundings:
         return worker in self.dead
 
     def note(self, where: str, who: str, what: Any, said: Any = "") -> None:
-        """One step of the trace: what happened when, to whom, with what answer."""
-        line = f"{self.loop.time():.6f} {where} {who} {what} {said!r}"
-        self._trace.update(line.encode())
+        """One step of the trace: what happened when, to whom. What was said is kept for whoever reads the story."""
+        self._trace.update(f"{self.loop._now:.6f} {where} {who} {what}".encode())
         if self.story is not None:
             self.story.append((self.loop.time(), where, who, f"{what} {said!r}"))
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.simulation.surroundings import Surroundings
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+_BEHIND_S = 1e-6
+"""Timers of one instant have no order, and a line keeps its own."""
 _CLOSED = WSMessage(WSMsgType.CLOSED, None, None)
 
 
@@ -44,8 +46,8 @@ class Line:
 
     def up(self, opcode: int, payload: bytes) -> None:
         """From the phone to its worker, in order."""
-        self._up_at = max(self._loop.time() + self._delay(), self._up_at)
-        self._loop.call_at(self._up_at, self._arrive, opcode, payload, context=self._loop.world)
+        self._up_at = max(self._loop.time() + self._delay(), self._up_at + _BEHIND_S)
+        self._loop.after(self._up_at - self._loop.time(), self._arrive, opcode, payload)
 
     def _arrive(self, opcode: int, payload: bytes) -> None:
         if self.cut:
@@ -61,8 +63,8 @@ class Line:
     def down(self, opcode: int, payload: bytes, size: int) -> None:
         """From the worker to its phone, in order."""
         delay = self._delay() + (1.5 if self.slow else 0.0)
-        self._down_at = max(self._loop.time() + delay, self._down_at)
-        self._loop.call_at(self._down_at, self._deliver, opcode, payload, size, context=self._loop.world)
+        self._down_at = max(self._loop.time() + delay, self._down_at + _BEHIND_S)
+        self._loop.after(self._down_at - self._loop.time(), self._deliver, opcode, payload, size)
 
     def _deliver(self, opcode: int, payload: bytes, size: int) -> None:
         if self.cut:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,6 +140,8 @@ class World:
     def complain(self, logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
         """What the server logs as an error: weather, or a bug of its own."""
         error = event.get("exc_info")
+        if error is True:
+            error = sys.exc_info()[1]
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if not isinstance(error, _WEATHER):

@@ -20,7 +20,6 @@ from bench.simulation.judge.views import (
     offer_view,
     services_now,
     stripped,
-    text,
 )
 from dispatch.kit.geo import distance_m
 
@@ -243,7 +242,7 @@ def job_complete(
 
 def withdrawn(user_id: UUID, offer_id: UUID, job_id: UUID, reason: str) -> Pending:
     """offer_withdrawn."""
-    return user_id, "offer.withdrawn", json({"offer_id": text(offer_id), "job_id": text(job_id), "reason": reason})
+    return user_id, "offer.withdrawn", json({"offer_id": offer_id, "job_id": job_id, "reason": reason})
 
 
 def settled(db: Session, job_id: UUID, status: str, reason: str) -> list[Row]:

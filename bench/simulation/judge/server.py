@@ -193,7 +193,7 @@ class PostgresModel:
             if asked.conn.session is None:
                 asked.session = session  # by itself, it keeps what it has locked while it waits
             self.parked.append(asked)
-            asked.timer = self.loop.after(LOCK_TIMEOUT_S, self._waited, asked)
+            asked.timer = self.loop.timer(LOCK_TIMEOUT_S, self._waited, asked)
         self._expire(lock)
 
     def _expire(self, lock: tuple[str, Any]) -> None:

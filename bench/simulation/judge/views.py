@@ -30,10 +30,6 @@ def wire_at(at: datetime | None) -> str | None:
     return None if at is None else wire_time(at)
 
 
-def text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
-
-
 def job_fare(j: Row) -> dict[str, Any]:
     parts = {name: j[name] for name in ("base_minor", "distance_minor", "time_minor", "surge_minor")}
     return parts | {"total_minor": sum(parts.values()), "currency": j["currency"], "estimated": j["estimated"]}
@@ -42,7 +38,7 @@ def job_fare(j: Row) -> dict[str, Any]:
 def provider_card(j: Row) -> dict[str, Any]:
     return stripped(
         {
-            "id": text(j["provider_id"]),
+            "id": j["provider_id"],
             "first_name": j["provider_first_name"],
             "rating": j["provider_rating"],
             "vehicle": j["provider_vehicle"],
@@ -56,13 +52,13 @@ def provider_card(j: Row) -> dict[str, Any]:
 def job_view(j: Row, contact: bool) -> dict[str, Any]:
     return stripped(
         {
-            "id": text(j["id"]),
+            "id": j["id"],
             "market": j["market"],
             "service_type": j["service_type"],
             "status": j["status"],
             "round": j["round"],
             "version": j["version"],
-            "customer_id": text(j["customer_id"]),
+            "customer_id": j["customer_id"],
             "provider": None if j["provider_id"] is None else provider_card(j),
             "customer": {"first_name": j["customer_first_name"], "phone_number": j["customer_phone"]}
             if contact and j["status"] in ACTIVE
@@ -94,7 +90,7 @@ def job_view(j: Row, contact: bool) -> dict[str, Any]:
 def job_glance(j: Row) -> dict[str, Any]:
     return stripped(
         {
-            "id": text(j["id"]),
+            "id": j["id"],
             "service_type": j["service_type"],
             "pickup": j["coarse"].get("pickup"),
             "dropoff": j["coarse"].get("dropoff"),
@@ -108,7 +104,7 @@ def job_glance(j: Row) -> dict[str, Any]:
 
 def offer_view(o: Row, glance: dict[str, Any]) -> dict[str, Any]:
     return {
-        "offer_id": text(o["offer_id"]),
+        "offer_id": o["offer_id"],
         "job": glance,
         "pickup_distance_m": o["pickup_distance_m"],
         "expires_at": wire_at(o["expires_at"]),
@@ -122,8 +118,8 @@ def provider_view(db: Session, p: Row) -> dict[str, Any]:
     suspended = p["status"] == "suspended"
     return stripped(
         {
-            "id": text(p["id"]),
-            "user_id": text(p["user_id"]),
+            "id": p["id"],
+            "user_id": p["user_id"],
             "provider_uid": p["provider_uid"],
             "status": p["status"],
             "first_name": p["first_name"],
