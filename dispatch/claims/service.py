@@ -256,11 +256,15 @@ class Claims:
         try:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(Q["accept_known"], ask.job_id)
+                mine = row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id
+                # What was committed is the answer, also where the job has gone on since: the same key is told the same (I10).
+                kept = await conn.fetchval(Q["accept_kept"], ask.user_id, ask.key) if mine else None
         except (*LOST, *STUCK, Overloaded, asyncpg.PostgresError) as error:
             raise Busy("Postgres cannot be asked; it may already be yours") from error
-        if row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id:
+        if row is not None and mine:
             # His, and its facts are committed beside it; the relay brings them.
-            return {"word": "accepted", "status": None, "round": row["round"], "job": row["job"], "facts": []}
+            job = row["job"] if kept is None else kept.encode()
+            return {"word": "accepted", "status": None, "round": row["round"], "job": job, "facts": []}
         raise Busy("nothing was decided; ask again")
 
     def _refuse(self, ask: Ask, row: Any, board: bool) -> Accepted:

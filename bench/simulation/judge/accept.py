@@ -56,7 +56,10 @@ def accept_job(
         return {**said, "word": "no_job"}
     db.lock("jobs", job_id)
     if job["provider_id"] == provider_id and job["status"] != "cancelled" and round in (None, job["round"]):
-        return {**said, "word": "accepted", "round": job["round"], "job": json(job_view(job, True))}
+        kept = _kept_or_keep(db, user_id, key, fingerprint, json(job_view(job, True)))
+        if kept is None:
+            return {**said, "word": "reused", "round": job["round"]}
+        return {**said, "word": "accepted", "round": job["round"], "job": kept}
     offer = _offer(db, job_id, provider_id, offer_id)
     refusal = _refusal(db, gate, job, offer, user_id, offer_id, round, board)
     if refusal == "board":
@@ -179,13 +182,32 @@ def _win(
         step(db, job, job["version"] - 1, "pending", "offered", job["round"], None, "system", "board")
     step(db, job, job["version"], "offered", "accepted", job["round"], user_id, "provider")
     view = json(own)
-    if key is not None:
-        db.lock("idem", (user_id, key))
-        if db.get("idem", (user_id, key)) is not None:
-            raise unique("idem_pkey")
-        row = {"fingerprint": fingerprint, "status": 200, "response": view.decode(), "at": db.now}
-        db.put("idem", (user_id, key), {"user_id": user_id, "key": key, **row})
+    _keep(db, user_id, key, fingerprint, view)
     return {"word": "accepted", "status": None, "round": job["round"], "job": view, "facts": facts}
+
+
+def _keep(db: Session, user_id: UUID, key: str | None, fingerprint: str, view: bytes) -> None:
+    """The answer, under its request id."""
+    if key is None:
+        return
+    db.lock("idem", (user_id, key))
+    if db.get("idem", (user_id, key)) is not None:
+        raise unique("idem_pkey")
+    row = {"fingerprint": fingerprint, "status": 200, "response": view.decode(), "at": db.now}
+    db.put("idem", (user_id, key), {"user_id": user_id, "key": key, **row})
+
+
+def _kept_or_keep(db: Session, user_id: UUID, key: str | None, fingerprint: str, view: bytes) -> bytes | None:
+    """The answer under this id, the one there was if there was one; None: it was another request's."""
+    if key is None:
+        return view
+    db.lock("idem", (user_id, key))
+    known = db.get("idem", (user_id, key))
+    if known is None:
+        _keep(db, user_id, key, fingerprint, view)
+        return view
+    stored: str = known["response"]
+    return stored.encode() if known["fingerprint"] == fingerprint else None
 
 
 def _from_board(db: Session, job: Row, gate: Row, board_offer: UUID | None, away_m: int) -> None:
@@ -219,6 +241,12 @@ def accept_known(db: Session, job_id: UUID) -> Row | None:
     db.lock("jobs", job_id)
     names = ("round", "accept_id", "provider_user_id", "status")
     return {name: job[name] for name in names} | {"job": json(job_view(job, True))}
+
+
+@models("claims", "accept_kept")
+def accept_kept(db: Session, user_id: UUID, key: str) -> str | None:
+    known = db.get("idem", (user_id, key))
+    return None if known is None else known["response"]
 
 
 @models("claims", "job_facts")

@@ -313,8 +313,13 @@ def jobs_release(db: Session, job_id: UUID, by: str, actor: UUID | None, role: s
     )
     step(db, job, job["version"], before["status"], "offered", job["round"], actor, role, reason)
     body = stripped({"job": job_glance(job), "by": by, "reason": reason})
+    told = [
+        withdrawn(offer["provider_user_id"], offer["offer_id"], job_id, "taken")
+        for offer in settled(db, job_id, "withdrawn", "taken")
+    ]
     return collected(
         [
+            *told,
             (before["provider_user_id"], "job.cancelled", json(body)),
             (job["customer_id"], "job.updated", json({"job": job_view(job, False)})),
         ]
