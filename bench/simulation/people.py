@@ -60,6 +60,7 @@ class Provider(Phone):
         self.status = ""
         self.online: bool | None = None
         self.may_work = True
+        self._versions: dict[str, int] = {}
         self._moving = False
         self._switching = False
 
@@ -185,6 +186,9 @@ class Provider(Phone):
     # --- the job
 
     def _job(self, job: dict[str, Any]) -> None:
+        if job["version"] < self._versions.get(job["id"], 0):
+            return  # an answer that an event has overtaken
+        self._versions[job["id"]] = job["version"]
         mine = (job.get("provider") or {}).get("id") == str(self.provider)
         if mine and job["status"] in _NEXT:
             self.job, self.status = job["id"], job["status"]
