@@ -1,5 +1,6 @@
 """What the simulator found, once each, on the real stores. The seeds stand with each test: `python -m bench simulate-faults --seed S`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
@@ -8,7 +9,7 @@ import pytest
 from dispatch.claims.model import Ask
 from dispatch.kit.ids import derived_id
 from protocol.lifecycle import Stage
-from tests.support.crowd import check_invariants, crowd, lone_job, offer
+from tests.support.crowd import check_invariants, crowd, lone_job, offer, outcome
 from tests.support.server import Server, serving
 
 
@@ -61,3 +62,16 @@ async def test_an_accept_whose_reply_was_lost_is_answered_as_it_was_committed(se
     found = await server.app.claims._settle_unknown(ask)
     assert found["word"] == "accepted"
     assert found["job"] == told.job
+
+
+async def test_one_key_for_two_jobs_at_once_is_good_for_one(server: Server) -> None:
+    """Seed 1022: the second body, come while the first was at work on the same worker, was told the first one's answer (I10)."""
+    (racer,) = await crowd(server, 1)
+    jobs = [await lone_job(server), await lone_job(server)]
+    offers = [(await offer(server, job_id, [racer]))[racer.id] for job_id in jobs]
+    key = str(uuid4())
+    answers = await asyncio.gather(
+        *(outcome(server.app.claims.accept(racer.actor, job, made, 1, key)) for job, made in zip(jobs, offers, strict=True))
+    )
+    assert answers == ["accepted", "IDEMPOTENCY_KEY_REUSED"]
+    await check_invariants(server)
