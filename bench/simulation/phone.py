@@ -207,7 +207,8 @@ class Phone:
         word = "ok" if reply.ok else _word_of(reply)
         asking = self.asking.get(key)
         if asking is None:
-            self._late(key, word, reply.data)
+            if (first := self.answered.get(key)) is not None:
+                self._late(first, word, reply.data)
             return
         if word in UNDECIDED:
             after_ms = (None if reply.error is None else reply.error.retry_after_ms) or 300
@@ -233,7 +234,7 @@ class Phone:
         """What came back of one try."""
         data = orjson.loads(body) if body else None
         if self.asking.get(asking.op.key) is not asking:
-            self._late(asking.op.key, word, data)
+            self._late(asking.op, word, data)
         elif word not in UNDECIDED:
             self._decided(asking, word, data)
         elif asking.tries == tries:
@@ -243,17 +244,17 @@ class Phone:
     def _decided(self, asking: Asking, word: str, data: Any) -> None:
         op = asking.op
         del self.asking[op.key]
-        self.answered[op.key] = op
+        if asking.frame:
+            self.answered[op.key] = op
         op.done, op.word = self.around.now_ns, word
         _learn(op, data)
         self.around.note("phone", self.device, "told", (op.kind, op.job, op.round, word))
         self.world.ops.append(op)
         asking.then(op, data)
 
-    def _late(self, key: str, word: str, data: Any) -> None:
+    def _late(self, first: Op, word: str, data: Any) -> None:
         """The same request's answer once more: it must be the same."""
-        first = self.answered.get(key)
-        if first is None or word in UNDECIDED:
+        if word in UNDECIDED:
             return
         again = msgspec.structs.replace(first, done=self.around.now_ns, word=word, told_round=0, answer="")
         _learn(again, data)

@@ -6,13 +6,15 @@ from uuid import UUID
 
 import orjson
 
-from bench.faults.history import Final, History, Job, Offer, Step, digest
+from bench.faults.checkers import TOLD_OF_SUSPENSION_NS
+from bench.faults.history import Fault, Final, History, Job, Offer, Step, digest
 from bench.simulation.judge.views import OPEN, is_open
 
 if TYPE_CHECKING:
     from bench.simulation.world import World
 
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_HELD_UP = ("postgres_", "worker_freeze", "phone_", "row_held")
 STUCK_S = 10
 """As in `bench.faults.reads`."""
 
@@ -33,7 +35,18 @@ def head_of(world: "World", user: UUID) -> int:
 
 def history_of(world: "World") -> History:
     """All of a run."""
-    return History(ops=world.ops, told=world.told, faults=world.around.weather.all, final=_final(world))
+    limits = {"told_of_suspension": TOLD_OF_SUSPENSION_NS + _held_up(world.around.weather.all)}
+    return History(ops=world.ops, told=world.told, faults=world.around.weather.all, final=_final(world), limits=limits)
+
+
+def _held_up(faults: list[Fault]) -> int:
+    """For how long in all Postgres, a worker or a phone could not do its part, ns. Redis' troubles give nobody more time."""
+    spans = sorted((fault.at, fault.until) for fault in faults if fault.until and fault.kind.startswith(_HELD_UP))
+    total, end = 0, 0
+    for begin, over in spans:
+        total += max(0, over - max(begin, end))
+        end = max(end, over)
+    return total
 
 
 def _final(world: "World") -> Final:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Asked:
     """One statement under way."""
 
-    __slots__ = ("args", "at", "conn", "future", "gone", "session", "sql", "timer", "waits")
+    __slots__ = ("args", "arrives", "at", "conn", "future", "gone", "session", "sql", "timer", "waits")
 
     def __init__(self, conn: "Connection", sql: str, args: tuple[Any, ...], future: "asyncio.Future[Any]", at: float) -> None:
         self.conn = conn
@@ -24,6 +24,7 @@ class Asked:
         self.args = args
         self.future = future
         self.at = at
+        self.arrives = at
         self.session: Session | None = None
         """Of a statement by itself that has locked something and waits for more."""
         self.waits: tuple[str, Any] | None = None

@@ -72,7 +72,9 @@ class PostgresModel:
     def ask(self, conn: Connection, sql: str, args: tuple[Any, ...]) -> Asked:
         asked = Asked(conn, sql, args, self.loop.create_future(), self.loop.time())
         conn.asked = asked
-        self.loop.after(self._latency(), self._arrived, asked)
+        latency = self._latency()
+        asked.arrives += latency
+        self.loop.after(latency, self._arrived, asked)
         return asked
 
     def _latency(self) -> float:
@@ -88,7 +90,7 @@ class PostgresModel:
 
     def _arrived(self, asked: Asked) -> None:
         conn = asked.conn
-        if asked.gone or (conn.closed and asked.future.done()):
+        if asked.gone or conn.closed:
             return
         if not self.up:
             self._met("postgres_down")
@@ -316,9 +318,10 @@ class PostgresModel:
         for conn in [conn for conn in self.connections if conn.worker == worker]:
             asked = conn.asked
             met += asked is not None or conn.session is not None
-            if asked is not None and asked not in self.parked and self.chance.random() < 0.5:
+            left = -1.0 if asked is None else asked.arrives - self.loop.time()
+            if left > 0 and self.chance.random() < 0.5:
                 # It is on the wire already, and its session lives until it has been dealt with.
-                self.loop.after(0.002, self.hang_up, conn)
+                self.loop.after(left + 1e-4, self.hang_up, conn)
                 continue
             if asked is not None:
                 asked.gone = True
