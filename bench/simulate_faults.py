@@ -148,7 +148,9 @@ def _replay(seed: int) -> int:
 
 def _print_outcome(outcome: Outcome) -> None:
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.faults_by_kind.items())) or "none"
-    print(f"seed {outcome.seed}: {outcome.history.accepts} accepts, {len(outcome.violations)} violations, {outcome.virtual_s:.1f} s")
+    print(
+        f"seed {outcome.seed}: {outcome.history.accepts} accepts, {len(outcome.violations)} violations, {outcome.virtual_s:.1f} s"
+    )
     print(f"faults that met somebody: {faults}\ntrace {outcome.trace_hash}")
 
 
@@ -162,12 +164,16 @@ def _bar(score: Score | None, seeds: int, seconds: float) -> None:
         done = 30 * score.seeds // seeds
         rate = score.seeds / max(seconds, 1e-9)
         line = f"[{'#' * done}{'.' * (30 - done)}] {score.seeds:,}/{seeds:,} seeds, {rate:.1f}/s, {score.accepts:,} accepts"
-        sys.stderr.write(f"\r\033[K{line}, {sum(score.faults_by_kind.values()):,} faults, {score.violations} violations")
+        sys.stderr.write(
+            f"\r\033[K{line}, {sum(score.faults_by_kind.values()):,} faults, {score.violations} violations"
+        )
     sys.stderr.flush()
 
 
 def _print(figures: dict[str, Any]) -> None:
-    print(f"{figures['seeds']:,} seeds from {figures['first']}: {figures['accepts']:,} accepts, {figures['faults']:,} faults that met somebody")
+    print(
+        f"{figures['seeds']:,} seeds from {figures['first']}: {figures['accepts']:,} accepts, {figures['faults']:,} faults that met somebody"
+    )
     broken = {name: count for name, count in figures["by_invariant"].items() if count}
     print(f"violations: {figures['violations']}" + (f" {broken}, seeds {figures['failed']}" if broken else ""))
     print("faults: " + ", ".join(f"{kind} {count:,}" for kind, count in figures["faults_by_kind"].items()))

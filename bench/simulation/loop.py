@@ -118,7 +118,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 continue
             if handle._cancelled:
                 continue
-            owner = handle._context.get(OWNER)
+            owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
             if owner is not None and (owner.frozen or owner.dead):
                 owner.held.append(handle)
                 continue

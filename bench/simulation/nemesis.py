@@ -64,7 +64,9 @@ class Nemesis:
         """Set the times of so many faults."""
         kinds = [*STRETCHES, *MOMENTS]
         for _ in range(count):
-            self.around.loop.after(0.5 + self.chance.random() * (within_s - 0.5), self.strike, self.chance.choice(kinds))
+            self.around.loop.after(
+                0.5 + self.chance.random() * (within_s - 0.5), self.strike, self.chance.choice(kinds)
+            )
         self.around.loop.after(within_s * 0.3, self._keep)
 
     def _keep(self) -> None:

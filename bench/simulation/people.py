@@ -41,7 +41,15 @@ class Customer(Phone):
             return
         socket = self.chance.random() < 0.5
         own = new_id()
-        op = Op(at=self.around.now_ns, client=self.device, user=str(self.user), kind="cancel", key=str(own), job=job, body=job)
+        op = Op(
+            at=self.around.now_ns,
+            client=self.device,
+            user=str(self.user),
+            kind="cancel",
+            key=str(own),
+            job=job,
+            body=job,
+        )
         if socket:
             self.ask(op, _nothing, frame=Cancel(own, UUID(job)))
         else:
@@ -66,7 +74,9 @@ class Provider(Phone):
 
     def _op(self, kind: Any, key: UUID, job: str = "", **more: Any) -> Op:
         fields = {"body": job, **more}
-        return Op(at=self.around.now_ns, client=self.device, user=str(self.user), kind=kind, key=str(key), job=job, **fields)
+        return Op(
+            at=self.around.now_ns, client=self.device, user=str(self.user), kind=kind, key=str(key), job=job, **fields
+        )
 
     # --- going on and off
 
@@ -96,7 +106,10 @@ class Provider(Phone):
     def walk(self) -> None:
         """A fix every few seconds."""
         if self.line is not None and self.session.live and self.online:
-            self.place = (self.place[0] + self.chance.uniform(-1e-4, 1e-4), self.place[1] + self.chance.uniform(-1e-4, 1e-4))
+            self.place = (
+                self.place[0] + self.chance.uniform(-1e-4, 1e-4),
+                self.place[1] + self.chance.uniform(-1e-4, 1e-4),
+            )
             at = _instant(self.loop.time())
             self.line.up(0x1, _encoded(Location(*self.place, at=at)))
         self.loop.after(6.0 + self.chance.random() * 2, self.walk)

@@ -30,19 +30,31 @@ def _lines(history: History, jobs: set[str], users: set[str]) -> Iterator[tuple[
             yield op.at, asked
             if op.done != NEVER:
                 won = f" round {op.told_round}" if op.told_round else ""
-                yield op.done, f"{op.client} is told {op.kind} {_short(op.job)}: {op.word}{won} (key {_short(op.key)}, {op.answer})"
+                yield (
+                    op.done,
+                    f"{op.client} is told {op.kind} {_short(op.job)}: {op.word}{won} (key {_short(op.key)}, {op.answer})",
+                )
     for row in history.final.steps:
         if row.job in jobs:
-            yield row.at, f"  Postgres: {_short(row.job)} {row.was or 'new'} → {row.to}, round {row.round}, version {row.version}, by {who(row.actor) or row.role}"
+            yield (
+                row.at,
+                f"  Postgres: {_short(row.job)} {row.was or 'new'} → {row.to}, round {row.round}, version {row.version}, by {who(row.actor) or row.role}",
+            )
     for offer in history.final.offers:
         if offer.job in jobs:
-            yield offer.at, f"  Postgres: offer {_short(offer.id)} of {_short(offer.job)} round {offer.round} to {who(offer.user)}"
+            yield (
+                offer.at,
+                f"  Postgres: offer {_short(offer.id)} of {_short(offer.job)} round {offer.round} to {who(offer.user)}",
+            )
             if offer.responded:
                 yield offer.responded, f"  Postgres: offer {_short(offer.id)} to {who(offer.user)} is {offer.status}"
     for frame in history.told:
         about = frame.job in jobs or bool(jobs.intersection(frame.jobs))
         if about or (not jobs and frame.user in users):
-            yield frame.at, f"{frame.client} hears {frame.kind} {frame.seq} {frame.name} {_short(frame.job)} on {_short(frame.socket)}"
+            yield (
+                frame.at,
+                f"{frame.client} hears {frame.kind} {frame.seq} {frame.name} {_short(frame.job)} on {_short(frame.socket)}",
+            )
     for fault in history.faults:
         yield fault.at, f"    fault {fault.kind} {fault.target} (met {fault.met})"
         if fault.until:

@@ -47,9 +47,28 @@ CENTRE = (13.75, 100.5)
 MARKET = "bkk"
 GONE_AFTER_S = 12.0
 LOOPS = frozenset(
-    "copier hand_over positions gate_refresher offer_expirer job_waker reconciler event_relay unacked_repusher ack_writer "
-    "socket_poller socket_sweeper lost_noter presence_sweeper redis_watcher redis_rebuilder canary silence_sweeper beat "
-    "undertaker".split()
+    [
+        "copier",
+        "hand_over",
+        "positions",
+        "gate_refresher",
+        "offer_expirer",
+        "job_waker",
+        "reconciler",
+        "event_relay",
+        "unacked_repusher",
+        "ack_writer",
+        "socket_poller",
+        "socket_sweeper",
+        "lost_noter",
+        "presence_sweeper",
+        "redis_watcher",
+        "redis_rebuilder",
+        "canary",
+        "silence_sweeper",
+        "beat",
+        "undertaker",
+    ]
 )
 """The duties that belong to the protocol core. Books, papers, messages, pushes and gauges have their own tests."""
 
@@ -82,9 +101,7 @@ class WorkerClock:
         self._name = name
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(
-            START_S + self._around.loop.time() + self._around.skews.get(self._name, 0.0), UTC
-        )
+        return datetime.fromtimestamp(START_S + self._around.loop.time() + self._around.skews.get(self._name, 0.0), UTC)
 
     def monotonic(self) -> float:
         return self._around.loop.time()
@@ -180,7 +197,21 @@ class Worker:
         parts = {
             name: absent
             for name in (
-                "accounts documents teller nudges sender payouts consumer expiry aggregates api health gauges tracking".split()
+                [
+                    "accounts",
+                    "documents",
+                    "teller",
+                    "nudges",
+                    "sender",
+                    "payouts",
+                    "consumer",
+                    "expiry",
+                    "aggregates",
+                    "api",
+                    "health",
+                    "gauges",
+                    "tracking",
+                ]
             )
         }
         self._app = SimpleNamespace(
@@ -238,7 +269,7 @@ class Worker:
         try:
             match what:
                 case "create":
-                    pickup = Place(*body, "Rama I Road")
+                    pickup = Place(body[0], body[1], "Rama I Road")
                     answer = await self.jobs.create(actor, JobRequest(ServiceType.RIDE, pickup), key)
                 case "cancel":
                     answer = await self.jobs.cancel(actor, body, None, key)
@@ -248,7 +279,8 @@ class Worker:
                     action = AdminAction.SUSPEND if what == "suspend" else AdminAction.REACTIVATE
                     answer = await self.admin.act(admin, body, action, "because", key)
                 case "accept":
-                    won = await self.claims.accept(actor, *body, key)
+                    job_id, offer_id, round = body
+                    won = await self.claims.accept(actor, job_id, offer_id, round, key)
                     return "ok", b'{"job":' + won.job + b"}"
                 case _:
                     raise ValueError(what)

@@ -5,16 +5,16 @@ import gc
 import random
 import sys
 from collections import Counter
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import structlog
 
 from bench.faults.checkers import Violation, judge
-from bench.faults.history import Fault, History, Op, Told
+from bench.faults.history import History, Op, Told
 from bench.simulation import reading
-from bench.simulation.chance import START_S, sealed
+from bench.simulation.chance import START_S, RealSource, sealed
 from bench.simulation.hurry import RedisModel
 from bench.simulation.judge import PostgresModel, providers
 from bench.simulation.loop import VirtualLoop
@@ -79,7 +79,9 @@ class Outcome:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, around: Surroundings, shape: Shape, postgres: type[PostgresModel], redis: type[RedisModel]) -> None:
+    def __init__(
+        self, around: Surroundings, shape: Shape, postgres: type[PostgresModel], redis: type[RedisModel]
+    ) -> None:
         self.around = around
         self.shape = shape
         self.chance = around.chance
@@ -137,7 +139,7 @@ class World:
         self.workers[worker.name] = worker
         worker.start()
 
-    def complain(self, logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def complain(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """What the server logs as an error: weather, or a bug of its own."""
         error = event.get("exc_info")
         if error is True:
@@ -228,7 +230,14 @@ class World:
             return
         job = self.chance.choice(held)["id"]
         # No kind of the record: what it does to the job is in the job's history.
-        op = Op(at=self.around.now_ns, client="office", user=str(self.office.user), kind="withdraw", key=str(new_id()), job=str(job))
+        op = Op(
+            at=self.around.now_ns,
+            client="office",
+            user=str(self.office.user),
+            kind="withdraw",
+            key=str(new_id()),
+            job=str(job),
+        )
         self.office.ask(op, _heard, http=("release", job))
 
     def calm(self) -> bool:
@@ -240,7 +249,9 @@ class World:
             return False
         if any(offer["status"] == "live" for offer in tables["offers"].values()):
             return False
-        return all(phone.session.live and phone.session.seq == reading.head_of(self, phone.user) for phone in self.phones)
+        return all(
+            phone.session.live and phone.session.seq == reading.head_of(self, phone.user) for phone in self.phones
+        )
 
     def ended_loops(self) -> list[str]:
         """Loops of living workers that have ended: each is a bug."""
@@ -285,20 +296,15 @@ def run_seed(
                 wrapper_class=structlog.make_filtering_bound_logger("error"),
                 cache_logger_on_first_use=False,
             )
-            main = loop.create_task(world.run())
             try:
-                loop.run_until_complete(main)
-            except RuntimeError:
-                if around.fatal is None:
-                    raise
-            if around.fatal is not None:
-                raise around.fatal
-            if heard:
-                raise RuntimeError(f"real sources were asked: {sorted(set(heard))}")
-            history = reading.history_of(world)
-            complaints = [*world.complaints, *loop.failures, *world.ended_loops()]
-            trace_hash, virtual_s, steps = around.trace_hash, loop.time(), loop.steps
-            _tear_down(world)
+                _run(loop, around, world)
+                if heard:
+                    raise RealSource(f"real sources were asked: {sorted(set(heard))}")
+                history = reading.history_of(world)
+                complaints = [*world.complaints, *loop.failures, *world.ended_loops()]
+                trace_hash, virtual_s, steps = around.trace_hash, loop.time(), loop.steps
+            finally:
+                _tear_down(world)
     finally:
         structlog.configure(**logging)
         asyncio.set_event_loop(None)
@@ -307,6 +313,17 @@ def run_seed(
             gc.enable()
     violations = judge(history) + [Violation("errors", text) for text in complaints]
     return Outcome(seed, history, violations, trace_hash, steps, virtual_s, around.story or [])
+
+
+def _run(loop: VirtualLoop, around: Surroundings, world: World) -> None:
+    main = loop.create_task(world.run())
+    try:
+        loop.run_until_complete(main)
+    except RuntimeError:
+        if around.fatal is None:
+            raise
+    if around.fatal is not None:
+        raise around.fatal
 
 
 def _tear_down(world: World) -> None:
@@ -331,6 +348,3 @@ def _tear_down(world: World) -> None:
 
 async def _ended(tasks: "set[asyncio.Task[Any]]") -> None:
     await asyncio.wait(tasks, timeout=10)
-
-
-__all__ = ["Fault", "Outcome", "Shape", "UUID", "World", "run_seed"]

@@ -71,7 +71,10 @@ async def test_one_key_for_two_jobs_at_once_is_good_for_one(server: Server) -> N
     offers = [(await offer(server, job_id, [racer]))[racer.id] for job_id in jobs]
     key = str(uuid4())
     answers = await asyncio.gather(
-        *(outcome(server.app.claims.accept(racer.actor, job, made, 1, key)) for job, made in zip(jobs, offers, strict=True))
+        *(
+            outcome(server.app.claims.accept(racer.actor, job, made, 1, key))
+            for job, made in zip(jobs, offers, strict=True)
+        )
     )
     assert answers == ["accepted", "IDEMPOTENCY_KEY_REUSED"]
     await check_invariants(server)

@@ -69,7 +69,9 @@ class Play:
     async def look(self, who: int, which: int, how: int) -> None:
         if (job := self.job(which)) is not None:
             await self.judges.ask("jobs", "job_lock", job["id"], actor=self.actor(who))
-            await self.judges.ask("jobs", "job_offer_view", self.users[who % 3], job["id"], [MARKET], actor=self.actor(who % 3))
+            await self.judges.ask(
+                "jobs", "job_offer_view", self.users[who % 3], job["id"], [MARKET], actor=self.actor(who % 3)
+            )
             await self.judges.ask("claims", "job_facts", job["id"])
             await self.judges.ask("claims", "accept_known", job["id"])
         await self.judges.ask("matching", "live_state", self.users[who % 5])
@@ -82,7 +84,9 @@ class Play:
         actor = Actor(job["provider_user_id"], frozenset(), "en")
         trail = (120.5, 3, 13.751, 100.501, datetime.now(UTC)) if how % 2 else (0.0, 0, None, None, None)
         if job["status"] == "in_progress":
-            await self.judges.ask("jobs", "job_complete", job["id"], 1300, 320, 1250, False, 3500, 650, 530, 0, 3744, *trail, actor=actor)
+            await self.judges.ask(
+                "jobs", "job_complete", job["id"], 1300, 320, 1250, False, 3500, 650, 530, 0, 3744, *trail, actor=actor
+            )
             status = "completed"
         else:
             status = "arrived" if job["status"] == "accepted" else "in_progress"
@@ -95,12 +99,16 @@ class Play:
         job = self.job(which)
         if job is not None and job["status"] not in ("completed", "cancelled"):
             actor = Actor(job["customer_id"], frozenset(), "en")
-            await self.judges.ask("jobs", "job_cancel", job["id"], "customer", actor.user_id, "customer", None, actor=actor)
+            await self.judges.ask(
+                "jobs", "job_cancel", job["id"], "customer", actor.user_id, "customer", None, actor=actor
+            )
 
     async def strangers_cancel(self, who: int, which: int, how: int) -> None:
         job = self.job(which)
         if job is not None and job["status"] in OPEN:
-            await self.judges.ask("jobs", "job_cancel", job["id"], "customer", None, "customer", None, actor=self.actor(4))
+            await self.judges.ask(
+                "jobs", "job_cancel", job["id"], "customer", None, "customer", None, actor=self.actor(4)
+            )
 
     async def release(self, who: int, which: int, how: int) -> None:
         job = self.job(which)
@@ -149,7 +157,9 @@ class Play:
     async def decline(self, who: int, which: int, how: int) -> None:
         mine = self._offers_of(who)
         offer = mine[which % len(mine)]["offer_id"] if mine else self.id()
-        await self.judges.ask("matching", "offers_decline", self.users[who % 3], offer, "far", actor=self.actor(who % 3))
+        await self.judges.ask(
+            "matching", "offers_decline", self.users[who % 3], offer, "far", actor=self.actor(who % 3)
+        )
 
     async def rest(self, who: int, which: int, how: int) -> None:
         if (job := self.job(which)) is not None:
@@ -172,12 +182,38 @@ class Play:
         board = how % 4 == 3
         place = (13.75, 100.5, datetime.now(UTC)) if how % 3 else (None, None, None)
         user = self.users[who % 4]
-        args = (user, job["id"], offer, round, self.id(), key, f"{job['id']}{how % 13 == 12}", board, self.id() if board else None, 42, *place)
+        args = (
+            user,
+            job["id"],
+            offer,
+            round,
+            self.id(),
+            key,
+            f"{job['id']}{how % 13 == 12}",
+            board,
+            self.id() if board else None,
+            42,
+            *place,
+        )
         await self.judges.ask("claims", "accept_job", *args, role="app")
         await self.judges.ask("claims", "accept_kept", user, key)
 
     async def accept_nothing(self, who: int, which: int, how: int) -> None:
-        args = (self.users[who % 4], self.id(), None, None, self.id(), str(self.id()), "f", False, None, 0, None, None, None)
+        args = (
+            self.users[who % 4],
+            self.id(),
+            None,
+            None,
+            self.id(),
+            str(self.id()),
+            "f",
+            False,
+            None,
+            0,
+            None,
+            None,
+            None,
+        )
         await self.judges.ask("claims", "accept_job", *args, role="app")
 
     # --- providers
@@ -185,7 +221,9 @@ class Play:
     async def on(self, who: int, which: int, how: int) -> None:
         place = (13.75, 100.5) if how % 2 == 0 else (None, None)
         narrowed = ["ride"] if how % 3 == 1 else None
-        await self.judges.ask("providers", "online_set", self.provider(who), True, *place, "provider", narrowed, actor=self.actor(who % 3))
+        await self.judges.ask(
+            "providers", "online_set", self.provider(who), True, *place, "provider", narrowed, actor=self.actor(who % 3)
+        )
 
     async def off(self, who: int, which: int, how: int) -> None:
         role = ("provider", "system")[how % 2]
@@ -257,7 +295,9 @@ class Play:
         actor, key = self.actor(who), f"k{which}"
         said = await self.judges.ask("accounts", "idem_begin", actor.user_id, key, f"f{how % 2}", actor=actor)
         if said["word"] == "new" or how % 5 == 4:
-            await self.judges.ask("accounts", "idem_finish", actor.user_id, key, f"f{how % 2}", 200, '{"a":1}', actor=actor)
+            await self.judges.ask(
+                "accounts", "idem_finish", actor.user_id, key, f"f{how % 2}", 200, '{"a":1}', actor=actor
+            )
         if how % 3 == 0:
             await self.judges.ask("accounts", "idem_begin", self.users[(who + 1) % 5], key, "f", actor=actor)
 
@@ -282,7 +322,17 @@ ACTS: list[Act] = [
     Play.decline, Play.rest, Play.accept, Play.accept_nothing, Play.on, Play.off, Play.judged, Play.stands, Play.socket, Play.hang_up,
     Play.beat, Play.sign_off, Play.bury, Play.tell, Play.read, Play.ack, Play.once, Play.audited, Play.later,
 ]  # fmt: skip
-LIKELY: list[Act] = [Play.create, Play.offer, Play.offer, Play.accept, Play.accept, Play.advance, Play.release, Play.close, Play.later]
+LIKELY: list[Act] = [
+    Play.create,
+    Play.offer,
+    Play.offer,
+    Play.accept,
+    Play.accept,
+    Play.advance,
+    Play.release,
+    Play.close,
+    Play.later,
+]
 """Drawn as often again: what makes a history long."""
 EVERY: list[tuple[Act, int, int, int]] = [
     (Play.create, 0, 0, 1), (Play.create, 0, 1, 0), (Play.tell, 0, 0, 3), (Play.read, 0, 0, 4), (Play.ack, 0, 1, 2), (Play.once, 3, 0, 0),

@@ -86,7 +86,9 @@ def pair(redis_url: str) -> Iterator[Pair]:
 
 
 def claims(pair: Pair, who: int, which: int, how: int) -> None:
-    pair.call("claim", [claim_keys.claim(UUID(int=which))], 1 + how % 3, PEOPLE[who], f"a{how % 2}", claim_keys.PENDING_MS)
+    pair.call(
+        "claim", [claim_keys.claim(UUID(int=which))], 1 + how % 3, PEOPLE[who], f"a{how % 2}", claim_keys.PENDING_MS
+    )
 
 
 def settles(pair: Pair, who: int, which: int, how: int) -> None:
@@ -112,7 +114,9 @@ def _inbox(user: int) -> list[str]:
 def pushes(pair: Pair, who: int, which: int, how: int) -> None:
     first = 1 + which + 2 * (how % 5)
     frames = [f"f{first + step}" for step in range(1 + how % 3)]
-    pair.call("inbox_push", _inbox(who % 2), ("e1", "e1", "e1", "e2")[how % 4], first, ("", "w1")[how % 2], 86400, *frames)
+    pair.call(
+        "inbox_push", _inbox(who % 2), ("e1", "e1", "e1", "e2")[how % 4], first, ("", "w1")[how % 2], 86400, *frames
+    )
 
 
 def reads(pair: Pair, who: int, which: int, how: int) -> None:
@@ -122,13 +126,20 @@ def reads(pair: Pair, who: int, which: int, how: int) -> None:
 
 
 def _owners() -> list[str]:
-    return [presence_keys.owners(MARKET), presence_keys.seen(MARKET), presence_keys.reserved(MARKET), presence_keys.radii(MARKET)]
+    return [
+        presence_keys.owners(MARKET),
+        presence_keys.seen(MARKET),
+        presence_keys.reserved(MARKET),
+        presence_keys.radii(MARKET),
+    ]
 
 
 def lists(pair: Pair, who: int, which: int, how: int) -> None:
     owners, seen, _, radii = _owners()
     for kind in KINDS[: 1 + how % 2]:
-        pair.command("GEOADD", presence_keys.free(MARKET, kind), 100.5 + who * 0.003, 13.75 + which * 0.002, PEOPLE[who])
+        pair.command(
+            "GEOADD", presence_keys.free(MARKET, kind), 100.5 + who * 0.003, 13.75 + which * 0.002, PEOPLE[who]
+        )
     pair.command("ZADD", seen, NOW_MS - 10_000 * (how % 5), PEOPLE[who])
     pair.command("HSET", radii, PEOPLE[who], (10_000, 500)[how % 3 == 2])
     pair.command("HSET", owners, PEOPLE[who], f"c{which}")

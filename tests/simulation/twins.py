@@ -22,7 +22,9 @@ KINDS = {
 }
 _SETS = frozenset({"told", "excluded", "wake"})
 """Fields whose order no statement promises."""
-_BAGS = frozenset({"offers_left_open", "offers_of_busy", "providers_gone", "sockets_of_worker", "heads_beyond", "provider_states"})
+_BAGS = frozenset(
+    {"offers_left_open", "offers_of_busy", "providers_gone", "sockets_of_worker", "heads_beyond", "provider_states"}
+)
 """Statements without an ORDER BY."""
 TABLES = {
     "jobs": "SELECT id, status, round, version, customer_id, provider_id, provider_user_id, accept_id, offer_deadline, next_search_at, expires_at, accepted_at, "
@@ -97,9 +99,16 @@ class Judges:
             rows["users"][user] = {"first_name": "Somchai", "last_name": None, "phone_number": None}
         for number, (provider, user) in enumerate(working):
             row = dict.fromkeys(
-                (
-                    "rating suspended_at suspension_cause suspension_reason rejection_reason last_lat last_lng located_at"
-                ).split()
+                [
+                    "rating",
+                    "suspended_at",
+                    "suspension_cause",
+                    "suspension_reason",
+                    "rejection_reason",
+                    "last_lat",
+                    "last_lng",
+                    "located_at",
+                ]
             )
             row |= {
                 "id": provider, "user_id": user, "provider_uid": f"PRV-{number}", "status": "approved", "first_name": "Somchai",
@@ -133,7 +142,10 @@ class Judges:
 
     def _modelled(self, sql: str, args: tuple[Any, ...], actor: Actor | None, role: str) -> Any:
         session = Session(
-            self.tables, "app" if actor is not None else role, actor and actor.user_id, actor is not None and actor.admin
+            self.tables,
+            "app" if actor is not None else role,
+            actor and actor.user_id,
+            actor is not None and actor.admin,
         )
         try:
             value = run(session, sql, args)
@@ -151,7 +163,9 @@ class Judges:
             names = [name.strip() for name in query.removeprefix("SELECT ").split(" FROM ")[0].split(",")]
             model = [plain({name: row.get(name) for name in names}) for row in self.tables.rows[table].values()]
             assert _sorted(model) == _sorted(real), f"{table} differs"
-        real_events = [plain(row) for row in await self.owner.fetch("SELECT user_id, seq, name, body::text AS body FROM events")]
+        real_events = [
+            plain(row) for row in await self.owner.fetch("SELECT user_id, seq, name, body::text AS body FROM events")
+        ]
         model_events = [
             plain({"user_id": fact["user_id"], "seq": fact["seq"], "name": fact["name"], "body": fact["body"]})
             for kept in self.tables.rows["events"].values()

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from redis.exceptions import ConnectionError as LineLost
 from redis.exceptions import TimeoutError as TooSlow
@@ -63,7 +63,7 @@ class Pipeline:
         self._client = client
         self.command_stack: list[tuple[Any, ...]] = []
 
-    async def __aenter__(self) -> "Pipeline":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

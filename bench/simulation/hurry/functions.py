@@ -139,7 +139,7 @@ def unlist_silent(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int
 
 
 FUNCTIONS: dict[str, Function] = {
-    function.__name__: function  # type: ignore[attr-defined]
+    function.__name__: function
     for function in (claim, claim_settle, inbox_push, inbox_read, near, unlist, unlist_silent)
 }
 

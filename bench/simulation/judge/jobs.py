@@ -23,23 +23,77 @@ from bench.simulation.judge.views import (
 )
 from dispatch.kit.geo import distance_m
 
-_LOCK_FIELDS = (
-    "id market service_type status round version customer_id provider_id provider_user_id pickup_lat pickup_lng surge_pct "
-    "payment_method currency trail_m trail_fixes started_at"
-).split()
+_LOCK_FIELDS = [
+    "id",
+    "market",
+    "service_type",
+    "status",
+    "round",
+    "version",
+    "customer_id",
+    "provider_id",
+    "provider_user_id",
+    "pickup_lat",
+    "pickup_lng",
+    "surge_pct",
+    "payment_method",
+    "currency",
+    "trail_m",
+    "trail_fixes",
+    "started_at",
+]
 
-_CREATE_FIELDS = (
-    "id market service_type customer_id pickup_lat pickup_lng pickup_address dropoff_lat dropoff_lng dropoff_address coarse "
-    "passenger_name note payment_method currency surge_pct distance_m duration_s base_minor distance_minor time_minor surge_minor "
-    "estimated_earnings_minor ttl_s customer_first_name customer_phone"
-).split()
+_CREATE_FIELDS = [
+    "id",
+    "market",
+    "service_type",
+    "customer_id",
+    "pickup_lat",
+    "pickup_lng",
+    "pickup_address",
+    "dropoff_lat",
+    "dropoff_lng",
+    "dropoff_address",
+    "coarse",
+    "passenger_name",
+    "note",
+    "payment_method",
+    "currency",
+    "surge_pct",
+    "distance_m",
+    "duration_s",
+    "base_minor",
+    "distance_minor",
+    "time_minor",
+    "surge_minor",
+    "estimated_earnings_minor",
+    "ttl_s",
+    "customer_first_name",
+    "customer_phone",
+]
 
 _EMPTY: Row = dict.fromkeys(
-    (
-        "provider_id provider_user_id provider_first_name provider_rating provider_vehicle accept_id actual_earnings_minor "
-        "reported_distance_m provider_lat provider_lng provider_located_at offer_deadline accepted_at arrived_at started_at "
-        "completed_at cancelled_at cancelled_by cancellation_reason"
-    ).split()
+    [
+        "provider_id",
+        "provider_user_id",
+        "provider_first_name",
+        "provider_rating",
+        "provider_vehicle",
+        "accept_id",
+        "actual_earnings_minor",
+        "reported_distance_m",
+        "provider_lat",
+        "provider_lng",
+        "provider_located_at",
+        "offer_deadline",
+        "accepted_at",
+        "arrived_at",
+        "started_at",
+        "completed_at",
+        "cancelled_at",
+        "cancelled_by",
+        "cancellation_reason",
+    ]
 )
 
 
@@ -305,10 +359,20 @@ def jobs_release(db: Session, job_id: UUID, by: str, actor: UUID | None, role: s
         trail_m=0.0,
         trail_fixes=0,
         **dict.fromkeys(
-            (
-                "provider_id provider_user_id accept_id provider_first_name provider_rating provider_vehicle accepted_at arrived_at "
-                "provider_lat provider_lng provider_located_at offer_deadline"
-            ).split()
+            [
+                "provider_id",
+                "provider_user_id",
+                "accept_id",
+                "provider_first_name",
+                "provider_rating",
+                "provider_vehicle",
+                "accepted_at",
+                "arrived_at",
+                "provider_lat",
+                "provider_lng",
+                "provider_located_at",
+                "offer_deadline",
+            ]
         ),
     )
     step(db, job, job["version"], before["status"], "offered", job["round"], actor, role, reason)

@@ -18,7 +18,9 @@ class Asked:
 
     __slots__ = ("args", "arrives", "at", "conn", "future", "gone", "session", "sql", "timer", "waits")
 
-    def __init__(self, conn: "Connection", sql: str, args: tuple[Any, ...], future: "asyncio.Future[Any]", at: float) -> None:
+    def __init__(
+        self, conn: "Connection", sql: str, args: tuple[Any, ...], future: "asyncio.Future[Any]", at: float
+    ) -> None:
         self.conn = conn
         self.sql = sql
         self.args = args

@@ -51,7 +51,9 @@ def model_of(sql: str) -> tuple[str, Model]:
     """(name, model). Raises UnknownStatement."""
     found = MODELS.get(sql)
     if found is None:
-        named = next((f"{room}.{n}" for room, queries in QUERIES.items() for n, text in queries.items() if text == sql), sql)
+        named = next(
+            (f"{room}.{n}" for room, queries in QUERIES.items() for n, text in queries.items() if text == sql), sql
+        )
         raise UnknownStatement(f"no model of the statement {named}")
     return found[1], found[2]
 

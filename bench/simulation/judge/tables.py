@@ -16,9 +16,23 @@ import asyncpg
 Row: TypeAlias = dict[str, Any]
 Key: TypeAlias = Any
 
-NAMES = (
-    "history users providers provider_gate provider_log jobs job_events offers events inbox_head inbox_marks sockets workers idem audit"
-).split()
+NAMES = [
+    "history",
+    "users",
+    "providers",
+    "provider_gate",
+    "provider_log",
+    "jobs",
+    "job_events",
+    "offers",
+    "events",
+    "inbox_head",
+    "inbox_marks",
+    "sockets",
+    "workers",
+    "idem",
+    "audit",
+]
 
 
 class Blocked(Exception):

@@ -22,7 +22,9 @@ def json(value: Any) -> bytes:
 def stripped(value: dict[str, Any]) -> dict[str, Any]:
     """json_strip_nulls."""
     return {
-        name: stripped(field) if isinstance(field, dict) else field for name, field in value.items() if field is not None
+        name: stripped(field) if isinstance(field, dict) else field
+        for name, field in value.items()
+        if field is not None
     }
 
 
