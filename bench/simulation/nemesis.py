@@ -7,6 +7,7 @@ from bench.faults.history import Fault
 from bench.simulation.judge import Session
 
 if TYPE_CHECKING:
+    from bench.simulation.worker import Worker
     from bench.simulation.world import World
 
 STRETCHES: dict[str, tuple[float, float]] = {
@@ -42,6 +43,7 @@ MOMENTS = (
     "functions_lost",
     "redis_stale",
     "worker_crash",
+    "worker_restart",
     "phone_cut",
     "phone_cut",
     "phone_storm",
@@ -191,6 +193,19 @@ class Nemesis:
         if worker is not None:
             fault.target = worker.name
             fault.met += self.world.kill(worker)
+
+    def _worker_restart(self, fault: Fault) -> None:
+        """In order: drained, then gone, and another comes."""
+        worker = self.world.some_worker()
+        if worker is not None and not worker.door.draining:
+            fault.target = worker.name
+            fault.met += worker.busy
+            worker.drain()
+            self.around.loop.after(2.0, self._gone, worker)
+
+    def _gone(self, worker: "Worker") -> None:
+        if not worker.owner.dead:
+            self.world.kill(worker)
 
     def _phone(self, fault: Fault) -> Any:
         phones = [phone for phone in self.world.phones if phone.line is not None]

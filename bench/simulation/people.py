@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from bench.faults.history import Op
+from bench.faults.history import UNDECIDED, Op
 from bench.simulation.chance import START_S
 from bench.simulation.phone import Phone
 from dispatch.kit.ids import new_id
@@ -229,8 +229,12 @@ class Provider(Phone):
         self._moving = False
         if op.word == "ok" and op.kind == "advance" and data["job"]["id"] == self.job:
             self._job(data["job"])
+        elif op.kind == "advance" and op.word not in UNDECIDED:
+            # It stands elsewhere than this phone believes: an old answer has misled it. It asks for the whole state.
+            self.job = None
+            self.session.epoch = None
+            self.leave()
         elif self.job is not None:
-            # Not his any more, or it stands elsewhere: his events say so. Look again.
             self.loop.after(1.0, self._again)
 
     def _again(self) -> None:

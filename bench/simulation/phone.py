@@ -11,6 +11,7 @@ import orjson
 from bench.faults.history import NEVER, UNDECIDED, Op, Told, digest
 from bench.simulation.wire import CLOSE, PING, PONG, TEXT, Line
 from protocol import codec
+from protocol.errors import CloseCode
 from protocol.frames import Ack, Bye, Event, Reply, ServerFrame, Snapshot, Welcome
 from protocol.session import Answer, Apply, ClientSession, Farewell, Gap, Live, Replace, SendAck
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bench.simulation.world import World
 
 ASK_AGAIN_S = 2.5
+_OTHER_DEVICE = int(CloseCode.OTHER_DEVICE).to_bytes(2, "big")
 SILENCE_S = 20.0
 
 
@@ -50,12 +52,13 @@ class Phone:
         self.answered: dict[str, Op] = {}
         self.wait_s: float | None = None
         self.heard_at = 0.0
+        self.retired = False
         self._ack_due = False
 
     # --- the line
 
     def connect(self) -> None:
-        if self.line is not None:
+        if self.line is not None or self.retired:
             return
         self.attempt += 1
         self.wait_s = None
@@ -67,7 +70,7 @@ class Phone:
 
     def _opened(self, line: Line) -> None:
         worker = self.world.workers.get(line.worker)
-        if line.cut or worker is None or not worker.ready or worker.owner.dead:
+        if line.cut or worker is None or not worker.ready or worker.owner.dead or worker.door.draining:
             self.lost(line)
             return
         worker.lines[line] = None
@@ -92,6 +95,11 @@ class Phone:
             line.abandoned()
             self.lost(line)
 
+    def retire(self) -> None:
+        """Switched off for good; what it has asked and not heard stays unknown."""
+        self.retired = True
+        self.leave()
+
     def lost(self, line: Line) -> None:
         worker = self.world.workers.get(line.worker)
         if worker is not None:
@@ -114,6 +122,8 @@ class Phone:
             line.up(PONG, payload)
         elif opcode == CLOSE:
             line.up(CLOSE, payload)
+            if payload[:2] == _OTHER_DEVICE:
+                self.wait_s = 2.0 + self.chance.random() * 3  # its owner takes it up again
             self.leave()
         else:
             self._frame(line, codec.decode_server(payload))

@@ -45,7 +45,7 @@ log = structlog.get_logger("simulation")
 
 CENTRE = (13.75, 100.5)
 MARKET = "bkk"
-GONE_AFTER_S = 12.0
+GONE_AFTER_S = 7.0
 LOOPS = frozenset(
     [
         "copier",
@@ -74,19 +74,19 @@ LOOPS = frozenset(
 
 
 @cache
-def markets() -> Markets:
+def markets(policy: str = "waves", redispatch: bool = True) -> Markets:
     """One city whose rounds are short, so that much happens in little virtual time."""
     return Markets.load(
         {
             MARKET: {
-                "policy": "waves",
+                "policy": policy,
                 "wave_size": 5,
                 "offer_ttl_s": 4,
-                "offers_at_once": 3,
+                "offers_at_once": 1 if policy == "nearest" else 3,
                 "research_s": 1.5,
                 "lapse_cooldown_s": 2,
                 "job_ttl_s": 3600,
-                "redispatch": True,
+                "redispatch": redispatch,
                 "radius_first_m": 5000,
             }
         }
@@ -137,12 +137,13 @@ class _Absent:
 class Worker:
     """One process. `start` runs its loops; `kill` ends it at whatever await it stands."""
 
-    def __init__(self, around: Surroundings, postgres: PostgresModel, redis: RedisModel, number: int) -> None:
+    def __init__(self, around: Surroundings, postgres: PostgresModel, redis: RedisModel, number: int, city: Markets) -> None:
         self.around = around
         self.number = number
         self.owner = Owner(f"w{number}")
         self.name = self.owner.name
         self._models = (postgres, redis)
+        self._city = city
         self.lines: dict[Line, None] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         self.ready = False
@@ -162,7 +163,7 @@ class Worker:
         once = redis_model.client(self.name, retries=0, timeout_s=0.5)
         self.redis = redis = Redis(cast("Any", plain), cast("Any", once), "model:")
         nursery = self.nursery = Nursery()
-        places = markets()
+        places = self._city
         idempotency = Idempotency(pg)
         notices, nobody = cast("Any", NoNotices()), cast("Any", None)
         self.inbox = inbox = Inbox(
@@ -294,6 +295,18 @@ class Worker:
             return "INTERNAL_ERROR", b""
 
     # --- ends
+
+    def drain(self) -> None:
+        """SIGTERM: ask everybody to come back elsewhere, take no newcomers, sign off. The process ends a moment later."""
+        self.run(self._drain(), "drain")
+
+    async def _drain(self) -> None:
+        await self.door.drain(0.5)
+        await asyncio.sleep(1.0)
+        try:
+            await self.inbox.sign_off()
+        except (*LOST, *STUCK, Overloaded):
+            log.debug("not signed off; the undertaker finds it")
 
     def kill(self) -> int:
         """SIGKILL. Returns how many calls and connections it met."""

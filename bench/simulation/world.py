@@ -22,7 +22,7 @@ from bench.simulation.nemesis import Nemesis
 from bench.simulation.people import TEMPERS, Customer, Provider
 from bench.simulation.phone import Asking, Phone
 from bench.simulation.surroundings import Surroundings
-from bench.simulation.worker import CENTRE, LOOPS, Worker
+from bench.simulation.worker import CENTRE, LOOPS, Worker, markets
 from dispatch.kit.errors import DispatchError
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import LOST, STUCK
@@ -44,17 +44,25 @@ class Shape:
     rest_s: float = 45.0
     cancels: float = 0.1
     suspensions: int = 0
+    policy: str = "waves"
+    redispatch: bool = True
+    spares: int = 0
+    """Second devices: of a provider, whom only one may serve at a time, and of a customer."""
 
     @classmethod
     def drawn(cls, chance: random.Random) -> "Shape":
+        long = chance.random() < 0.06
         return cls(
             workers=chance.choice((2, 2, 3)),
             providers=chance.randint(6, 9),
             customers=chance.randint(2, 4),
-            jobs=chance.randint(9, 14),
-            faults=chance.randint(4, 12),
-            turmoil_s=chance.uniform(10, 16),
+            jobs=chance.randint(9, 14) * (2 if long else 1),
+            faults=chance.randint(4, 12) * (3 if long else 1),
+            turmoil_s=chance.uniform(30, 50) if long else chance.uniform(9, 15),
             suspensions=int(chance.random() < 0.5),
+            policy=chance.choice(("waves", "waves", "waves", "broadcast", "nearest")),
+            redispatch=chance.random() < 0.7,
+            spares=int(chance.random() < 0.25),
         )
 
 
@@ -89,6 +97,7 @@ class World:
         self.redis = redis(around)
         self.workers: dict[str, Worker] = {}
         self.phones: list[Phone] = []
+        self.spares: list[Phone] = []
         self.providers: list[Provider] = []
         self.customers: list[Customer] = []
         self.ops: list[Op] = []
@@ -135,7 +144,8 @@ class World:
         return met
 
     def hire(self) -> None:
-        worker = Worker(self.around, self.postgres, self.redis, len(self.workers) + 1)
+        city = markets(self.shape.policy, self.shape.redispatch)
+        worker = Worker(self.around, self.postgres, self.redis, len(self.workers) + 1, city)
         self.workers[worker.name] = worker
         worker.start()
 
@@ -176,6 +186,10 @@ class World:
             rows["users"][user] = {"first_name": f"C{number}", "last_name": None, "phone_number": f"+67{number}"}
             self.customers.append(Customer(self, user, f"c{number}"))
         self.phones = [*self.providers, *self.customers]
+        for _ in range(shape.spares):
+            provider, customer = self.chance.choice(self.providers), self.chance.choice(self.customers)
+            twin = Provider(self, provider.user, provider.provider, f"{provider.device}b", "eager")
+            self.spares += [twin, Customer(self, customer.user, f"{customer.device}b")]
 
     async def run(self) -> None:
         """Turmoil, healing, rest."""
@@ -186,6 +200,8 @@ class World:
         for phone in self.phones:
             loop.after(0.3 + chance.random() * 0.7, phone.connect)
             loop.after(5.0 + chance.random(), phone.look)
+        for phone in self.spares:
+            loop.after(3.0 + chance.random() * (shape.turmoil_s - 4), phone.connect)
         for provider in self.providers:
             loop.after(2.0 + chance.random() * 5, provider.walk)
         for _ in range(shape.jobs):
@@ -199,6 +215,8 @@ class World:
         nemesis.plan(shape.faults, shape.turmoil_s)
         await asyncio.sleep(shape.turmoil_s)
         self.healing = True
+        for phone in self.spares:
+            phone.retire()
         nemesis.heal()
         self.around.note("nemesis", "all", "healed")
         rested_at = loop.time() + shape.rest_s
@@ -206,7 +224,7 @@ class World:
             await asyncio.sleep(0.5)
             if self.calm():
                 break
-        for phone in (*self.phones, self.office):
+        for phone in (*self.phones, *self.spares, self.office):
             phone.give_up()
 
     def suspend(self, provider: Provider) -> None:
@@ -303,6 +321,7 @@ def run_seed(
                 history = reading.history_of(world)
                 complaints = [*world.complaints, *loop.failures, *world.ended_loops()]
                 trace_hash, virtual_s, steps = around.trace_hash, loop.time(), loop.steps
+                told, around.story = around.story or [], None
             finally:
                 _tear_down(world)
     finally:
@@ -312,7 +331,7 @@ def run_seed(
         if gc_was_on:
             gc.enable()
     violations = judge(history) + [Violation("errors", text) for text in complaints]
-    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, around.story or [])
+    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, told)
 
 
 def _run(loop: VirtualLoop, around: Surroundings, world: World) -> None:
@@ -331,7 +350,6 @@ def _tear_down(world: World) -> None:
     loop = world.around.loop
     world.postgres.crash()
     world.redis.crash(empty=True)
-    world.around.story = None
     for _ in range(3):
         tasks = asyncio.all_tasks(loop)
         if not tasks:
