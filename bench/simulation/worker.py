@@ -137,7 +137,9 @@ class _Absent:
 class Worker:
     """One process. `start` runs its loops; `kill` ends it at whatever await it stands."""
 
-    def __init__(self, around: Surroundings, postgres: PostgresModel, redis: RedisModel, number: int, city: Markets) -> None:
+    def __init__(
+        self, around: Surroundings, postgres: PostgresModel, redis: RedisModel, number: int, city: Markets
+    ) -> None:
         self.around = around
         self.number = number
         self.owner = Owner(f"w{number}")

@@ -187,9 +187,9 @@ class World:
             self.customers.append(Customer(self, user, f"c{number}"))
         self.phones = [*self.providers, *self.customers]
         for _ in range(shape.spares):
-            provider, customer = self.chance.choice(self.providers), self.chance.choice(self.customers)
-            twin = Provider(self, provider.user, provider.provider, f"{provider.device}b", "eager")
-            self.spares += [twin, Customer(self, customer.user, f"{customer.device}b")]
+            worked, rider = self.chance.choice(self.providers), self.chance.choice(self.customers)
+            twin = Provider(self, worked.user, worked.provider, f"{worked.device}b", "eager")
+            self.spares += [twin, Customer(self, rider.user, f"{rider.device}b")]
 
     async def run(self) -> None:
         """Turmoil, healing, rest."""

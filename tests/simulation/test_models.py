@@ -69,8 +69,8 @@ def test_the_model_of_postgres_answers_as_postgres(court: Courtroom) -> None:
     court.play(EVERY, 1)
     assert modelled() - court.judges.asked == set(), "statements that were never compared"
 
-    @hypothesis_settings(MACHINE, max_examples=60)
-    @given(st.lists(acts, min_size=10, max_size=60), st.integers(0, 2**32))
+    @hypothesis_settings(MACHINE, max_examples=30)
+    @given(st.lists(acts, min_size=10, max_size=45), st.integers(0, 2**32))
     def histories(history: list[tuple[Act, int, int, int]], seed: int) -> None:
         court.play([(Play.create, 0, 0, seed % 2), *history], seed)
 
