@@ -34,6 +34,8 @@ STRETCHES: dict[str, tuple[float, float]] = {
     "phone_half_open": (1.0, 5.0),
     "phone_stalled": (1.0, 6.0),
     "redis_clock": (2.0, 10.0),
+    "crash_at_commit": (1.0, 5.0),
+    "freeze_at_commit": (1.0, 5.0),
 }
 """Faults with a length: the shortest and the longest, s."""
 
@@ -61,6 +63,7 @@ class Nemesis:
         self._backup = world.redis.data.kept()
         self._lifting: dict[int, Callable[[], None]] = {}
         self._under_way: list[Fault] = []
+        self.around.strike = self._at_commit
 
     def plan(self, count: int, within_s: float) -> None:
         """Set the times of so many faults."""
@@ -104,6 +107,8 @@ class Nemesis:
         """Everything that is under way ends now."""
         for fault in tuple(self._under_way):
             self.lift(fault)
+        for worker in self.world.workers.values():
+            self._thaw(worker)
 
     # --- one by one
 
@@ -182,17 +187,26 @@ class Nemesis:
         fault.met += worker.busy
         worker.owner.frozen = True
 
-        def thaw() -> None:
-            if not worker.owner.dead:
-                self.around.loop.thaw(worker.owner)
-
-        return thaw
+        return lambda: self._thaw(worker)
 
     def _worker_crash(self, fault: Fault) -> None:
         worker = self.world.some_worker()
         if worker is not None:
             fault.target = worker.name
             fault.met += self.world.kill(worker)
+
+    def _at_commit(self, kind: str, name: str) -> None:
+        """Postgres has just committed for this worker, which does not know it yet."""
+        worker = self.world.workers[name]
+        if kind == "crash_at_commit":
+            self.world.kill(worker)
+        elif not worker.owner.frozen:
+            worker.owner.frozen = True
+            self.around.loop.after(0.3 + self.chance.random() * 4, self._thaw, worker)
+
+    def _thaw(self, worker: "Worker") -> None:
+        if worker.owner.frozen and not worker.owner.dead:
+            self.around.loop.thaw(worker.owner)
 
     def _worker_restart(self, fault: Fault) -> None:
         """In order: drained, then gone, and another comes."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bench.simulation.world import World
 
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-_HELD_UP = ("postgres_", "worker_freeze", "phone_", "row_held")
+_HELD_UP = ("postgres_", "worker_freeze", "freeze_at_commit", "phone_", "row_held")
+_S = 1_000_000_000
 STUCK_S = 10
 """As in `bench.faults.reads`."""
 
@@ -41,7 +42,12 @@ def history_of(world: "World") -> History:
 
 def _held_up(faults: list[Fault]) -> int:
     """For how long in all Postgres, a worker or a phone could not do its part, ns. Redis' troubles give nobody more time."""
-    spans = sorted((fault.at, fault.until) for fault in faults if fault.until and fault.kind.startswith(_HELD_UP))
+    longer = {"freeze_at_commit": 5 * _S}  # it thaws after its fault has passed
+    spans = sorted(
+        (fault.at, fault.until + longer.get(fault.kind, 0))
+        for fault in faults
+        if fault.until and fault.kind.startswith(_HELD_UP)
+    )
     total, end = 0, 0
     for begin, over in spans:
         total += max(0, over - max(begin, end))

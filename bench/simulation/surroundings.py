@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from typing import Any
 
 from bench.simulation.faults import Weather
@@ -18,6 +19,8 @@ class Surroundings:
         self.skews: dict[str, float] = {}
         """Worker → how far its wall clock is off, seconds."""
         self.dead: set[str] = set()
+        self.strike: Callable[[str, str], None] = lambda kind, worker: None
+        """What the world does to a worker at the very moment that a model names."""
         self.fatal: BaseException | None = None
         """A model that cannot go on: the run is worth nothing."""
         self.story: list[tuple[float, str, str, str]] | None = [] if story else None

@@ -23,6 +23,7 @@ LOCK_TIMEOUT_S = 0.5
 STATEMENT_TIMEOUT_S = 2.0
 IDLE_IN_TRANSACTION_S = 3.0
 COMMAND_TIMEOUT_S = 5.0
+_COMMITS = frozenset({"COMMIT", "accept_job", "offers_create", "offers_close", "offers_lapse"})
 _BEGIN = re.compile(r"BEGIN; SET LOCAL app.user_id = '([0-9a-f-]{36})'; SET LOCAL app.admin = '(on|)'")
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -232,6 +233,17 @@ class PostgresModel:
 
     def _answer(self, asked: Asked, value: Any) -> None:
         self.around.note("postgres", asked.conn.worker, statements.name_of(asked.sql), value)
+        if statements.name_of(asked.sql) in _COMMITS and not self.around.is_dead(asked.conn.worker):
+            for kind, odds in (("crash_at_commit", 0.3), ("freeze_at_commit", 0.3)):
+                if (
+                    (fault := self.around.weather.on(kind)) is not None
+                    and not fault.met
+                    and self.chance.random() < odds
+                ):
+                    # What was decided stands; whoever asked learns of it late, or never.
+                    fault.met += 1
+                    fault.target = asked.conn.worker
+                    self.around.strike(kind, asked.conn.worker)
         for kind, odds in (("postgres_reply_lost", 0.08), ("postgres_half_open", 0.05)):
             if (fault := self.around.weather.on(kind)) is not None and self.chance.random() < odds:
                 fault.met += 1
