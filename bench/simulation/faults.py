@@ -24,7 +24,7 @@ class Weather:
 
     def on(self, kind: str, target: str = "") -> Fault | None:
         """The fault of this kind that is under way, if any; with a target, the one on it or on everybody."""
-        for fault in self._now.get(kind, ()):
-            if not target or fault.target in ("", target):
-                return fault
-        return None
+        found = self._now.get(kind)
+        if not found:
+            return None
+        return next((fault for fault in found if not target or fault.target in ("", target)), None)

@@ -103,27 +103,30 @@ class VirtualLoop(asyncio.BaseEventLoop):
         owner.held = []
 
     def _run_once(self) -> None:
-        turn, timers = self._turn, self._timers
-        if not turn:
-            if not timers:
-                raise Stuck("nothing is ready and no timer is set")
-            self._now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= self._now:
-            turn.append(heapq.heappop(timers)[2])
-        for _ in range(len(turn)):
-            handle = turn.popleft()
-            if isinstance(handle, _Call):
+        """Not once but until somebody says stop: a call for each turn costs as much as a turn."""
+        turn, timers, pop = self._turn, self._timers, heapq.heappop
+        while not self._stopping:  # type: ignore[attr-defined]
+            if not turn:
+                if not timers:
+                    raise Stuck("nothing is ready and no timer is set")
+                when = timers[0][0]
+                self._now = max(self._now, when)
+            while timers and timers[0][0] <= self._now:
+                turn.append(pop(timers)[2])
+            for _ in range(len(turn)):
+                handle = turn.popleft()
+                if isinstance(handle, _Call):
+                    self.steps += 1
+                    handle.work(*handle.args)
+                    continue
+                if handle._cancelled:
+                    continue
+                owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
+                if owner is not None and (owner.frozen or owner.dead):
+                    owner.held.append(handle)
+                    continue
                 self.steps += 1
-                handle.work(*handle.args)
-                continue
-            if handle._cancelled:
-                continue
-            owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
-            if owner is not None and (owner.frozen or owner.dead):
-                owner.held.append(handle)
-                continue
-            self.steps += 1
-            handle._run()
+                handle._run()
 
     def _process_events(self, event_list: object) -> None:
         """There are none: nothing here reads a socket."""

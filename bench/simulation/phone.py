@@ -163,7 +163,7 @@ class Phone:
     def _told(self, at: int, line: Line, kind: Any, **more: Any) -> None:
         told = Told(at=at, client=self.device, user=str(self.user), socket=line.session, kind=kind, **more)
         self.world.told.append(told)
-        self.around.note("phone", self.device, kind, more)
+        self.around.note("phone", self.device, f"{kind} {told.seq} {told.name} {told.digest}", more)
 
     def _ack_soon(self) -> None:
         if not self._ack_due:

@@ -35,7 +35,7 @@ def _elsewhere(hash_seed: str, *seeds: int) -> dict[str, Any]:
     code = f"import json; from bench.simulation import run_seed; print(json.dumps({{s: run_seed(s).trace_hash for s in {list(seeds)}}}))"
     run = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(path.parent)},
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=300,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(run.stdout)
     return found

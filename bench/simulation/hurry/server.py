@@ -73,7 +73,7 @@ class RedisModel:
             return self._fail(future, LineLost("Connection closed by server."))
         answers = [self._answer(words) for words in commands]
         for words, answer in zip(commands, answers, strict=True):
-            self.around.note("redis", worker, words[:2], answer)
+            self.around.note("redis", worker, f"{words[0]} {words[1] if len(words) > 1 else ''}", answer)
         if (fault := weather.on("redis_reply_lost")) is not None and chance.random() < 0.2:
             fault.met += 1
             return self._fail(future, LineLost("Connection closed by server."))
