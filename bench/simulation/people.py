@@ -229,6 +229,9 @@ class Provider(Phone):
         self._moving = False
         if op.word == "ok" and op.kind == "advance" and data["job"]["id"] == self.job:
             self._job(data["job"])
+            if self.job is not None and not self._moving:
+                # The answer was older than what his events have told since: he drives on from there.
+                self.loop.after(0.5, self._again)
         elif op.kind == "advance" and op.word not in UNDECIDED:
             # It stands elsewhere than this phone believes: an old answer has misled it. It asks for the whole state.
             self.job = None
