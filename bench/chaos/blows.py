@@ -1,0 +1,382 @@
+"""The faults, one function each: strike, wait, heal; (whom, how many calls were met). All heal also when they are cancelled."""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+
+import asyncpg
+from redis.exceptions import RedisError
+
+from bench.chaos.asking import now_ns
+from bench.chaos.cluster import Node
+from bench.chaos.nemesis import CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
+from bench.chaos.phones import Phone
+from bench.chaos.plan import Planned
+from bench.chaos.stores import send
+from bench.faults.proxy import Proxy
+
+REVIVED_WITHIN_S = 30.0
+
+
+def _name(node: Node) -> str:
+    return f"worker {node.worker.number}"
+
+
+# --- workers
+
+
+async def worker_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node = nemesis.node(dice)
+    async with nemesis.lock(_name(node)):
+        met = await nemesis.aim(lambda: nemesis.city.in_flight(node.worker.number))
+        met = max(met, nemesis.calls_at(node))
+        clients = nemesis.clients_of(node)
+        old = node.worker.kill()
+        if old is None:
+            return _name(node), 0
+        _watch_resumes(nemesis, clients)
+        began = time.monotonic()
+        while node.worker.pid in (None, old) and time.monotonic() - began < REVIVED_WITHIN_S:
+            await asyncio.sleep(0.05)
+        return _name(node), met
+
+
+def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
+    at = now_ns()
+    for phone in clients:
+        resume = Resume(at, phone.device)
+        nemesis.marks.resumes.append(resume)
+
+        def back(_: Phone, resume: Resume = resume) -> None:
+            resume.done_at = now_ns()
+
+        # Its line is lost a moment from now; until then it is live all the same.
+        phone.live_at = None
+        phone.caught_up.append(back)
+
+
+async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node = nemesis.node(dice)
+    async with nemesis.lock(_name(node)):
+        await nemesis.aim(lambda: nemesis.calls_at(node))
+        pid = node.worker.pid
+        if pid is None:
+            return _name(node), 0
+        send([pid], signal.SIGSTOP)
+        met = nemesis.calls_at(node)
+        try:
+            await asyncio.sleep(planned.length_s)
+            met = max(met, nemesis.calls_at(node))
+        finally:
+            send([pid], signal.SIGCONT)
+        return _name(node), met
+
+
+# --- redis
+
+
+async def redis_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "redis", await _redis_away(nemesis, planned.length_s, lambda: None)
+
+
+async def redis_empty(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "redis", await _redis_away(nemesis, planned.length_s, nemesis.cluster.hurry.empty)
+
+
+async def redis_stale(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("redis copy"):
+        nemesis.cluster.hurry.keep_copy()
+        await asyncio.sleep(planned.length_s)
+        return "redis", await _redis_away(nemesis, 0.2, nemesis.cluster.hurry.restore_copy)
+
+
+async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: "object") -> int:
+    hurry = nemesis.cluster.hurry
+    async with nemesis.lock("redis"):
+        met = await nemesis.aim(lambda: nemesis.store_calls("redis"))
+        before = nemesis.refused("redis")
+        at = now_ns()
+        try:
+            await hurry.kill()
+            meanwhile()  # type: ignore[operator]
+            await asyncio.sleep(for_s)
+            met += nemesis.refused("redis") - before
+        finally:
+            await hurry.start()
+            nemesis.marks.redis_dead.append((at, now_ns()))
+        return met
+
+
+async def redis_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("redis"):
+        nemesis.cluster.hurry.stop()
+        try:
+            await asyncio.sleep(planned.length_s)
+            return "redis", nemesis.store_calls("redis")
+        finally:
+            nemesis.cluster.hurry.go_on()
+
+
+async def flushall(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are those who ask an empty Redis within the second in which nobody has noticed."""
+    async with nemesis.lock("redis"):
+        client = nemesis.cluster.hurry.client()
+        try:
+            met, before = nemesis.store_calls("redis"), nemesis.asked("redis")
+            await client.flushall()
+            await asyncio.sleep(1.0)
+            return "redis", met + nemesis.asked("redis") - before
+        finally:
+            await client.aclose()
+
+
+async def function_flush(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are those who are told that there is no such function: Redis counts them."""
+    async with nemesis.lock("redis"):
+        client = nemesis.cluster.hurry.client()
+        try:
+            before = _errors(await client.info("errorstats"))
+            await client.execute_command("FUNCTION", "FLUSH", "SYNC")
+            await asyncio.sleep(1.0)
+            return "redis", _errors(await client.info("errorstats")) - before
+        finally:
+            await client.aclose()
+
+
+def _errors(stats: dict[str, object]) -> int:
+    found = stats.get("errorstat_ERR")
+    return int(found["count"]) if isinstance(found, dict) else 0
+
+
+async def redis_lies(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    before = nemesis.marks.lies
+    answers = [b"$%d\r\n%b\r\n" % (len(word), word) for word in WORDS]
+    standing = [(node.redis, node.redis.lie([CLAIM], answers)) for node in nemesis.cluster.nodes]
+    try:
+        await asyncio.sleep(planned.length_s)
+        return "redis", nemesis.marks.lies - before
+    finally:
+        for proxy, lie in standing:
+            proxy.end(lie)
+
+
+# --- postgres
+
+
+async def postgres_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=False)
+
+
+async def postgres_immediate(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=True)
+
+
+async def _postgres_away(nemesis: Nemesis, for_s: float, *, immediate: bool) -> int:
+    judge = nemesis.cluster.judge
+    async with nemesis.lock("postgres"):
+        met = await nemesis.aim(lambda: nemesis.store_calls("postgres"))
+        before = nemesis.refused("postgres")
+        try:
+            await (judge.quit() if immediate else judge.kill())
+            await asyncio.sleep(for_s)
+            met += nemesis.refused("postgres") - before
+        finally:
+            await judge.start()
+            nemesis.marks.postgres_up.append(now_ns())
+        return met
+
+
+async def postgres_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("postgres"):
+        nemesis.cluster.judge.stop()
+        try:
+            await asyncio.sleep(planned.length_s)
+            return "postgres", nemesis.store_calls("postgres")
+        finally:
+            nemesis.cluster.judge.go_on()
+
+
+TERMINATE = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid) AND at_work) FROM (
+  SELECT pid, state <> 'idle' AS at_work FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+  ORDER BY state <> 'idle' DESC, random() LIMIT $1) some
+"""
+
+
+async def backends(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Some backends, those at work first; only these count."""
+    async with nemesis.lock("postgres"):
+        await nemesis.aim(lambda: nemesis.store_calls("postgres"))
+        conn = await nemesis.cluster.judge.connect()
+        try:
+            met = 0
+            for _ in range(50):
+                met += await conn.fetchval(TERMINATE, dice.randint(1, 4))
+                if met:
+                    break
+            return "postgres", met
+        finally:
+            await conn.close()
+
+
+BLOCKED = """
+SELECT pid::text || ' ' || query_start AS call FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND $1 = ANY (pg_blocking_pids(pid))
+"""
+HELD = {
+    "jobs": "SELECT id FROM jobs WHERE status IN ('offered', 'accepted', 'arrived') ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED",
+    "gates": "SELECT provider_id FROM provider_gate WHERE online ORDER BY random() LIMIT 60 FOR UPDATE SKIP LOCKED",
+}
+
+
+async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements that Postgres names as waiting for our session."""
+    what = dice.choice(sorted(HELD))
+    holder = await nemesis.cluster.judge.connect()
+    looker = await nemesis.cluster.judge.connect()
+    waiting: set[str] = set()
+    try:
+        pid = await holder.fetchval("SELECT pg_backend_pid()")
+        async with holder.transaction():
+            await holder.fetch(HELD[what])
+            until = time.monotonic() + planned.length_s
+            while time.monotonic() < until:
+                waiting.update(row["call"] for row in await looker.fetch(BLOCKED, pid))
+                await asyncio.sleep(0.05)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        pass  # another fault ended it before its time: whom it met until then, it met
+    finally:
+        holder.terminate()
+        looker.terminate()
+    return what, len(waiting)
+
+
+# --- links
+
+
+def _link(nemesis: Nemesis, dice: random.Random) -> tuple[Node, Proxy, str]:
+    node = nemesis.node(dice)
+    name = dice.choice(("clients", "redis", "postgres"))
+    return node, getattr(node, name), name
+
+
+def _calls_on(nemesis: Nemesis, node: Node, link: Proxy) -> int:
+    return nemesis.city.in_flight(node.worker.number) if link is node.clients else link.in_flight
+
+
+async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
+    link.cut()
+    return f"{_name(node)}, {name}", met
+
+
+async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    silent = dice.choice(("requests", "replies"))
+    link.half_open("requests" if silent == "requests" else "replies")
+    return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    link.blackhole()
+    return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    link.delay_s = dice.uniform(0.05, 2.0)
+    link.jitter_s = link.delay_s / 2
+    return f"{_name(node)}, {name}, {link.delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
+    return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+
+
+async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
+    """Calls that were on the link at any look; a store's link counts what was asked meanwhile."""
+    met, before = _calls_on(nemesis, node, link), link.asked
+    try:
+        until = time.monotonic() + planned.length_s
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+            met = max(met, _calls_on(nemesis, node, link))
+        return max(met, link.asked - before)
+    finally:
+        link.heal()
+
+
+# --- people and machine
+
+
+async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    def asking() -> list[Phone]:
+        return [phone for phone in nemesis.city.phones if phone.live and any(one.waiting for one in phone.waiting.values())]
+
+    await nemesis.aim(lambda: len(asking()))
+    victims = asking()[:20]
+    met = sum(len(phone.waiting) for phone in victims)
+    for phone in victims:
+        phone.drop(0.0)
+    return f"{len(victims)} phones", met
+
+
+async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    hogs = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass", start_new_session=True)
+        for _ in range(2)
+    ]
+    met = 0
+    try:
+        until = time.monotonic() + planned.length_s
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+            met = max(met, sum(nemesis.calls_at(node) for node in nemesis.cluster.nodes))
+    finally:
+        for hog in hogs:
+            with suppress(ProcessLookupError):
+                hog.kill()
+            await hog.wait()
+    return "machine", met
+
+
+async def not_here(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    raise Skipped("not built yet")
+
+
+BLOWS: dict[str, Blow] = {
+    "worker-kill": worker_kill,
+    "worker-stop": worker_stop,
+    "worker-block": worker_stop,
+    "redis-kill": redis_kill,
+    "redis-stop": redis_stop,
+    "flushall": flushall,
+    "function-flush": function_flush,
+    "redis-stale": redis_stale,
+    "redis-empty": redis_empty,
+    "redis-lies": redis_lies,
+    "postgres-kill": postgres_kill,
+    "postgres-immediate": postgres_immediate,
+    "postgres-stop": postgres_stop,
+    "backends": backends,
+    "row-lock": row_lock,
+    "link-reset": link_reset,
+    "link-half-open": link_half_open,
+    "link-blackhole": link_blackhole,
+    "link-delay": link_delay,
+    "link-throttle": link_throttle,
+    "disk-full": not_here,
+    "clock-worker": not_here,
+    "clock-redis": not_here,
+    "clock-postgres": not_here,
+    "client-abort": client_abort,
+    "cpu-hog": cpu_hog,
+}
+NO_ANSWER = (RedisError, OSError, asyncpg.PostgresError)
