@@ -61,14 +61,18 @@ UNDECIDED = frozenset({"unknown", "BUSY", "OVERLOADED", "RATE_LIMITED", "REQUEST
 
 
 class Told(msgspec.Struct, tag="told", omit_defaults=True, kw_only=True):
-    """One frame that reached a device: a welcome, an event as it was applied, a snapshot, a position of a tracked job."""
+    """One frame that reached a device: a welcome, an event as it was applied, a snapshot, a position of a tracked job.
+
+    Events that the device had already are left out. «gap»: an event that it could not apply, because one before it had not come
+    on this line: `protocol.session.Gap`. Lines keep order, so that is the server's fault.
+    """
 
     at: int
     client: str
     user: str
     socket: str
     """The session of the last welcome: one line."""
-    kind: Literal["welcome", "event", "snapshot", "position"]
+    kind: Literal["welcome", "event", "snapshot", "position", "gap"]
     seq: int = 0
     """Of a welcome: the newest; of an event: its own; of a snapshot: what it covers."""
     name: str = ""
@@ -138,14 +142,16 @@ class Offer(msgspec.Struct, kw_only=True):
 
 
 class Entry(msgspec.Struct, kw_only=True):
-    """One leg in the books."""
+    """One entry in the books."""
 
     transaction: str
     kind: str
+    """Of the transaction: earning, cash_fee, tip, ..."""
     account: str
     currency: str
     amount: int
     job: str = ""
+    """Whose ID stands in the transaction's `ref` (job:ID)."""
 
 
 class Balance(msgspec.Struct, kw_only=True):

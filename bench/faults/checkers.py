@@ -1,0 +1,427 @@
+"""The judges of a history. Each knows one invariant of docs/reliability.md and names what breaks it; none repairs or guesses.
+
+`judge(history)` runs them all. A checker sees what clients were told and what the judge's tables hold at the end, never the
+server's memory, so the same ones serve the simulator and real processes.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
+
+from bench.faults import job_register
+from bench.faults.history import NEVER, History, Op, Step, Told
+from bench.faults.linearizable import Undecided, linearizable
+
+T = TypeVar("T")
+
+ACTIVE = ("accepted", "arrived", "in_progress")
+S = 1_000_000_000
+OFFER_AFTER_SUSPENSION_NS = 1 * S
+TOLD_OF_SUSPENSION_NS = 5 * S
+"""reliability.md §2, I7."""
+PAY = {"earning": "pay", "cash_fee": "pay", "tip": "tip"}
+"""Kinds of transactions of which a job has at most one: either of its two ways of being paid, and a tip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What was promised and did not hold."""
+
+    invariant: str
+    text: str
+    jobs: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
+Checker = Callable[[History], Iterator[Violation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A provider has a job, from the row that says so to the row that ends it."""
+
+    job: str
+    round: int
+    user: str
+    since: int
+    until: int
+
+
+def holdings(steps: Iterable[Step]) -> list[Holding]:
+    """Who had which job when, out of the jobs' histories."""
+    found = []
+    for job, rows in _by(steps, lambda row: row.job).items():
+        rows.sort(key=lambda row: row.version)
+        for index, row in enumerate(rows):
+            if row.to == "accepted":
+                end = next((later.at for later in rows[index + 1 :] if later.to not in ACTIVE), NEVER)
+                found.append(Holding(job, row.round, row.actor, row.at, end))
+    return found
+
+
+def single_winner(history: History) -> Iterator[Violation]:
+    """I1: at most one provider is ever told that he has (job, round); a later one only after a committed release."""
+    told: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for op in _accepted(history):
+        told[op.job, op.told_round].add(op.user)
+    for (job, round), users in told.items():
+        if len(users) > 1:
+            yield Violation("I1", f"job {job} round {round} was given to {len(users)}", (job,), tuple(sorted(users)))
+    rounds = Counter((row.job, row.round) for row in history.final.steps if row.to == "accepted")
+    for (job, round), count in rounds.items():
+        if count > 1:
+            yield Violation("I1", f"job {job} round {round} was accepted {count} times in its history", (job,))
+    for job, rows in _by(history.final.steps, lambda row: row.job).items():
+        rows.sort(key=lambda row: row.version)
+        for before, after in pairwise(rows):
+            if after.version != before.version + 1 or after.was != before.to or after.round < before.round:
+                yield Violation("I1", f"job {job}: version {after.version} does not follow {before.version}", (job,))
+            if after.to == "accepted" and before.to in ACTIVE:
+                yield Violation("I1", f"job {job} was accepted again without a release", (job,), (after.actor,))
+
+
+def no_false_loss(history: History) -> Iterator[Violation]:
+    """I1b: who was told that a job is gone was told so after it had gone."""
+    steps = _by(history.final.steps, lambda row: row.job)
+    offers = {(offer.job, offer.round, offer.user): offer for offer in history.final.offers}
+    for op in history.ops:
+        if op.kind != "accept" or op.word not in ("accepted", "cancelled", "expired"):
+            continue
+        latest = op.done + history.clock_error
+        gone = any(
+            row.at <= latest
+            and (row.to == op.word or row.round > op.round > 0 or (op.word == "expired" and row.to == "cancelled"))
+            for row in steps.get(op.job, ())
+        )
+        if op.word == "expired" and not gone:
+            offer = offers.get((op.job, op.round, op.user))
+            # An offer that he named, of another round or none that he ever had: expired is the word for it too.
+            gone = offer is None or offer.expires <= latest or 0 < offer.responded <= latest
+        if not gone:
+            what = f"told that {op.job} is {op.word} at {op.done}, when round {op.round} was still open"
+            yield Violation("I1b", what, (op.job,), (op.user,))
+
+
+def one_job_each(history: History) -> Iterator[Violation]:
+    """I2: at every commit a provider has at most one active job."""
+    for user, held in _by(holdings(history.final.steps), lambda one: one.user).items():
+        held.sort(key=lambda one: one.since)
+        for before, after in pairwise(held):
+            if before.until > after.since:
+                text = f"provider {user} had {before.job} and {after.job} at once"
+                yield Violation("I2", text, (before.job, after.job), (user,))
+    active = Counter(job.holder for job in history.final.jobs if job.status in ACTIVE)
+    for user, count in active.items():
+        if count > 1:
+            yield Violation("I2", f"provider {user} has {count} active jobs at the end", (), (user,))
+
+
+def durable(history: History) -> Iterator[Violation]:
+    """I3: what was told as accepted, moved on, cancelled or made is in the history, and the job ends where its history ends."""
+    steps = _by(history.final.steps, lambda row: row.job)
+    jobs = {job.id: job for job in history.final.jobs}
+    for op in history.ops:
+        if op.word != "ok" or op.kind not in ("accept", "advance", "cancel", "create"):
+            continue
+        rows = steps.get(op.job, [])
+        kept = any(_says(row, op) for row in rows)
+        if not kept:
+            yield Violation(
+                "I3", f"{op.kind} of {op.job} was answered with yes and is not there", (op.job,), (op.user,)
+            )
+    for job, rows in steps.items():
+        last = max(rows, key=lambda row: row.version)
+        if job not in jobs or jobs[job].status != last.to or jobs[job].version != last.version:
+            yield Violation(
+                "I3", f"job {job} is not where its history ends ({last.to}, version {last.version})", (job,)
+            )
+
+
+def _says(row: Step, op: Op) -> bool:
+    match op.kind:
+        case "accept":
+            return row.to == "accepted" and row.actor == op.user and row.round == (op.told_round or row.round)
+        case "advance":
+            return row.to == op.to and row.actor == op.user
+        case "cancel":
+            return row.to in ("cancelled", "offered") and row.actor == op.user
+    return row.was == ""
+
+
+def eligible(history: History) -> Iterator[Violation]:
+    """I4: nobody has a job without an offer of that round; offers are made to people who are free and may work."""
+    offers = {(offer.job, offer.round, offer.user): offer for offer in history.final.offers}
+    held = _by(holdings(history.final.steps), lambda one: one.user)
+    barred = _barred(history)
+    for one in holdings(history.final.steps):
+        offer = offers.get((one.job, one.round, one.user))
+        if offer is None or offer.status != "accepted":
+            text = f"{one.user} has job {one.job} round {one.round} without an accepted offer"
+            yield Violation("I4", text, (one.job,), (one.user,))
+    for offer in history.final.offers:
+        if offer.status == "accepted":
+            continue  # from the open board: made in the accept itself
+        for one in held.get(offer.user, ()):
+            if one.since < offer.at < one.until:
+                text = f"offer {offer.id} was made to {offer.user} while he had job {one.job}"
+                yield Violation("I4", text, (offer.job, one.job), (offer.user,))
+        for since, until in barred.get(offer.user, ()):
+            if since + history.clock_error < offer.at < until - history.clock_error:
+                text = f"offer {offer.id} was made to {offer.user}, who was suspended"
+                yield Violation("I4", text, (offer.job,), (offer.user,))
+
+
+def books(history: History) -> Iterator[Violation]:
+    """I5: transactions sum to nothing, balances are their entries, nobody is below his floor, nothing is paid twice."""
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    held: dict[tuple[str, str], int] = defaultdict(int)
+    once: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for entry in history.final.entries:
+        sums[entry.transaction, entry.currency] += entry.amount
+        held[entry.account, entry.currency] += entry.amount
+        if entry.job and entry.kind in PAY:
+            once[entry.job, PAY[entry.kind]].add(entry.transaction)
+    for (transaction, currency), total in sums.items():
+        if total:
+            yield Violation("I5", f"transaction {transaction} sums to {total} {currency}")
+    for (job, kind), transactions in once.items():
+        if len(transactions) > 1:
+            yield Violation("I5", f"job {job} has {len(transactions)} transactions of kind {kind}", (job,))
+    if history.final.entries:
+        for row in history.final.jobs:
+            if (row.status == "completed") != ((row.id, "pay") in once):
+                yield Violation("I5", f"job {row.id} is {row.status}, and its pay says otherwise", (row.id,))
+    for balance in history.final.balances:
+        total = held.pop((balance.account, balance.currency), 0)
+        if total != balance.amount:
+            yield Violation("I5", f"account {balance.account} holds {balance.amount}, its entries sum to {total}")
+        if balance.floor is not None and balance.amount < balance.floor:
+            yield Violation("I5", f"account {balance.account} holds {balance.amount}, below {balance.floor}")
+    for (account, currency), total in held.items():
+        if total:
+            yield Violation("I5", f"account {account} has entries of {total} {currency} and no balance")
+    for line in history.final.books:
+        yield Violation("I5", f"reconcile: {line}")
+
+
+def inbox_prefix(history: History) -> Iterator[Violation]:
+    """I6: each device applies its user's events without gap, in order and as they were committed, or is told to start from a snapshot."""
+    committed = {user: dict(rows) for user, rows in history.final.events.items()}
+    newest = {user: max(rows, default=0) for user, rows in committed.items()}
+    for client, frames in _by(history.told, lambda told: told.client).items():
+        at: int | None = None
+        for told in frames:
+            if told.kind == "snapshot":
+                if told.seq > newest.get(told.user, 0):
+                    yield Violation("I6", f"{client}: a snapshot of {told.seq}, which never was", (), (told.user,))
+                if at is not None and told.seq < at:
+                    yield Violation("I6", f"{client}: a snapshot of {told.seq} after event {at}", (), (told.user,))
+                at = told.seq
+            elif told.kind == "gap":
+                yield Violation("I6", f"{client} was sent event {told.seq} after {at}", (told.job,), (told.user,))
+            elif told.kind == "event":
+                if at is None or told.seq != at + 1:
+                    yield Violation("I6", f"{client}: event {told.seq} after {at}", (told.job,), (told.user,))
+                at = told.seq
+                known = committed.get(told.user, {}).get(told.seq)
+                if known is None and told.seq >= history.final.kept_from.get(told.user, 1):
+                    text = f"{client} was told event {told.seq} ({told.name}), which was never committed"
+                    yield Violation("I6", text, (told.job,), (told.user,))
+                elif known is not None and known != told.digest:
+                    text = f"{client} was told another event {told.seq} ({told.name}) than was committed"
+                    yield Violation("I6", text, (told.job,), (told.user,))
+        end = history.final.applied.get(client)
+        if end is not None and end != newest.get(frames[0].user, 0):
+            text = f"{client} stands at {end} at the end, its user's history at {newest.get(frames[0].user, 0)}"
+            yield Violation("I6", text, (), (frames[0].user,))
+    for user, rows in history.final.events.items():
+        for (before, _), (after, _) in pairwise(rows):
+            if after != before + 1:
+                yield Violation("I6", f"the history of {user} goes from {before} to {after}", (), (user,))
+
+
+def revoked(history: History) -> Iterator[Violation]:
+    """I7: after a suspension is committed he has no job and accepts none, hears of no new offer a second later, and has been told
+    within 5 s.
+    """
+    held = _by(holdings(history.final.steps), lambda one: one.user)
+    accepts = _by((row for row in history.final.steps if row.to == "accepted"), lambda row: row.actor)
+    frames = _by(history.told, lambda told: told.user)
+    made = {offer.id: offer.at for offer in history.final.offers}
+    for user, spans in _barred(history).items():
+        for since, until in spans:
+            for one in held.get(user, ()):
+                if one.since < since < one.until - history.clock_error:
+                    text = f"{user} kept {one.job} through the suspension of {since}"
+                    yield Violation("I7", text, (one.job,), (user,))
+            for row in accepts.get(user, ()):
+                if since + history.clock_error < row.at < until - history.clock_error:
+                    text = f"{user} accepted {row.job} at {row.at}, suspended since {since}"
+                    yield Violation("I7", text, (row.job,), (user,))
+            for told in frames.get(user, ()):
+                late = since + OFFER_AFTER_SUSPENSION_NS < told.at < until
+                # An offer that is history by now may be told late to a phone that was away; it is withdrawn by the next event.
+                fresh = made.get(told.offer, 0) > since + history.clock_error
+                if late and told.name == "offer.created" and fresh:
+                    yield Violation("I7", f"{user} heard of offer {told.offer}, suspended since {since}", (), (user,))
+            yield from _told_in_time(history, user, since, until)
+
+
+def _told_in_time(history: History, user: str, since: int, until: int) -> Iterator[Violation]:
+    """Devices that had a line from the suspension on, and five seconds longer, must have heard of it by then."""
+    bound = history.limits.get("told_of_suspension", TOLD_OF_SUSPENSION_NS)
+    for client, frames in _by((told for told in history.told if told.user == user), lambda told: told.client).items():
+        times = [told.at for told in frames]
+        here = bisect_left(times, since)
+        if here == 0 or until - since < bound:
+            continue
+        socket = frames[here - 1].socket
+        rest = frames[here:]
+        if not any(told.at > since + bound and told.socket == socket for told in rest):
+            continue  # no sign that this line outlived the bound
+        if not any(
+            told.name == "provider.updated" for told in _from(frames, since - bound) if told.at <= since + bound
+        ):
+            yield Violation(
+                "I7", f"{client} was not told of the suspension of {since} within {bound / S:g} s", (), (user,)
+            )
+
+
+def _from(frames: list[Told], at: int) -> list[Told]:
+    return frames[bisect_left([told.at for told in frames], at) :]
+
+
+def unstuck(history: History) -> Iterator[Violation]:
+    """I9: when everything has healed, every job goes on by itself."""
+    for job in history.final.stuck:
+        yield Violation("I9", f"job {job} is stuck", (job.split()[0],))
+
+
+def once_only(history: History) -> Iterator[Violation]:
+    """I10: the same key is answered alike as often as it is sent, another body is refused, and the effect is there once."""
+    for (user, key), ops in _by(history.ops, lambda op: (op.user, op.key)).items():
+        good = [op for op in ops if op.word == "ok"]
+        for kind, same in _by(good, lambda op: (op.kind, op.body)).items():
+            answers = {op.answer for op in same if op.answer}
+            if len(answers) > 1:
+                text = f"key {key} of {user} ({kind[0]}) was answered in {len(answers)} ways"
+                yield Violation("I10", text, tuple({op.job for op in same}), (user,))
+        if len({op.body for op in good}) > 1:
+            yield Violation("I10", f"key {key} of {user} was good for two different requests", (), (user,))
+    asked = Counter(op.user for op in {(op.user, op.key): op for op in history.ops if op.kind == "create"}.values())
+    if asked:
+        made = Counter(job.customer for job in history.final.jobs)
+        for user, count in made.items():
+            if user in asked and count > asked[user]:
+                yield Violation("I10", f"{user} asked for {asked[user]} jobs and has {count}", (), (user,))
+
+
+def isolated(history: History) -> Iterator[Violation]:
+    """I12: whoever is told of a job is its customer, has or had it, or was offered it; of an offer: it was made to him."""
+    about: dict[str, set[str]] = defaultdict(set)
+    for job in history.final.jobs:
+        about[job.id].add(job.customer)
+    for one in holdings(history.final.steps):
+        about[one.job].add(one.user)
+    owner = {}
+    for offer in history.final.offers:
+        about[offer.job].add(offer.user)
+        owner[offer.id] = offer.user
+    for told in history.told:
+        for job in (*([told.job] if told.job else ()), *told.jobs):
+            if told.user not in about.get(job, ()):
+                yield Violation("I12", f"{told.client} was told of job {job}, which is not his", (job,), (told.user,))
+        if told.offer and owner.get(told.offer) != told.user:
+            yield Violation("I12", f"{told.client} was told of offer {told.offer}, which is not his", (), (told.user,))
+
+
+def own_frames(history: History) -> Iterator[Violation]:
+    """I13: no line carries another user's event: what it was told under a number is what that user has under it, and nobody else."""
+    whose: dict[str, set[str]] = defaultdict(set)
+    for user, rows in history.final.events.items():
+        for _, found in rows:
+            whose[found].add(user)
+    for told in history.told:
+        if told.kind == "event" and told.digest in whose and told.user not in whose[told.digest]:
+            text = f"{told.client} was told event {told.seq} ({told.name}) of somebody else"
+            yield Violation("I13", text, (told.job,), (told.user,))
+
+
+def orderly(history: History) -> Iterator[Violation]:
+    """Each job is linearizable: some order of all calls, respecting real time, explains every answer."""
+    for job, calls in job_register.calls_of(history).items():
+        try:
+            fine = linearizable(calls, job_register.State(), job_register.step)
+        except Undecided as gave_up:
+            yield Violation("linearizable", f"job {job}: {gave_up}", (job,))
+            continue
+        if not fine:
+            yield Violation("linearizable", f"no order explains the {len(calls)} calls on job {job}", (job,))
+
+
+CHECKERS: Mapping[str, Checker] = {
+    "I1": single_winner,
+    "I1b": no_false_loss,
+    "I2": one_job_each,
+    "I3": durable,
+    "I4": eligible,
+    "I5": books,
+    "I6": inbox_prefix,
+    "I7": revoked,
+    "I9": unstuck,
+    "I10": once_only,
+    "I12": isolated,
+    "I13": own_frames,
+    "linearizable": orderly,
+}
+
+
+def judge(history: History) -> list[Violation]:
+    """All that is wrong with a history, by invariant."""
+    return [violation for check in CHECKERS.values() for violation in check(history)]
+
+
+def by_invariant(violations: Iterable[Violation]) -> dict[str, int]:
+    """How many of each; the checkers that found nothing say 0, so that a reader sees that they looked."""
+    counts = Counter(violation.invariant for violation in violations)
+    return {name: counts[name] for name in CHECKERS}
+
+
+def _accepted(history: History) -> Iterator[Op]:
+    return (op for op in history.ops if op.kind == "accept" and op.word == "ok")
+
+
+def _barred(history: History) -> dict[str, list[tuple[int, int]]]:
+    """When each provider was suspended for sure: from the answer that said so to the first attempt to take it back."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    moves = sorted(
+        (op for op in history.ops if op.kind in ("suspend", "reinstate") and op.target), key=lambda op: op.at
+    )
+    for index, op in enumerate(moves):
+        if op.kind == "suspend" and op.word == "ok":
+            until = next(
+                (later.at for later in moves[index + 1 :] if later.kind == "reinstate" and later.target == op.target),
+                NEVER,
+            )
+            earlier = [
+                before.done if before.final else NEVER
+                for before in moves[:index]
+                if before.kind == "reinstate" and before.target == op.target
+            ]
+            # A reinstatement that was still under way may have come after it.
+            if all(done <= op.at for done in earlier):
+                found[op.target].append((op.done, until))
+    return found
+
+
+K = TypeVar("K")
+
+
+def _by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    found: dict[K, list[T]] = defaultdict(list)
+    for item in items:
+        found[key(item)].append(item)
+    return found

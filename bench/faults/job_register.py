@@ -1,0 +1,100 @@
+"""One job as an object that clients call: what each answer says of it, for the search of an order that explains them all."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from bench.faults.history import NEVER, History, Op
+from bench.faults.linearizable import Call
+
+COMMIT_NS = 6_000_000_000
+"""A row of history is stamped inside the transaction that commits it; a statement and the locks it waits for end within this."""
+
+_STAGES = ("accepted", "arrived", "in_progress", "completed")
+
+
+class State(NamedTuple):
+    """A job as its clients can tell it apart."""
+
+    status: str = "pending"
+    round: int = 0
+    holder: str = ""
+
+
+class Did(NamedTuple):
+    """An operation and what its caller was told."""
+
+    kind: str
+    user: str = ""
+    round: int = 0
+    to: str = ""
+    word: str = "ok"
+
+
+def step(state: State, did: Did, known: bool) -> State | None:
+    """The job after `did`, or None when that cannot be."""
+    match did.kind:
+        case "offer":  # the server opens a round: after a search, or by taking the job back
+            opens = state.status in ("pending", "offered") or state.status in ("accepted", "arrived")
+            return State("offered", did.round) if opens and did.round > state.round else None
+        case "accept" if not known or did.word == "ok":
+            if state.holder == did.user and state.status != "cancelled":
+                return state if did.round in (0, state.round) else None  # asked again
+            fits = state.status == "offered" and did.round in (0, state.round)
+            return State("accepted", state.round, did.user) if fits else None
+        case "accept":
+            return state if _may_refuse(state, did) else None
+        case "cancel":
+            return None if state.status in ("completed", "cancelled") else state._replace(status="cancelled")
+        case "advance":
+            may = state.holder == did.user and state.status in _STAGES[:3]
+            fits = may and _STAGES.index(did.to) == _STAGES.index(state.status) + 1
+            return state._replace(status=did.to) if fits else None
+        case "read":
+            same = state.status == did.to and (did.to == "cancelled" or state.holder == did.user)
+            return state if same else None
+    raise ValueError(f"no such operation: {did.kind}")
+
+
+def _may_refuse(state: State, did: Did) -> bool:
+    match did.word:
+        case "accepted":
+            # His own in another round than he names is somebody else's to that request.
+            own = state.holder == did.user and did.round in (0, state.round)
+            return state.status in _STAGES and not own
+        case "cancelled":
+            return state.status == "cancelled"
+    return True  # expired, busy with another job, suspended, no offer: nothing about this job
+
+
+def calls_of(history: History) -> dict[str, list[Call[Did]]]:
+    """The calls on each job: what clients asked, the rounds that the server opened, and the read at the end."""
+    found: dict[str, list[Call[Did]]] = defaultdict(list)
+    slack = history.clock_error
+    given_back = {(row.job, row.actor) for row in history.final.steps if row.to == "offered" and row.role == "provider"}
+    for op in history.ops:
+        # A provider's cancel that opened a round is told by that row.
+        if op.job and not (op.kind == "cancel" and (op.job, op.user) in given_back):
+            did = _did(op)
+            if did is not None:
+                found[op.job].append(Call(op.at, op.done if op.final else NEVER, did, op.final))
+    for row in history.final.steps:
+        if row.to == "offered":
+            found[row.job].append(Call(row.at - slack, row.at + COMMIT_NS + slack, Did("offer", round=row.round)))
+        elif row.to == "cancelled" and row.role not in ("customer", "provider"):
+            found[row.job].append(Call(row.at - slack, row.at + COMMIT_NS + slack, Did("cancel")))
+    for job in history.final.jobs:
+        if job.status not in ("pending", "offered"):
+            read = Did("read", job.holder, to=job.status)
+            found[job.id].append(Call(history.final.at + COMMIT_NS + slack, NEVER - 1, read))
+    return found
+
+
+def _did(op: Op) -> Did | None:
+    match op.kind:
+        case "accept":
+            return Did("accept", op.user, op.told_round or op.round, word=op.word)
+        case "cancel" if op.word == "ok" or not op.final:
+            return Did("cancel", op.user)
+        case "advance" if op.word == "ok" or not op.final:
+            return Did("advance", op.user, to=op.to)
+    return None

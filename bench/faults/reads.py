@@ -1,0 +1,113 @@
+"""The final reads: what the judge's own tables say when everything has come to rest."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from bench.faults.history import Balance, Entry, Final, Job, Offer, Step, digest
+
+STUCK_S = 10
+"""A job whose next action is overdue by more than this is stuck: I9."""
+
+
+async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Final:
+    """All of it, in one snapshot, as the owner of the tables. `at`: the clients' clock, ns; now unless told.
+
+    Neither `applied` nor `books` is known here: phones and `dispatch ledger reconcile` say those.
+    """
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        events: dict[str, list[tuple[int, str]]] = {}
+        for row in await conn.fetch(
+            "SELECT user_id, seq, name, body::text AS body FROM dispatch.events ORDER BY user_id, seq"
+        ):
+            said = digest(row["name"], msgspec.json.decode(row["body"]))
+            events.setdefault(str(row["user_id"]), []).append((row["seq"], said))
+        return Final(
+            at=time.time_ns() if at is None else at,
+            jobs=[
+                Job(
+                    id=str(row["id"]),
+                    status=row["status"],
+                    round=row["round"],
+                    version=row["version"],
+                    customer=str(row["customer_id"]),
+                    holder=_text(row["provider_user_id"]),
+                    key=_text(row["accept_id"]),
+                )
+                for row in await conn.fetch(
+                    "SELECT id, status, round, version, customer_id, provider_user_id, accept_id FROM dispatch.jobs"
+                )
+            ],
+            steps=[
+                Step(
+                    job=str(row["job_id"]),
+                    version=row["version"],
+                    was=row["from_status"] or "",
+                    to=row["to_status"],
+                    round=row["round"],
+                    actor=_text(row["actor_id"]),
+                    role=row["actor_role"],
+                    at=_ns(row["at"]),
+                )
+                for row in await conn.fetch(
+                    "SELECT job_id, version, from_status, to_status, round, actor_id, actor_role, at FROM dispatch.job_events ORDER BY job_id, version"
+                )
+            ],
+            offers=[
+                Offer(
+                    id=str(row["offer_id"]),
+                    job=str(row["job_id"]),
+                    round=row["round"],
+                    user=str(row["provider_user_id"]),
+                    status=row["status"],
+                    at=_ns(row["offered_at"]),
+                    expires=_ns(row["expires_at"]),
+                    responded=_ns(row["responded_at"]) if row["responded_at"] else 0,
+                )
+                for row in await conn.fetch(
+                    "SELECT offer_id, job_id, round, provider_user_id, status, offered_at, expires_at, responded_at FROM dispatch.offers"
+                )
+            ],
+            events=events,
+            kept_from={user: rows[0][0] for user, rows in events.items()},
+            provider_users=[str(row["user_id"]) for row in await conn.fetch("SELECT user_id FROM dispatch.providers")],
+            entries=[
+                Entry(
+                    transaction=str(row["txn_id"]),
+                    kind=row["kind"],
+                    account=str(row["account_id"]),
+                    currency=row["asset"],
+                    amount=row["amount"],
+                    job=row["ref"].removeprefix("job:") if (row["ref"] or "").startswith("job:") else "",
+                )
+                for row in await conn.fetch(
+                    "SELECT e.txn_id, t.kind, e.account_id, a.asset, e.amount, t.ref FROM dispatch.ledger_entry e "
+                    "JOIN dispatch.ledger_txn t ON t.id = e.txn_id JOIN dispatch.ledger_account a ON a.id = e.account_id"
+                )
+            ],
+            balances=[
+                Balance(account=str(row["id"]), currency=row["asset"], amount=row["balance"], floor=row["min_balance"])
+                for row in await conn.fetch("SELECT id, asset, balance, min_balance FROM dispatch.ledger_account")
+            ],
+            stuck=[
+                f"{row['id']} {row['status']}, next search {row['next_search_at']}, expires {row['expires_at']}"
+                for row in await conn.fetch(
+                    "SELECT id, status, next_search_at, expires_at FROM dispatch.jobs WHERE status IN ('pending', 'offered') "
+                    "AND (next_search_at IS NULL OR least(next_search_at, expires_at) < clock_timestamp() - make_interval(secs => $1))",
+                    STUCK_S,
+                )
+            ],
+        )
+
+
+def _text(value: UUID | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _ns(at: Any) -> int:
+    # Microseconds are whole; a float of seconds would round them.
+    whole: int = int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1_000
+    return whole

@@ -1,0 +1,397 @@
+"""The judges are judged: a history of an ideal server passes, and every way of breaking a promise is named by the invariant it breaks."""
+
+import random
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.faults.checkers import CHECKERS, S, by_invariant, judge
+from bench.faults.history import (
+    NEVER,
+    Balance,
+    Entry,
+    Fault,
+    Final,
+    History,
+    Job,
+    Offer,
+    Op,
+    Step,
+    Told,
+    read,
+    write_lines,
+)
+from bench.faults.job_register import Did, State, step
+from bench.faults.linearizable import Call, linearizable
+
+MS = 1_000_000
+
+
+class Ideal:
+    """A server without faults, one step after the other; its clients see each step somewhere between their call and its answer."""
+
+    def __init__(self, seed: int, *, jobs: int = 4, people: int = 5) -> None:
+        self.dice = random.Random(seed)
+        self.now = 1_000 * S
+        self.people = [f"p{number}" for number in range(people)]
+        self.history = History(final=Final(at=0))
+        self.numbers: dict[str, int] = {}
+        self.key = 0
+        for number in range(jobs):
+            self.life(f"j{number}")
+        self.suspension()
+        self.rest()
+
+    def tick(self) -> int:
+        self.now += self.dice.randrange(1, 400) * MS
+        return self.now
+
+    def op(self, kind: str, user: str, word: str, **given: object) -> None:
+        """Done now: asked a little before, answered a little later."""
+        self.key += 1
+        ahead, behind = self.dice.randrange(1, 300) * MS, self.dice.randrange(1, 300) * MS
+        self.history.ops.append(
+            Op(at=self.now - ahead, done=self.now + behind, client=f"{user}/phone", user=user, kind=kind, key=f"k{self.key}", word=word, **given)  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def step(self, job: str, was: str, to: str, round: int, actor: str = "", role: str = "system") -> None:
+        version = sum(row.job == job for row in self.history.final.steps) + 1
+        self.history.final.steps.append(
+            Step(job=job, version=version, was=was, to=to, round=round, actor=actor, role=role, at=self.now)
+        )
+
+    def tell(self, user: str, name: str, job: str = "", offer: str = "") -> None:
+        seq = self.numbers[user] = self.numbers.get(user, 0) + 1
+        found = f"{user}:{seq}:{name}:{job}{offer}"
+        self.history.final.events.setdefault(user, []).append((seq, found))
+        self.history.told.append(
+            Told(at=self.now + MS, client=f"{user}/phone", user=user, socket="s", kind="event", seq=seq, name=name, job=job, offer=offer, digest=found)
+        )  # fmt: skip
+
+    def greet(self, user: str) -> None:
+        if user not in self.numbers:
+            self.numbers[user] = 0
+            self.history.told.append(
+                Told(at=self.now, client=f"{user}/phone", user=user, socket="s", kind="snapshot", seq=0)
+            )
+
+    def life(self, job: str) -> None:
+        customer = f"c-{job}"
+        for user in (customer, *self.people):
+            self.greet(user)
+        self.tick()
+        self.op("create", customer, "ok", job=job, answer=job)
+        self.step(job, "", "pending", 0, customer, "customer")
+        self.tell(customer, "job.created", job)
+        status, holder, round = "pending", "", 0
+        for round in range(1, self.dice.randrange(2, 4)):
+            self.tick()
+            self.step(job, status, "offered", round)
+            status, holder = "offered", ""
+            asked = self.dice.sample(self.people, 3)
+            opened = self.now
+            winner = asked[0]
+            self.tick()
+            for user in asked:
+                won = user == winner
+                self.history.final.offers.append(
+                    Offer(id=f"{job}/{round}/{user}", job=job, round=round, user=user, status="accepted" if won else "withdrawn", at=opened, expires=opened + 15 * S, responded=self.now)
+                )  # fmt: skip
+                self.tell(user, "offer.created", job, f"{job}/{round}/{user}")
+            self.op("accept", winner, "ok", job=job, round=round, told_round=round, answer=f"{job}:{winner}")
+            self.step(job, status, "accepted", round, winner, "provider")
+            self.tell(customer, "job.accepted", job)
+            status, holder = "accepted", winner
+            self.now += 700 * MS  # so that the losers ask after the winner has had his job for sure
+            for loser in asked[1:]:
+                self.op("accept", loser, "accepted", job=job, round=round)
+        for to in ("arrived", "in_progress", "completed"):
+            self.tick()
+            self.op("advance", holder, "ok", job=job, to=to)
+            self.step(job, status, to, round, holder, "provider")
+            status = to
+        self.tick()
+        self.history.final.jobs.append(
+            Job(id=job, status=status, round=round, version=sum(row.job == job for row in self.history.final.steps), customer=customer, holder=holder)
+        )  # fmt: skip
+        for account, amount in (("clearing", -100), (f"wallet {holder}", 100)):
+            self.history.final.entries.append(
+                Entry(transaction=f"t-{job}", kind="earning", account=account, currency="THB", amount=amount, job=job)
+            )
+
+    def suspension(self) -> None:
+        self.tick()
+        self.op("suspend", "admin", "ok", target="p0")
+        self.tell("p0", "provider.updated")
+        self.now += 20 * S
+        self.history.told.append(Told(at=self.now, client="p0/phone", user="p0", socket="s", kind="welcome"))
+        self.op("reinstate", "admin", "ok", target="p0")
+        self.tick()
+
+    def rest(self) -> None:
+        final = self.history.final
+        final.at = self.now + 10 * S
+        held: dict[str, int] = {}
+        for entry in final.entries:
+            held[entry.account] = held.get(entry.account, 0) + entry.amount
+        final.balances = [
+            Balance(account=name, currency="THB", amount=amount, floor=0 if name.startswith("wallet") else None)
+            for name, amount in held.items()
+        ]
+        final.applied = {f"{user}/phone": seq for user, seq in self.numbers.items()}
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32))
+def test_an_ideal_history_passes(seed: int) -> None:
+    assert judge(Ideal(seed).history) == []
+
+
+def first(history: History, kind: str, **wanted: object) -> Op:
+    return next(op for op in history.ops if op.kind == kind and all(getattr(op, k) == v for k, v in wanted.items()))
+
+
+def second_winner(history: History) -> None:
+    loser = first(history, "accept", word="accepted")
+    loser.word, loser.told_round = "ok", loser.round
+
+
+def told_too_early(history: History) -> None:
+    won = first(history, "accept", word="ok")
+    loser = first(history, "accept", word="accepted", job=won.job)
+    accepted = next(row for row in history.final.steps if row.job == won.job and row.to == "accepted")
+    loser.at, loser.done = accepted.at - 200 * MS, accepted.at - 100 * MS
+
+
+def two_jobs(history: History) -> None:
+    one = next(row for row in history.final.steps if row.to == "accepted")
+    other = next(row for row in history.final.steps if row.to == "accepted" and row.job != one.job)
+    other.actor, other.at = one.actor, one.at + 1
+
+
+def forgotten_yes(history: History) -> None:
+    won = first(history, "accept", word="ok")
+    history.final.steps = [row for row in history.final.steps if row.job != won.job or row.version < 3]
+
+
+def no_offer(history: History) -> None:
+    history.final.offers = [offer for offer in history.final.offers if offer.status != "accepted"]
+
+
+def offered_while_busy(history: History) -> None:
+    row = next(row for row in history.final.steps if row.to == "accepted")
+    history.final.offers.append(
+        Offer(id="x", job="j3", round=9, user=row.actor, status="expired", at=row.at + MS, expires=row.at + 2 * MS)
+    )
+
+
+def unbalanced(history: History) -> None:
+    history.final.entries[0].amount -= 1
+
+
+def below_the_floor(history: History) -> None:
+    wallet = next(balance for balance in history.final.balances if balance.floor == 0)
+    wallet.floor = wallet.amount + 1
+
+
+def paid_twice(history: History) -> None:
+    again = [deepcopy(entry) for entry in history.final.entries[:2]]
+    for entry in again:
+        entry.transaction = "another"
+        next(one for one in history.final.balances if one.account == entry.account).amount += entry.amount
+    history.final.entries += again
+
+
+def unpaid(history: History) -> None:
+    gone = history.final.entries[0].transaction
+    history.final.entries = [entry for entry in history.final.entries if entry.transaction != gone]
+
+
+def lost_event(history: History) -> None:
+    history.told.remove(next(told for told in history.told if told.kind == "event"))
+
+
+def last_event_lost(history: History) -> None:
+    told = [told for told in history.told if told.kind == "event" and told.user == "p1"][-1]
+    history.told.remove(told)
+    history.final.applied[told.client] -= 1
+
+
+def event_out_of_thin_air(history: History) -> None:
+    told = [told for told in history.told if told.kind == "event"][-1]
+    ghost = deepcopy(told)
+    ghost.seq += 1
+    ghost.digest = "never committed"
+    history.told.append(ghost)
+    history.final.applied.pop(told.client, None)
+
+
+def out_of_order(history: History) -> None:
+    events = [told for told in history.told if told.kind == "event" and told.user == "p1"]
+    events[0].seq, events[1].seq = events[1].seq, events[0].seq
+
+
+def sent_out_of_order(history: History) -> None:
+    told = next(told for told in history.told if told.kind == "event" and told.user == "p1")
+    ahead = deepcopy(told)
+    ahead.kind, ahead.seq = "gap", told.seq + 2
+    history.told.insert(history.told.index(told), ahead)
+
+
+def accepted_suspended(history: History) -> None:
+    suspended = first(history, "suspend")
+    history.final.steps.append(
+        Step(job="jx", version=1, was="offered", to="accepted", round=1, actor="p0", at=suspended.done + S)
+    )
+
+
+def kept_through_suspension(history: History) -> None:
+    suspended = first(history, "suspend")
+    won = [row for row in history.final.steps if row.to == "accepted"][-1]
+    won.actor = "p0"
+    end = next(row for row in history.final.steps if row.job == won.job and row.to == "completed")
+    end.at = suspended.done + S
+
+
+def offered_suspended(history: History) -> None:
+    suspended = first(history, "suspend")
+    at = suspended.done + 3 * S
+    history.final.offers.append(Offer(id="late", job="j0", round=7, user="p0", status="expired", at=at, expires=at + S))
+    history.told.append(
+        Told(
+            at=at, client="p0/phone", user="p0", socket="s", kind="event", name="offer.created", offer="late", job="j0"
+        )
+    )
+
+
+def never_told(history: History) -> None:
+    history.told = [told for told in history.told if told.name != "provider.updated"]
+
+
+def stuck(history: History) -> None:
+    history.final.stuck.append("j0 offered, due 20 s ago")
+
+
+def answered_twice(history: History) -> None:
+    again = deepcopy(first(history, "accept", word="ok"))
+    again.answer = "another"
+    history.ops.append(again)
+
+
+def made_twice(history: History) -> None:
+    twin = deepcopy(history.final.jobs[0])
+    twin.id = "twin"
+    history.final.jobs.append(twin)
+
+
+def overheard(history: History) -> None:
+    told = next(told for told in history.told if told.name == "job.accepted")
+    history.told.append(
+        Told(at=told.at, client="c-j3/phone", user="c-j3", socket="s", kind="position", job="j0" if told.job != "j3" else "j1")
+    )  # fmt: skip
+
+
+def anothers_frame(history: History) -> None:
+    mine = [told for told in history.told if told.kind == "event" and told.user == "p1"][-1]
+    other = next(told for told in history.told if told.kind == "event" and told.user == "p2")
+    mine.digest = other.digest
+
+
+def lost_cancel(history: History) -> None:
+    at = history.final.jobs[-1]
+    op = deepcopy(first(history, "create", job=at.id))
+    op.kind, op.key, op.at, op.done = "cancel", "cancel", op.done + MS, op.done + 2 * MS
+    history.ops.append(op)
+
+
+BROKEN: dict[Callable[[History], None], str] = {
+    second_winner: "I1",
+    told_too_early: "I1b",
+    two_jobs: "I2",
+    forgotten_yes: "I3",
+    no_offer: "I4",
+    offered_while_busy: "I4",
+    unbalanced: "I5",
+    below_the_floor: "I5",
+    paid_twice: "I5",
+    unpaid: "I5",
+    lost_event: "I6",
+    last_event_lost: "I6",
+    event_out_of_thin_air: "I6",
+    out_of_order: "I6",
+    sent_out_of_order: "I6",
+    accepted_suspended: "I7",
+    kept_through_suspension: "I7",
+    offered_suspended: "I7",
+    never_told: "I7",
+    stuck: "I9",
+    answered_twice: "I10",
+    made_twice: "I10",
+    overheard: "I12",
+    anothers_frame: "I13",
+    lost_cancel: "linearizable",
+}
+
+
+@pytest.mark.parametrize("breach", BROKEN, ids=lambda breach: breach.__name__)
+def test_each_breach_is_named(breach: Callable[[History], None]) -> None:
+    for seed in range(5):
+        history = Ideal(seed).history
+        breach(history)
+        assert BROKEN[breach] in {violation.invariant for violation in judge(history)}
+
+
+def test_every_checker_has_a_breach_that_it_finds() -> None:
+    assert set(BROKEN.values()) == set(CHECKERS) == set(by_invariant([]))
+
+
+def test_a_flipped_answer_is_never_missed() -> None:
+    """Every answer to every accept, one at a time, turned into what it was not."""
+    flipped = 0
+    for seed in range(40):
+        ideal = Ideal(seed).history
+        for index, op in enumerate(ideal.ops):
+            if op.kind != "accept":
+                continue
+            history = deepcopy(ideal)
+            lie = history.ops[index]
+            lie.word, lie.told_round = ("accepted", 0) if op.word == "ok" else ("ok", op.round)
+            flipped += 1
+            assert judge(history), f"seed {seed}, {op}"
+    assert flipped > 500
+
+
+def test_unknown_calls_may_have_happened_or_not() -> None:
+    offer = Call(0, 1, Did("offer", round=1))
+    maybe = Call(2, NEVER, Did("accept", "p", 1, word="unknown"), known=False)
+    had = Call(10, NEVER - 1, Did("read", "p", to="accepted"))
+    assert linearizable([offer, maybe, had], State(), step)
+    assert linearizable([offer, maybe], State(), step)
+    assert not linearizable([offer, had], State(), step)
+
+
+def test_real_time_is_respected() -> None:
+    """A loser who was answered before anybody else had asked."""
+    offer = Call(0, 1, Did("offer", round=1))
+    lost, won = Call(2, 3, Did("accept", "a", 1, word="accepted")), Call(4, 5, Did("accept", "b", 1))
+    assert not linearizable([offer, lost, won], State(), step)
+    assert linearizable([offer, Call(2, 6, lost.what), won], State(), step)
+
+
+def test_histories_survive_the_disk(tmp_path: Path) -> None:
+
+    folder, history = tmp_path, Ideal(1).history
+    write_lines(folder / "a.jsonl", history.ops)
+    write_lines(folder / "b.jsonl", history.told)
+    write_lines(folder / "faults.jsonl", [Fault(at=1, kind="kill", met=3)])
+    (folder / "final.json").write_bytes(msgspec.json.encode(history.final))
+    with (folder / "b.jsonl").open("ab") as torn:
+        torn.write(b'{"type":"told","at":1')
+    found = read(folder)
+    assert (found.ops, found.told, found.final) == (history.ops, history.told, history.final)
+    assert found.struck == 1 and found.accepts == history.accepts
