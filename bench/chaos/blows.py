@@ -318,7 +318,9 @@ async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Pr
 
 async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     def asking() -> list[Phone]:
-        return [phone for phone in nemesis.city.phones if phone.live and any(one.waiting for one in phone.waiting.values())]
+        return [
+            phone for phone in nemesis.city.phones if phone.live and any(one.waiting for one in phone.waiting.values())
+        ]
 
     await nemesis.aim(lambda: len(asking()))
     victims = asking()[:20]

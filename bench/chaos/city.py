@@ -20,7 +20,7 @@ from bench.demo.stage import Person
 from bench.faults.history import Op, digest
 from bench.faults.proxy import Proxy
 from protocol.frames import Accept, Advance, Cancel, Event, Online, Reply, Request, Snapshot, Track
-from protocol.lifecycle import Stage
+from protocol.lifecycle import MAY_WORK, Stage
 
 STAGES = (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED)
 GIVE_UP_S = 90.0
@@ -119,7 +119,9 @@ class City:
     ) -> None:
         """A phone for each. `accounts`: bank accounts of the first of the providers."""
         for number, person in enumerate(providers):
-            phone = self._phone(person, f"provider-{number}", places[number], self._provider_event, self._provider_state)
+            phone = self._phone(
+                person, f"provider-{number}", places[number], self._provider_event, self._provider_state
+            )
             provider = Provider(person, phone, account=accounts[number] if number < len(accounts) else "")
             self.providers.append(provider)
             self._by_phone[phone] = provider
@@ -156,7 +158,10 @@ class City:
     def in_flight(self, node: int) -> int:
         """Requests of clients that wait for this worker's answer now."""
         sockets = sum(
-            asked.waiting for phone in self._by_phone if phone.live and phone.node == node for asked in phone.waiting.values()
+            asked.waiting
+            for phone in self._by_phone
+            if phone.live and phone.node == node
+            for asked in phone.waiting.values()
         )
         return sockets + self._asker.in_flight[node]
 
@@ -227,7 +232,7 @@ class City:
     def _switched(self, provider: Provider, state: dict[str, Any]) -> None:
         provider.provider_id = str(state["id"])
         provider.online = bool(state["is_online"])
-        if state["status"] == "active" and not provider.online and not provider.switching:
+        if state["status"] in MAY_WORK and not provider.online and not provider.switching:
             provider.switching = True
             self.go(self._switch_on(provider))
 
@@ -294,9 +299,7 @@ class City:
         try:
             await asyncio.sleep(self._dice.choice((0.0, 0.0, 0.05, 1.0)))
             op.at = now_ns()
-            answer = await self._asker.ask(
-                "POST", f"/v1/jobs/{op.job}/accept", provider.person.token, body, key=op.key
-            )
+            answer = await self._asker.ask("POST", f"/v1/jobs/{op.job}/accept", provider.person.token, body, key=op.key)
             op.done, op.word = now_ns(), answer.word
             if answer.ok:
                 op.told_round, op.answer = int(answer.data["job"]["round"]), digest("job", answer.data["job"])
@@ -379,7 +382,7 @@ class City:
             self.live -= 1
 
     async def _ordered(self, customer: Customer) -> None:
-        dice, phone = self._dice, customer.phone
+        dice = self._dice
         near = dice.choice(self.providers).phone
         place = {"lat": round(near.lat + dice.gauss(0, 0.002), 5), "lng": round(near.lng + dice.gauss(0, 0.002), 5)}
         key = str(uuid4())

@@ -5,9 +5,8 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -197,9 +196,7 @@ async def cluster(
 async def _node(
     stack: AsyncExitStack, number: int, port: int, made: Cluster, seed: int, struck: Callable[[int, str], Struck]
 ) -> Node:
-    redis = await stack.enter_async_context(
-        Proxy(made.hurry.url, seed=seed * 3, struck=struck(number, "redis"))
-    )
+    redis = await stack.enter_async_context(Proxy(made.hurry.url, seed=seed * 3, struck=struck(number, "redis")))
     postgres = await stack.enter_async_context(
         Proxy(made.judge.url, seed=seed * 3 + 1, struck=struck(number, "postgres"))
     )

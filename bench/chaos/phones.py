@@ -286,8 +286,9 @@ class Phone(asyncio.Protocol):
                     self._counts.complaints[complaint.error.code] += 1
                 case Farewell(bye):
                     self._away_s = bye.reconnect_after_ms / 1000
-                case Gap():
+                case Gap(_, got):
                     self._counts.gaps += 1
+                    self._told(Told(**self._who(), kind="gap", seq=got))
                     self._lose()
                     return
         if self.live_at is not None and self.caught_up and self.session.seq >= self.head:

@@ -221,9 +221,7 @@ class Hurry:
         words = [str(self.build.path), "--port", "0", "--unixsocket", str(self._sockets / SOCKET)]
         words += ["--unixsocketperm", "700", "--dir", str(self.data), "--daemonize", "no", "--save", ""]
         words += ["--maxmemory-policy", "noeviction", "--appendonly", "yes", "--appendfsync", "everysec"]
-        process = popen(
-            words, as_=RunAs(prefix=tuple(prefix)), log=log, lock_fd=lock.fd, death_signal=signal.SIGTERM
-        )
+        process = popen(words, as_=RunAs(prefix=tuple(prefix)), log=log, lock_fd=lock.fd, death_signal=signal.SIGTERM)
         lock.close()
         self._child = Child("redis", process, log=log, stop_signal=signal.SIGTERM)
         began = time.monotonic()

@@ -128,7 +128,7 @@ class Line:
         self._requests: PostgresRequests | RedisRequests | None = (
             PostgresRequests() if speaks == "postgres" else RedisRequests() if speaks == "redis" else None
         )
-        self._swallowing: tuple["Trap", PostgresReplies | RedisReplies] | None = None
+        self._swallowing: tuple[Trap, PostgresReplies | RedisReplies] | None = None
         self._holed = False
         self._over = False
 
@@ -257,7 +257,9 @@ class Line:
         if self.proxy.speaks != "postgres" or data[-6:-1] == READY_FOR_QUERY:
             self.busy = False
         proxy = self.proxy
-        delay_s = max(0.0, proxy.delay_s + proxy.dice.uniform(-proxy.jitter_s, proxy.jitter_s)) if proxy.delay_s else 0.0
+        delay_s = (
+            max(0.0, proxy.delay_s + proxy.dice.uniform(-proxy.jitter_s, proxy.jitter_s)) if proxy.delay_s else 0.0
+        )
         self._forward(self._down, data, "replies", delay_s)
 
     def _forward(self, flow: _Flow, data: bytes, direction: str, delay_s: float = 0.0) -> None:

@@ -1,0 +1,106 @@
+"""What a run's record says in figures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from bench.chaos.nemesis import Marks
+from bench.demo.tally import percentile
+from bench.faults.checkers import Violation
+from bench.faults.history import NEVER, History, Op
+from bench.report import spread
+
+CLOCK_SHIFT = timedelta(hours=1)
+JUDGE_SHIFT = timedelta(milliseconds=400)
+"""By which the faults move the clocks of workers and Redis, and that of Postgres."""
+MS = 1_000_000
+
+
+def clock_error(history: History) -> int:
+    """How far Postgres' clock was from ours at most, ns."""
+    shifted = any(fault.kind == "clock-postgres" and not fault.skipped for fault in history.faults)
+    return int(JUDGE_SHIFT.total_seconds() * 1e9) if shifted else 0
+
+
+def measured(history: History, marks: Marks, violations: Sequence[Violation]) -> dict[str, Any]:
+    """The figures of one run."""
+    accepts = [op for op in history.ops if op.kind == "accept"]
+    met = Counter(fault.kind for fault in history.faults if fault.met > 0)
+    dead = _alone(marks)
+    while_dead = [
+        (op.done - op.at) / MS
+        for op in accepts
+        if op.final and any(since <= op.at and op.done <= until for since, until in dead)
+    ]
+    doubts = _doubts(history.ops, marks)
+    resumes = [(one.done_at - one.killed_at) / MS for one in marks.resumes if one.done_at]
+    served = [value for up in marks.postgres_up if (value := _first_after(accepts, up)) is not None]
+    words = Counter(f"{op.kind} {op.word}" for op in history.ops)
+    return {
+        "accepts": len(accepts),
+        "accepts_won": sum(op.word == "ok" for op in accepts),
+        "jobs": len(history.final.jobs),
+        "jobs_by_status": dict(Counter(job.status for job in history.final.jobs)),
+        "ops": len(history.ops),
+        "unknown_ops": sum(op.done == NEVER for op in history.ops),
+        "told": len(history.told),
+        "faults": history.struck,
+        "faults_by_kind": dict(sorted(met.items())),
+        "faults_that_met_nobody": sum(fault.met == 0 and not fault.skipped for fault in history.faults),
+        "calls_met": sum(fault.met for fault in history.faults),
+        "violations": len(violations),
+        "by_invariant": dict(sorted(Counter(one.invariant for one in violations).items())),
+        "acked_accepts_lost": _lost(history),
+        "resume_ms": spread(resumes, "resume"),
+        "resumes": len(resumes),
+        "never_resumed": sum(not one.done_at for one in marks.resumes),
+        "accept_ms": spread([(op.done - op.at) / MS for op in accepts if op.final], "accept"),
+        "accept_ms_redis_dead": spread(while_dead, "accept"),
+        "accepts_redis_dead": len(while_dead),
+        "postgres_to_first_accept_s": spread(served, "served"),
+        "unknown_commits": len(doubts),
+        "unknown_commits_settled_s": spread([value for value in doubts if value is not None], "settled"),
+        "unknown_commits_unsettled": sum(value is None for value in doubts),
+        "lies": marks.lies,
+        "answers": dict(sorted(words.items())),
+    }
+
+
+def _alone(marks: Marks) -> list[tuple[int, int]]:
+    """Windows in which Redis was dead and no other fault was on."""
+    return [
+        (since, until)
+        for since, until in marks.redis_dead
+        if not any(at < until and end > since and not kind.startswith("redis") for at, end, kind in marks.outages)
+    ]
+
+
+def _doubts(ops: Sequence[Op], marks: Marks) -> list[float | None]:
+    """Seconds from each lost answer of a commit to the final answer of whoever waited for it; None: it never came."""
+    by_key = {op.key: op for op in ops}
+    found: list[float | None] = []
+    for key, at in marks.doubts:
+        op = by_key.get(key)
+        if op is not None:
+            found.append((op.done - at) / 1e9 if op.done != NEVER else None)
+    return found
+
+
+def _first_after(accepts: Sequence[Op], up: int) -> float | None:
+    """Seconds until the first accept that was won after `up`."""
+    found = min((op.done for op in accepts if op.word == "ok" and op.done > up), default=None)
+    return None if found is None else (found - up) / 1e9
+
+
+def _lost(history: History) -> int:
+    """Accepts that were answered with yes and are in no history of their job."""
+    kept = {(step.job, step.actor, step.round) for step in history.final.steps if step.to == "accepted"}
+    return sum(
+        op.kind == "accept" and op.word == "ok" and (op.job, op.user, op.told_round) not in kept for op in history.ops
+    )
+
+
+def slowest(values: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return percentile(values, 0.99)
