@@ -256,11 +256,14 @@ class Claims:
         try:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(Q["accept_known"], ask.job_id)
+                job = await conn.fetchval(Q["accept_kept"], ask.user_id, ask.key, ask.fingerprint)
         except (*LOST, *STUCK, Overloaded, asyncpg.PostgresError) as error:
             raise Busy("Postgres cannot be asked; it may already be yours") from error
-        if row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id:
-            # His, and its facts are committed beside it; the relay brings them.
-            return {"word": "accepted", "status": None, "round": row["round"], "job": row["job"], "facts": []}
+        his = row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id
+        if row is not None and his and job is not None:
+            # His, and its facts are committed beside it; the relay brings them. The answer is the kept one, as for every repeat: the
+            # job itself may have moved on since.
+            return {"word": "accepted", "status": None, "round": row["round"], "job": job, "facts": []}
         raise Busy("nothing was decided; ask again")
 
     def _refuse(self, ask: Ask, row: Any, board: bool) -> Accepted:

@@ -37,6 +37,8 @@ class Unreachable(Exception):
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # A line on which the server has just said its last words, and whose end we have not read yet, raises these.
+    asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -50,9 +52,11 @@ STUCK = (
     asyncpg.QueryCanceledError,
     asyncpg.DeadlockDetectedError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
     TimeoutError,
 )
-"""What a statement raises that was held up for too long and rolled back: nothing was decided, ask again."""
+"""What a statement raises that was held up for too long, or found no room, and rolled back: nothing was decided, ask again."""
 
 
 @dataclass(frozen=True, slots=True)

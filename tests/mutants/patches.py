@@ -11,7 +11,7 @@ from unittest.mock import patch
 from dispatch.admin.service import Admin
 from dispatch.claims import keys
 from dispatch.claims.model import Accepted, Ask
-from dispatch.claims.service import Claims, Q, _navigation
+from dispatch.claims.service import Claims, _navigation
 from dispatch.inbox import Inbox
 from dispatch.jobs import Jobs
 from dispatch.kit.redis import DOWN
@@ -31,7 +31,7 @@ def ack_before_commit() -> Iterator[None]:
         if await self._claim(ask, ask.round) not in ("first", "yours"):
             return await judged(self, ask)
         async with self._pg.system() as conn:
-            row = await conn.fetchrow(Q["accept_known"], ask.job_id)
+            row = await conn.fetchrow("SELECT job_view(j, true) AS job FROM jobs j WHERE id = $1", ask.job_id)
         if row is None:
             return await judged(self, ask)
         self._nursery.start(judged(self, ask), "judge later")
