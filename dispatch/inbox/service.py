@@ -11,7 +11,7 @@ import structlog
 from dispatch.inbox import keys, live, store
 from dispatch.inbox.model import Fact, Greeting, Line, OnFact, Seat, State
 from dispatch.kit.clock import Clock
-from dispatch.kit.ids import new_word
+from dispatch.kit.ids import jitter_s, new_word
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.kit.sql import Queries
@@ -26,6 +26,7 @@ log = structlog.get_logger("inbox")
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 HEARTBEAT_S = 15
 DEVICES_MAX = 5
+_BACK_WITHIN_S = 2.0
 _REPEAT_SEATS_MAX = 200
 _REPEAT_EVENTS_MAX = 64
 _NO_END = 2**62
@@ -201,6 +202,9 @@ class Inbox:
     def close(self, conn_id: UUID, code: CloseCode) -> None:
         """Close a connection of ours, if it still is one."""
         if (seat := self._lines.get(conn_id)) is not None:
+            if code is CloseCode.RESTART:
+                seat.line.leave(code, ByeReason.DRAINING, round(jitter_s(0, _BACK_WITHIN_S) * 1000))
+                return
             reason = ByeReason.REVOKED if code is CloseCode.BLOCKED else ByeReason.REPLACED
             seat.line.leave(code, reason)
 
@@ -343,13 +347,23 @@ class Inbox:
                     self._catch_up(row["user_id"])
 
     async def poll_sockets(self) -> None:
-        """Close connections that Postgres says have been replaced: the order to do so may have been lost."""
-        before = {conn_id for conn_id, seat in self._lines.items() if seat.session.started_up}
+        """Close connections that Postgres does not count among the living: they have been replaced, and the order to close was lost; or
+        this worker was taken for dead, and their phones must come back to be counted again.
+        """
+        before = {conn_id: seat for conn_id, seat in self._lines.items() if seat.session.started_up}
         strange, self._strange = self._strange, set()
         async with self._pg.system() as conn:
             living = {row["conn_id"] for row in await conn.fetch(_Q["sockets_of_worker"], self.worker_id)}
-        for conn_id in before - living:
-            self.close(conn_id, CloseCode.OTHER_DEVICE)
+            gone = [seat for conn_id, seat in before.items() if conn_id not in living]
+            why = await conn.fetch(
+                _Q["sockets_why"],
+                [seat.line.conn_id for seat in gone],
+                [seat.user_id for seat in gone],
+                [seat.device for seat in gone],
+                [1 if seat.solo else DEVICES_MAX for seat in gone],
+            )
+        for row in why:
+            self.close(row["conn_id"], CloseCode(row["code"]))
         # Rows without a line: a greeting that failed half way. Seen twice, so that one under way is not meant.
         self._strange = living - self._lines.keys()
         if ended := list(self._strange & strange):
