@@ -5,10 +5,11 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
-from redis.exceptions import RedisError
 
 from bench.chaos.asking import now_ns
 from bench.chaos.cluster import Node
@@ -19,6 +20,12 @@ from bench.chaos.stores import send
 from bench.faults.proxy import Proxy
 
 REVIVED_WITHIN_S = 30.0
+SHIFTS_S = (3600.0, -3600.0)
+FAKETIME = (
+    "usr/lib/*/faketime/libfaketimeMT.so.1",
+    "usr/lib*/faketime/libfaketimeMT.so.1",
+    "usr/local/lib/faketime/libfaketimeMT.so.1",
+)
 
 
 def _name(node: Node) -> str:
@@ -93,7 +100,7 @@ async def redis_stale(nemesis: Nemesis, planned: Planned, dice: random.Random) -
         return "redis", await _redis_away(nemesis, 0.2, nemesis.cluster.hurry.restore_copy)
 
 
-async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: "object") -> int:
+async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: Callable[[], None]) -> int:
     hurry = nemesis.cluster.hurry
     async with nemesis.lock("redis"):
         met = await nemesis.aim(lambda: nemesis.store_calls("redis"))
@@ -101,7 +108,7 @@ async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: "object") -> in
         at = now_ns()
         try:
             await hurry.kill()
-            meanwhile()  # type: ignore[operator]
+            meanwhile()
             await asyncio.sleep(for_s)
             met += nemesis.refused("redis") - before
         finally:
@@ -203,7 +210,7 @@ TERMINATE = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid) AND at_work) FROM (
   SELECT pid, state <> 'idle' AS at_work FROM pg_stat_activity
   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-  ORDER BY state <> 'idle' DESC, random() LIMIT $1) some
+  ORDER BY state <> 'idle' DESC, random() LIMIT $1) victims
 """
 
 
@@ -277,27 +284,31 @@ async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) ->
 async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     node, link, name = _link(nemesis, dice)
     silent = dice.choice(("requests", "replies"))
-    link.half_open("requests" if silent == "requests" else "replies")
-    return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.half_open("requests" if silent == "requests" else "replies")
+        return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     node, link, name = _link(nemesis, dice)
-    link.blackhole()
-    return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.blackhole()
+        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     node, link, name = _link(nemesis, dice)
-    link.delay_s = dice.uniform(0.05, 2.0)
-    link.jitter_s = link.delay_s / 2
-    return f"{_name(node)}, {name}, {link.delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
+    delay_s = dice.uniform(0.05, 2.0)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.delay_s, link.jitter_s = delay_s, delay_s / 2
+        return f"{_name(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     node, link, name = _link(nemesis, dice)
-    link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
-    return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
+        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
@@ -349,8 +360,103 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
     return "machine", met
 
 
-async def not_here(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    raise Skipped("not built yet")
+# --- disk and clocks
+
+
+async def disk_full(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's."""
+    made = nemesis.cluster
+    if made.disk is None:
+        raise Skipped(made.no_disk)
+    before = _refusals(made.folder)
+    try:
+        made.disk.fill()
+        await asyncio.sleep(planned.length_s)
+    finally:
+        made.disk.free()
+    return "postgres and redis", _refusals(made.folder) - before
+
+
+def _refusals(logs: Path) -> int:
+    """Writes that found no room so far; the logs lie on another disk."""
+    stores = (*logs.glob("postgres-*.log"), *logs.glob("redis-*.log"))
+    return sum(log.read_bytes().count(b"No space left on device") for log in stores)
+
+
+def fake_time(shift_s: float) -> tuple[str, ...]:
+    """Words before a command that put its wall clock off. The monotonic one stays true: event loops sleep by it. Raises Skipped."""
+    library = next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern))), None)
+    if library is None:
+        raise Skipped("libfaketime is not installed")
+    return (
+        "/usr/bin/env",
+        f"LD_PRELOAD={library}",
+        f"FAKETIME={shift_s:+.3f}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "FAKETIME_DISABLE_SHM=1",
+    )
+
+
+async def clock_worker(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """A worker dies and comes back with a wrong clock. Met are what died with it and what it asked of Postgres meanwhile."""
+    node = nemesis.node(dice)
+    shift_s = dice.choice((*SHIFTS_S, 0.4, -0.4))
+    prefix = fake_time(shift_s)
+    async with nemesis.lock(_name(node)):
+        met = await nemesis.aim(lambda: nemesis.calls_at(node))
+        try:
+            await node.worker.kill_all()
+            await node.worker.start(prefix)
+            await node.worker.ready()
+            before = node.postgres.asked
+            await asyncio.sleep(planned.length_s)
+            met += node.postgres.asked - before
+        finally:
+            await node.worker.kill_all()
+            await node.worker.start()
+        await node.worker.ready()
+    return f"{_name(node)}, {shift_s:+g} s", met
+
+
+async def clock_redis(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    shift_s = dice.choice(SHIFTS_S)
+    prefix = fake_time(shift_s)
+    hurry = nemesis.cluster.hurry
+    async with nemesis.lock("redis"):
+        if not await hurry.runs_under(prefix):
+            raise Skipped(f"{hurry.build} does not start under libfaketime")
+        at = now_ns()
+        try:
+            await hurry.kill()
+            await hurry.start(prefix)
+            nemesis.marks.redis_dead.append((at, now_ns()))
+            before = nemesis.asked("redis")
+            await asyncio.sleep(planned.length_s)
+            met = nemesis.asked("redis") - before
+        finally:
+            await hurry.kill()
+            await hurry.start()
+    return f"redis, {shift_s:+g} s", met
+
+
+async def clock_postgres(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """0.4 s only: what the judge's clock says is what the judges of the run compare with."""
+    shift_s = dice.choice((0.4, -0.4))
+    prefix = fake_time(shift_s)
+    judge = nemesis.cluster.judge
+    async with nemesis.lock("postgres"):
+        try:
+            await judge.quit()
+            await judge.start(prefix)
+            before = nemesis.asked("postgres")
+            await asyncio.sleep(planned.length_s)
+            met = nemesis.asked("postgres") - before
+        finally:
+            if judge.running:
+                await judge.quit()
+            await judge.start()
+            nemesis.marks.postgres_up.append(now_ns())
+    return f"postgres, {shift_s:+g} s", met
 
 
 BLOWS: dict[str, Blow] = {
@@ -374,11 +480,10 @@ BLOWS: dict[str, Blow] = {
     "link-blackhole": link_blackhole,
     "link-delay": link_delay,
     "link-throttle": link_throttle,
-    "disk-full": not_here,
-    "clock-worker": not_here,
-    "clock-redis": not_here,
-    "clock-postgres": not_here,
+    "disk-full": disk_full,
+    "clock-worker": clock_worker,
+    "clock-redis": clock_redis,
+    "clock-postgres": clock_postgres,
     "client-abort": client_abort,
     "cpu-hog": cpu_hog,
 }
-NO_ANSWER = (RedisError, OSError, asyncpg.PostgresError)

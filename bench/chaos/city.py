@@ -155,6 +155,11 @@ class City:
         who = self._by_phone[phone]
         return isinstance(who, Provider) and bool(who.job)
 
+    def moves(self, phone: Phone) -> bool:
+        """Whether it tells where it is: only those who are switched on do."""
+        who = self._by_phone[phone]
+        return isinstance(who, Provider) and who.online
+
     def in_flight(self, node: int) -> int:
         """Requests of clients that wait for this worker's answer now."""
         sockets = sum(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orjson
 
+from bench.chaos.disk import Disk, NoDisk
 from bench.chaos.stores import Build, Hurry, Judge, Say
 from bench.chaos.workers import Worker
 from bench.demo.stage import Person, StageError, _run, read_tokens
@@ -73,6 +74,9 @@ class Cluster:
     nodes: list[Node] = field(default_factory=list)
     providers: tuple[Person, ...] = ()
     customers: tuple[Person, ...] = ()
+    disk: Disk | None = None
+    no_disk: str = ""
+    """Why there is none."""
     ended: list[str] = field(default_factory=list)
     """What was found dead without our doing, and started again."""
 
@@ -92,13 +96,13 @@ class Cluster:
                 if node.worker.wanted and not node.worker.running:
                     self.ended.append(f"worker {node.worker.number}")
                     await asyncio.sleep(RESTART_AFTER_S)
-                    if node.worker.wanted:
+                    if node.worker.wanted and not node.worker.running:
                         await node.worker.start()
             for name, store in (("postgres", self.judge), ("redis", self.hurry)):
                 if store.wanted and not store.running:
                     self.ended.append(name)
                     await asyncio.sleep(RESTART_AFTER_S)
-                    if store.wanted:
+                    if store.wanted and not store.running:
                         try:
                             await store.start()
                         except (EmbeddedError, TimeoutError) as error:
@@ -161,13 +165,18 @@ async def cluster(
     the statements that a fault met there. Raises StageError, EmbeddedError.
     """
     async with AsyncExitStack() as stack:
-        judge, hurry = Judge(stores, say), Hurry(stores, build, say)
+        disk, no_disk = None, ""
+        try:
+            disk = Disk.mounted(stores)
+        except NoDisk as error:
+            no_disk = str(error)
+        judge, hurry = Judge(stores, folder, say), Hurry(stores, folder, build, say)
         stack.push_async_callback(hurry.leave)
         stack.push_async_callback(judge.leave)
         await judge.start()
         await hurry.start()
         environment = environment_of(judge.url, hurry.url, folder)
-        made = Cluster(folder, judge, hurry, environment, say, launch)
+        made = Cluster(folder, judge, hurry, environment, say, launch, disk=disk, no_disk=no_disk)
         await made.run("migrate")
         await prepare(judge.url)
         tokens = folder / "tokens"
@@ -180,15 +189,17 @@ async def cluster(
             node = await _node(stack, number, port, made, seed * 1000 + number, struck)
             made.nodes.append(node)
             await node.worker.start()
-        await asyncio.gather(*(node.worker.ready() for node in made.nodes))
         watch = asyncio.create_task(made.watch())
         try:
+            await asyncio.gather(*(node.worker.ready() for node in made.nodes))
             yield made
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
-            judge.go_on() if judge.running else None
-            hurry.go_on() if hurry.running else None
+            for store in (judge, hurry):
+                if store.running:
+                    store.go_on()
+            await asyncio.gather(*(node.worker.leave() for node in made.nodes))
             for link in made.links:
                 link.heal()
 

@@ -12,14 +12,44 @@ from typing import Any
 
 from bench.chaos.city import Habits
 from bench.chaos.cluster import Prepare, nothing, run_folder
+from bench.chaos.disk import again_in_a_namespace
 from bench.chaos.plan import BY_NAME, KINDS, STANDING, drawn, length_of, short
 from bench.chaos.run import Outcome, Wanted, run
 from bench.chaos.stores import redis_build
 from bench.report import complete, options, perform, show
 
 SHOWN_VIOLATIONS = 20
-EVERY_S = 1.5
+EVERY_S = 2.0
 """Between two faults, on average."""
+ROUND_S, SHORTEST_S = 900.0, 30.0
+"""A longer run is made of rounds, each from nothing and judged by itself: what it leaves behind must fit into memory."""
+SUMS: tuple[str, ...] = (
+    *(
+        "accepts",
+        "accepts_won",
+        "jobs",
+        "ops",
+        "unknown_ops",
+        "told",
+        "faults",
+        "faults_that_met_nobody",
+        "calls_met",
+        "violations",
+    ),
+    *(
+        "acked_accepts_lost",
+        "never_resumed",
+        "resumes",
+        "unknown_commits",
+        "unknown_commits_unsettled",
+        "lies",
+        "load_s",
+        "seconds",
+    ),
+)
+COUNTS = ("faults_by_kind", "by_invariant", "answers", "closes", "http_statuses", "ended_by_themselves")
+SPREADS = ("resume_ms", "accept_ms", "accept_ms_redis_dead", "postgres_to_first_accept_s", "unknown_commits_settled_s")
+LAUNCH = (sys.executable, "-m", "dispatch")
 
 
 def duration(text: str) -> float:
@@ -57,16 +87,18 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def wanted_of(shown: argparse.Namespace, launch: Sequence[str] | None = None, prepare: Prepare = nothing) -> Wanted:
+def wanted_of(
+    shown: argparse.Namespace, seed: int, seconds: float, launch: Sequence[str] = LAUNCH, prepare: Prepare = nothing
+) -> Wanted:
     """What these options ask for. Raises EmbeddedError."""
     kinds = [kind.name for kind in KINDS if shown.only is None or kind.name in shown.only]
     standing = [name for name in STANDING if shown.only is None or name in shown.only]
-    plan = short(shown.seed, kinds) if shown.short else drawn(shown.seed, shown.seconds, kinds, every_s=EVERY_S)
-    seconds = length_of(plan) if shown.short else shown.seconds
+    plan = short(seed, kinds) if shown.short else drawn(seed, seconds, kinds, every_s=EVERY_S)
+    seconds = length_of(plan) if shown.short else seconds
     habits = Habits(jobs_per_s=shown.jobs_per_s)
     build = redis_build(shown.redis)
     return Wanted(
-        seed=shown.seed,
+        seed=seed,
         seconds=seconds,
         plan=plan,
         standing=standing,
@@ -76,31 +108,61 @@ def wanted_of(shown: argparse.Namespace, launch: Sequence[str] | None = None, pr
         customers=shown.customers,
         workers=shown.workers,
         rest_s=5.0 if shown.short else 10.0,
-        launch=launch or (sys.executable, "-m", "dispatch"),
+        launch=launch,
         prepare=prepare,
     )
 
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Raises StageError, EmbeddedError."""
-    wanted = wanted_of(shown)
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"[{time.monotonic() - began:6.1f}] {text}", flush=True)
 
-    kinds = Counter(planned.kind for planned in wanted.plan)
-    say(f"seed {wanted.seed}, {wanted.seconds:.0f} s, {len(wanted.plan)} faults planned on {wanted.build}")
-    say("  " + ", ".join(f"{count}x {kind}" for kind, count in kinds.most_common()))
+    rounds: list[dict[str, Any]] = []
+    left_s = 0.0 if shown.short else shown.seconds
     with run_folder(shown.keep) as folder:
-        say(f"history and logs: {folder}")
-        outcome = await run(wanted, folder, say)
-        code = 0 if not outcome.violations else 1
-        _show(wanted, outcome, folder)
-        if code == 0 and shown.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    found = outcome.figures | {"seed": wanted.seed, "redis": str(wanted.build)}
-    return complete(found, shown, outcome.figures["versions"]), code
+        while True:
+            seed = shown.seed + len(rounds)
+            wanted = wanted_of(shown, seed, min(left_s, ROUND_S))
+            left_s -= wanted.seconds
+            place = folder / f"seed-{seed}"
+            place.mkdir()
+            kinds = Counter(planned.kind for planned in wanted.plan)
+            say(f"seed {seed}, {wanted.seconds:.0f} s, {len(wanted.plan)} faults planned on {wanted.build}")
+            say("  " + ", ".join(f"{count}x {kind}" for kind, count in kinds.most_common()))
+            say(f"history and logs: {place}")
+            outcome = await run(wanted, place, say)
+            rounds.append(outcome.figures | {"seed": seed})
+            _show(wanted, outcome, place)
+            if shown.keep is None and not outcome.violations:
+                shutil.rmtree(place, ignore_errors=True)
+            if left_s < SHORTEST_S:
+                break
+        if shown.keep is None and not any(folder.iterdir()):
+            folder.rmdir()
+    found = together(rounds) | {"seed": shown.seed, "redis": str(wanted.build)}
+    return complete(found, shown, rounds[-1]["versions"]), 0 if found["violations"] == 0 else 1
+
+
+def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One round as it is; several by their sums, with what each came to beside them."""
+    if len(rounds) == 1:
+        return dict(rounds[0])
+    found: dict[str, Any] = {"rounds": list(rounds)}
+    for name in SUMS:
+        found[name] = round(sum(one[name] for one in rounds), 1)
+    for name in COUNTS:
+        found[name] = dict(sum((Counter(one[name]) for one in rounds), Counter()))
+    found["skipped"] = {kind: why for one in rounds for kind, why in one["skipped"].items()}
+    # Of each the worst round.
+    for name in SPREADS:
+        keys = rounds[0][name]
+        found[name] = {
+            key: max((one[name][key] for one in rounds if one[name][key] is not None), default=None) for key in keys
+        }
+    return found
 
 
 def _show(wanted: Wanted, outcome: Outcome, folder: Path) -> None:
@@ -134,4 +196,5 @@ def main(args: list[str]) -> int:
         for name, what in STANDING.items():
             print(f"  {name:20} {what}")
         return 0
+    again_in_a_namespace([sys.executable, "-m", "bench", "chaos", *args])
     return perform(scenario, shown)

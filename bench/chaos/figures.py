@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 from bench.chaos.nemesis import Marks
-from bench.demo.tally import percentile
 from bench.faults.checkers import Violation
 from bench.faults.history import NEVER, History, Op
 from bench.report import spread
@@ -15,6 +14,8 @@ CLOCK_SHIFT = timedelta(hours=1)
 JUDGE_SHIFT = timedelta(milliseconds=400)
 """By which the faults move the clocks of workers and Redis, and that of Postgres."""
 MS = 1_000_000
+TAIL_NS = 3_000_000_000
+"""For so long after its end a fault is still felt."""
 
 
 def clock_error(history: History) -> int:
@@ -27,14 +28,15 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
     """The figures of one run."""
     accepts = [op for op in history.ops if op.kind == "accept"]
     met = Counter(fault.kind for fault in history.faults if fault.met > 0)
-    dead = _alone(marks)
+    dead = [(since, until) for since, until in marks.redis_dead if _alone(marks, since, until)]
     while_dead = [
         (op.done - op.at) / MS
         for op in accepts
         if op.final and any(since <= op.at and op.done <= until for since, until in dead)
     ]
     doubts = _doubts(history.ops, marks)
-    resumes = [(one.done_at - one.killed_at) / MS for one in marks.resumes if one.done_at]
+    back = [one for one in marks.resumes if one.done_at]
+    alone = [one for one in back if _alone(marks, one.killed_at, one.done_at)]
     served = [value for up in marks.postgres_up if (value := _first_after(accepts, up)) is not None]
     words = Counter(f"{op.kind} {op.word}" for op in history.ops)
     return {
@@ -52,8 +54,10 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
         "violations": len(violations),
         "by_invariant": dict(sorted(Counter(one.invariant for one in violations).items())),
         "acked_accepts_lost": _lost(history),
-        "resume_ms": spread(resumes, "resume"),
-        "resumes": len(resumes),
+        "resume_ms": spread([(one.done_at - one.killed_at) / MS for one in alone], "resume"),
+        "resumes": len(alone),
+        "resume_ms_with_other_faults": spread([(one.done_at - one.killed_at) / MS for one in back], "resume"),
+        "resumes_with_other_faults": len(back),
         "never_resumed": sum(not one.done_at for one in marks.resumes),
         "accept_ms": spread([(op.done - op.at) / MS for op in accepts if op.final], "accept"),
         "accept_ms_redis_dead": spread(while_dead, "accept"),
@@ -67,13 +71,9 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
     }
 
 
-def _alone(marks: Marks) -> list[tuple[int, int]]:
-    """Windows in which Redis was dead and no other fault was on."""
-    return [
-        (since, until)
-        for since, until in marks.redis_dead
-        if not any(at < until and end > since and not kind.startswith("redis") for at, end, kind in marks.outages)
-    ]
+def _alone(marks: Marks, since: int, until: int) -> bool:
+    """Whether one fault was on between, and none had just ended."""
+    return sum(at < until and end + TAIL_NS > since for at, end, _ in marks.outages) <= 1
 
 
 def _doubts(ops: Sequence[Op], marks: Marks) -> list[float | None]:
@@ -99,8 +99,3 @@ def _lost(history: History) -> int:
     return sum(
         op.kind == "accept" and op.word == "ok" and (op.job, op.user, op.told_round) not in kept for op in history.ops
     )
-
-
-def slowest(values: Sequence[float]) -> float:
-    """The 99th percentile."""
-    return percentile(values, 0.99)

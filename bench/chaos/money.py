@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from bench.chaos.stores import Judge
 from bench.demo.stage import Person
-from dispatch.settings import Settings
+from dispatch.settings import load
 from dispatch.wallets import Vault
 
 NUMBER = "1234567890"
@@ -13,7 +13,7 @@ NUMBER = "1234567890"
 
 async def bank_accounts(judge: Judge, people: Sequence[Person]) -> list[str]:
     """An account with an approved document for each; their ids, in the order of `people`."""
-    vault = Vault(Settings().bank_secrets)
+    vault = Vault(load(environ={}).bank_secrets)
     conn = await judge.connect()
     made: list[str] = []
     try:

@@ -97,7 +97,7 @@ class Nemesis:
             fault.target, fault.met = await self._blows[planned.kind](self, planned, random.Random(planned.chance))
         except Skipped as why:
             fault.skipped = self.skipped[planned.kind] = str(why)
-        except Exception as error:  # what went wrong in doing it is told, and never counts
+        except Exception as error:  # noqa: BLE001 what went wrong in doing it is told, and never counts
             fault.skipped = f"it failed: {error!r}"
             self.failures.append(f"{planned.kind}: {error!r}")
         finally:

@@ -394,8 +394,12 @@ def _event_told(event: Event, who: dict[str, Any]) -> Told:
     )
 
 
-async def tend(phones: Sequence[Phone], *, every_s: float, busy: Callable[[Phone], bool]) -> None:
-    """Keep all phones' watches, and send their positions: every `every_s` seconds, thrice as often while `busy`. Until cancelled."""
+async def tend(
+    phones: Sequence[Phone], *, every_s: float, moves: Callable[[Phone], bool], busy: Callable[[Phone], bool]
+) -> None:
+    """Keep all phones' watches, and send positions of those that `moves`: every `every_s` seconds, every third while `busy`. Until
+    cancelled.
+    """
     loop = asyncio.get_running_loop()
     turn = 0
     slots = max(1, round(every_s))
@@ -404,7 +408,7 @@ async def tend(phones: Sequence[Phone], *, every_s: float, busy: Callable[[Phone
         stamp = wire_time(datetime.now(UTC)).encode()
         for number, phone in enumerate(phones):
             phone.tend(began)
-            if number % slots == turn % slots or (number % 3 == turn % 3 and busy(phone)):
+            if moves(phone) and (number % slots == turn % slots or (number % 3 == turn % 3 and busy(phone))):
                 phone.locate(stamp)
         turn += 1
         await asyncio.sleep(max(0.0, began + 1.0 - loop.time()))

@@ -72,27 +72,46 @@ class Planned(msgspec.Struct, frozen=True):
     """What else about it is by chance comes out of this."""
 
 
+CALM_EVERY_S, BEFORE_S, AFTER_S = 45.0, 4.0, 10.0
+"""So often one fault strikes alone, with nothing else wrong so long before and after: what figures of recovery are made of."""
+ALONE = (("worker-kill", 0.0), ("redis-kill", 4.0), ("worker-kill", 0.0), ("postgres-kill", 0.5))
+
+
 def drawn(seed: int, seconds: float, kinds: Sequence[str], *, every_s: float) -> list[Planned]:
-    """A schedule of independent faults, `every_s` apart on average; they overlap where their lengths make them."""
+    """A schedule of independent faults, `every_s` apart on average; they overlap where their lengths make them. Between them, calm
+    stretches with one fault each.
+    """
     dice = random.Random(f"schedule {seed}")
     pool = [BY_NAME[name] for name in kinds]
+    alone = [(name, length) for name, length in ALONE if name in kinds]
     found: list[Planned] = []
-    at = SETTLE_S
+    at, calm = SETTLE_S, 0
     while pool and at < seconds:
+        next_calm = CALM_EVERY_S * (calm + 1) if alone else seconds
+        if at >= next_calm - BEFORE_S:
+            name, length = alone[calm % len(alone)]
+            if next_calm + length < seconds:
+                found.append(Planned(next_calm, name, length, dice.getrandbits(32)))
+            at, calm = next_calm + length + AFTER_S, calm + 1
+            continue
         kind = dice.choices(pool, [one.weight for one in pool])[0]
-        length = min(round(dice.uniform(kind.shortest_s, kind.longest_s), 2), max(0.0, seconds - at))
+        length = round(dice.uniform(kind.shortest_s, kind.longest_s), 2)
+        length = min(length, max(0.0, min(next_calm - BEFORE_S, seconds) - at))
         found.append(Planned(round(at, 2), kind.name, length, dice.getrandbits(32)))
         at += dice.expovariate(1 / every_s)
     return found
 
 
 def short(seed: int, kinds: Sequence[str], *, apart_s: float = 1.5) -> list[Planned]:
-    """Every kind once, one after the other, in an order by the seed; those that a test counts on are all there."""
+    """Every kind once, one after the other, in an order by the seed; before them a worker's death in the calm."""
     dice = random.Random(f"short {seed}")
     pool = [BY_NAME[name] for name in kinds]
     dice.shuffle(pool)
     found: list[Planned] = []
     at = SETTLE_S
+    if "worker-kill" in kinds:
+        found.append(Planned(at, "worker-kill", 0.0, dice.getrandbits(32)))
+        at += AFTER_S
     for kind in pool:
         found.append(Planned(round(at, 2), kind.name, kind.short_s, dice.getrandbits(32)))
         at += kind.short_s + apart_s

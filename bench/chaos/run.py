@@ -33,7 +33,7 @@ from bench.fleet import cloud
 from dispatch.accounts import mint
 from dispatch.kit.clock import SystemClock
 from dispatch.markets import Markets
-from dispatch.settings import Settings
+from dispatch.settings import load
 
 TOKEN_TTL_S = 48 * 3600
 FLUSH_S = 1.0
@@ -77,7 +77,7 @@ class Outcome:
 
 def token_of(user: UUID, roles: Sequence[str]) -> str:
     """A token of the server's own."""
-    s = Settings()
+    s = load(environ={})
     return mint(
         user,
         roles,
@@ -145,12 +145,14 @@ async def _loaded(
         asker = Asker(http, links, random.Random(f"asker {wanted.seed}"))
         city = City(links, asker, recorder, wanted.habits, _person(admin, "admin"), wanted.seed)
         accounts = await bank_accounts(made.judge, made.providers[:RICH])
-        places = cloud(Markets.load()[MARKET], wanted.providers, seed=wanted.seed, sigma_m=3_000.0)
+        places = cloud(Markets.load()[MARKET], wanted.providers, seed=wanted.seed, sigma_m=1_500.0)
         city.populate(
             [_person(one) for one in made.providers], [_person(one) for one in made.customers], places, accounts
         )
         nemesis = Nemesis(made, city, recorder, marks, BLOWS)
-        background = [asyncio.create_task(tend(city.phones, every_s=wanted.habits.locate_s, busy=city.busy))]
+        background = [
+            asyncio.create_task(tend(city.phones, every_s=wanted.habits.locate_s, moves=city.moves, busy=city.busy))
+        ]
         background.append(asyncio.create_task(_flushing(recorder)))
         try:
             await _all_online(city, say)
@@ -184,9 +186,9 @@ async def _loaded(
         "welcomes": counts.welcomes,
         "resumed": counts.resumed,
         "closes": dict(counts.closes),
-        "handshakes_refused": dict(counts.refused),
+        "handshakes_refused": {str(status): count for status, count in counts.refused.items()},
         "complaints": dict(counts.complaints),
-        "http_statuses": dict(asker.statuses),
+        "http_statuses": {str(status): count for status, count in asker.statuses.items()},
     }
 
 

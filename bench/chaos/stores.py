@@ -27,6 +27,7 @@ from dispatch.kit.embedded.folder import FileLock, Place, settle
 DATABASE = "dispatch"
 START_WITHIN_S = 60.0
 GONE_WITHIN_S = 10.0
+PROBE_WITHIN_S = 3.0
 SOCKET = "redis.sock"
 
 Say = Callable[[str], None]
@@ -55,9 +56,13 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
 class Judge:
     """Postgres. Synchronous commit, every acknowledged commit survives the death of its processes."""
 
-    def __init__(self, folder: Path, say: Say) -> None:
-        """Raises EmbeddedError: it needs a user that is not root."""
+    def __init__(self, folder: Path, logs: Path, say: Say) -> None:
+        """`logs` is on another disk than `folder`: it is told there that the disk is full. Raises EmbeddedError: it needs a user that
+        is not root.
+        """
         self._say = say
+        self._logs = logs
+        self._starts = 0
         try:
             as_ = not_root()
         except LookupError as error:
@@ -85,13 +90,16 @@ class Judge:
     async def start(self, prefix: Sequence[str] = ()) -> None:
         """Start it and wait until it answers, recovery included. `prefix`: words before its command. Raises EmbeddedError."""
         await self._leave()
-        self.wanted = True
         lock = FileLock(self.place.folder / "postgres.lock")
         began = time.monotonic()
         while not lock.take():  # its last backend is on its way out
             if time.monotonic() - began > GONE_WITHIN_S:
                 raise EmbeddedError("postgres", f"its last processes hold {lock.path} for {GONE_WITHIN_S:.0f} s.")
             await asyncio.sleep(0.05)
+        log = self.place.folder / "postgres.log"
+        log.unlink(missing_ok=True)
+        log.symlink_to(self._logs / f"postgres-{self._starts}.log")
+        self._starts += 1
         as_ = self.place.as_
         place = replace(self.place, as_=replace(as_, prefix=(*as_.prefix, *prefix)))
         stack = AsyncExitStack()
@@ -103,7 +111,7 @@ class Judge:
         except BaseException:
             await stack.aclose()
             raise
-        self._stack = stack
+        self._stack, self.wanted = stack, True
         await postgres.create_database(self.place.sockets, DATABASE)
 
     async def kill(self) -> None:
@@ -184,8 +192,10 @@ def redis_build(wanted: Path | None = None) -> Build:
 class Hurry:
     """Redis or Valkey with an append-only file, one second behind at most."""
 
-    def __init__(self, folder: Path, build: Build, say: Say) -> None:
+    def __init__(self, folder: Path, logs: Path, build: Build, say: Say) -> None:
         self.folder = folder
+        self._logs = logs
+        self._starts = 0
         self.build = build
         self._say = say
         place = settle(folder, OURSELVES, temporary=True)
@@ -210,14 +220,14 @@ class Hurry:
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
         """Start it on what data there is and wait until it has loaded them. Raises EmbeddedError."""
-        self.wanted = True
         self.data.mkdir(mode=0o700, exist_ok=True)
         (self._sockets / SOCKET).unlink(missing_ok=True)
         lock = FileLock(self._lock)
         async with asyncio.timeout(GONE_WITHIN_S):
             while not lock.take():
                 await asyncio.sleep(0.02)
-        log = self.folder / "redis.log"
+        log = self._logs / f"redis-{self._starts}.log"
+        self._starts += 1
         words = [str(self.build.path), "--port", "0", "--unixsocket", str(self._sockets / SOCKET)]
         words += ["--unixsocketperm", "700", "--dir", str(self.data), "--daemonize", "no", "--save", ""]
         words += ["--maxmemory-policy", "noeviction", "--appendonly", "yes", "--appendfsync", "everysec"]
@@ -231,6 +241,7 @@ class Hurry:
             if time.monotonic() - began > START_WITHIN_S:
                 raise EmbeddedError("valkey", f"it did not answer within {START_WITHIN_S:.0f} s:\n{tail(log)}")
             await asyncio.sleep(0.01)
+        self.wanted = True
 
     async def _answers(self) -> bool:
         client = self.client()
@@ -240,6 +251,41 @@ class Hurry:
             return False
         finally:
             await client.aclose()
+
+    async def runs_under(self, prefix: Sequence[str]) -> bool:
+        """Whether this build comes up at all with these words before its command. A copy of it, on nothing."""
+        folder = self.folder / "probe"
+        folder.mkdir(exist_ok=True)
+        words = [
+            *prefix,
+            str(self.build.path),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(folder / "s"),
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            began = time.monotonic()
+            while time.monotonic() - began < PROBE_WITHIN_S and process.returncode is None:
+                if (folder / "s").exists():
+                    return True
+                await asyncio.sleep(0.02)
+            return False
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def client(self) -> "aioredis.Redis":
         """Past all proxies."""

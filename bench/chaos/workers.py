@@ -6,14 +6,13 @@ A supervisor that gives up (its stores were away for too long) is started again,
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.chaos.stores import family, send
-from bench.demo.stage import READY, StageError, _end_with_us, _tail
+from bench.demo.stage import StageError, _end_with_us, _tail
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
@@ -29,7 +28,6 @@ class Worker:
         self.number = number
         self.port = port
         self.wanted = False
-        self.starts = 0
         self._launch = launch
         self._environment = dict(environment)
         self._folder = folder
@@ -59,9 +57,9 @@ class Worker:
         return None
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
-        """Start the command; does not wait for it."""
-        self.wanted = True
-        self.starts += 1
+        """Start the command, unless it runs; does not wait for it."""
+        if self.running:
+            return
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *(*prefix, *self._launch, "serve", "--workers", "1", "--port", str(self.port)),
@@ -73,14 +71,21 @@ class Worker:
                 start_new_session=True,
                 preexec_fn=_end_with_us,
             )
+        self.wanted = True
 
     async def ready(self) -> None:
-        """Wait until the newest start says that it listens. Raises StageError."""
+        """Wait until it lets connections in; a command that gave up meanwhile is started again by others. Raises StageError."""
         began = time.monotonic()
-        while len(re.findall(READY, self.log.read_text(errors="replace"))) < self.starts:
-            if not self.running or time.monotonic() - began > READY_WITHIN_S:
-                raise StageError(f"worker {self.number} did not become ready:\n{_tail(self.log)}")
-            await asyncio.sleep(0.05)
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                if time.monotonic() - began > READY_WITHIN_S:
+                    raise StageError(f"worker {self.number} did not become ready:\n{_tail(self.log)}") from None
+                await asyncio.sleep(0.05)
+                continue
+            writer.close()
+            return
 
     def kill(self) -> int | None:
         """SIGKILL to the worker process; its supervisor starts another. The pid, or None: there was none."""

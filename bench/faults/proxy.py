@@ -251,7 +251,8 @@ class Proxy:
             elif self._parts.scheme == "unix":
                 await loop.create_unix_connection(lambda: cast("Any", line.server), unquote(self._parts.path))
             else:
-                await loop.create_connection(lambda: cast("Any", line.server), self._parts.hostname, self._parts.port)
+                host, port = self._parts.hostname or self.host, self._parts.port or 0
+                await loop.create_connection(lambda: cast("Any", line.server), host, port)
         except OSError:
             self.refused += 1
             line.reset()  # one end is not there: so is the other
