@@ -38,8 +38,9 @@ class Danger:
     name: str
     words: str
     where: tuple[Where, ...]
-    kinds: tuple[str, ...] = ()
-    """What it is called in the runs' `faults_by_kind`."""
+    simulated: tuple[str, ...] = ()
+    real: tuple[str, ...] = ()
+    """What it is called in the `faults_by_kind` of a simulated run and of one on real processes."""
 
 
 PROMISES = (
@@ -171,25 +172,104 @@ MUTANTS = (
 )
 
 FAULTS = (
-    Danger("F1", "SIGKILL of a worker", ("simulation", "chaos")),
-    Danger("F2", "SIGSTOP of a worker, 1-30 s", ("simulation", "chaos")),
-    Danger("F3", "SIGKILL and SIGSTOP of Redis", ("simulation", "chaos")),
-    Danger("F4", "FLUSHALL; functions flushed; a stale data set restored", ("simulation", "chaos")),
-    Danger("F5", "failover to an empty or a lagging replica", ("simulation", "chaos")),
-    Danger("F6", "a lying Redis; claims switched off", ("simulation", "chaos", "tests")),
-    Danger("F7", "SIGKILL of Postgres, immediate restart, backends terminated", ("simulation", "chaos")),
-    Danger("F8", "the reply of a commit lost", ("simulation", "chaos", "tests")),
-    Danger("F9", "a job or gate row held for 10 s", ("simulation", "chaos", "tests")),
-    Danger("F10", "lines reset, half open, delayed, throttled", ("simulation", "chaos")),
-    Danger("F11", "disk full under Postgres and Redis", ("chaos",)),
-    Danger("F12", "clocks an hour off, or jumping", ("simulation", "chaos")),
+    Danger("F1", "SIGKILL of a worker", ("simulation", "chaos"), ("worker_crash",), ("worker-kill",)),
+    Danger("F2", "SIGSTOP of a worker, 1-30 s", ("simulation", "chaos"), ("worker_freeze",), ("worker-stop",)),
+    Danger(
+        "F3",
+        "SIGKILL and SIGSTOP of Redis",
+        ("simulation", "chaos"),
+        ("redis_down", "redis_hang"),
+        ("redis-kill", "redis-stop"),
+    ),
+    Danger(
+        "F4",
+        "FLUSHALL; functions flushed; a stale data set restored",
+        ("simulation", "chaos"),
+        ("redis_flushed", "functions_lost", "redis_stale"),
+        ("flushall", "function-flush", "redis-stale"),
+    ),
+    Danger(
+        "F5",
+        "failover to an empty or a lagging replica",
+        ("simulation", "chaos"),
+        ("redis_failover",),
+        ("redis-empty",),
+    ),
+    Danger(
+        "F6", "a lying Redis; claims switched off", ("simulation", "chaos", "tests"), ("redis_lies",), ("redis-lies",)
+    ),
+    Danger(
+        "F7",
+        "SIGKILL of Postgres, immediate restart, backends terminated",
+        ("simulation", "chaos"),
+        ("postgres_down", "postgres_terminated"),
+        ("postgres-kill", "postgres-immediate", "postgres-stop", "backends"),
+    ),
+    Danger(
+        "F8",
+        "the reply of a commit lost",
+        ("simulation", "chaos", "tests"),
+        ("postgres_reply_lost", "redis_reply_lost"),
+        ("dropped-commit", "dropped-claim"),
+    ),
+    Danger(
+        "F9",
+        "a job or gate row held for 10 s",
+        ("simulation", "chaos", "tests"),
+        ("row_held", "postgres_stall"),
+        ("row-lock",),
+    ),
+    Danger(
+        "F10",
+        "lines reset, half open, delayed, throttled",
+        ("simulation", "chaos"),
+        (
+            "postgres_slow",
+            "postgres_line_lost",
+            "postgres_half_open",
+            "redis_slow",
+            "redis_line_lost",
+            "phone_cut",
+            "phone_slow",
+            "phone_half_open",
+            "phone_stalled",
+            "pubsub_lost",
+            "pubsub_disorder",
+            "pubsub_deaf",
+        ),
+        ("link-reset", "link-half-open", "link-blackhole", "link-delay", "link-throttle"),
+    ),
+    Danger("F11", "disk full under Postgres and Redis", ("chaos",), (), ("disk-full",)),
+    Danger(
+        "F12",
+        "clocks an hour off, or jumping",
+        ("simulation", "chaos"),
+        ("worker_clock", "redis_clock"),
+        ("clock-worker", "clock-redis", "clock-postgres"),
+    ),
     Danger("F13", "a tenth of all sockets stop reading", ("storms",)),
-    Danger("F14", "all sockets return at once", ("storms",)),
+    Danger("F14", "all sockets return at once", ("storms",), ("phone_storm",)),
     Danger("F15", "rolling restart under load", ("storms", "tests")),
     Danger("F16", "mutated frames", ("hostile",)),
     Danger("F17", "oversized frames, a million fragments, deflate bombs", ("hostile",)),
     Danger("F18", "replayed, expired and revoked tokens and tickets; others' offers; old rounds", ("tests",)),
-    Danger("F19", "clients that go away in the middle of a call", ("simulation", "chaos", "tests")),
-    Danger("F20", "an event loop that stands for 5 s; a busy machine", ("simulation", "chaos")),
+    Danger(
+        "F19", "clients that go away in the middle of a call", ("simulation", "chaos", "tests"), (), ("client-abort",)
+    ),
+    Danger(
+        "F20",
+        "an event loop that stands for 5 s; a busy machine",
+        ("simulation", "chaos"),
+        (),
+        ("worker-block", "cpu-hog"),
+    ),
     Danger("F21", "old and new workers together: unknown event types", ("tests",)),
+)
+
+LIMITS = (
+    "Postgres is one primary: it is the floor of availability, and a failover to an asynchronous standby can lose what was answered. Promote only a synchronous one.",
+    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement. Money, papers and notifications are outside of it.",
+    "A kill of a process is not a power cut: what the disk promises is the disk's.",
+    "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
+    "Some ten thousand seeds are few beside what the databases with simulators of their own have run.",
 )
