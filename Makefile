@@ -5,9 +5,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TEST_WORKERS ?= 2
+SOAK_FOR ?= 8h
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve bench lock clean
+.PHONY: help setup demo test check serve bench chaos soak mutants lock clean
 
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,15 @@ bench: $(STAMP) ## measure (BENCH_ARGS="offers --json offers.json")
 lock: ## renew requirements.lock after a change of pyproject.toml; needs uv (LOCK_ARGS=--upgrade takes newer versions)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--extra embedded --extra demo --extra dev $(LOCK_ARGS) --quiet pyproject.toml -o requirements.lock
+
+chaos: $(STAMP) ## ten minutes of real processes under a seeded nemesis (CHAOS_ARGS="--seed 7 --json chaos.json")
+	@exec $(PY) -m bench chaos --for 10m $(CHAOS_ARGS)
+
+soak: $(STAMP) ## the same for hours (SOAK_FOR=8h)
+	@exec $(PY) -m bench chaos --for $(SOAK_FOR) $(CHAOS_ARGS)
+
+mutants: $(STAMP) ## twelve mistakes made on purpose: each must be caught
+	MUTANTS_JSON=bench/results/faults/mutants.json $(PY) -m pytest -n 0 tests/mutants
 
 clean: ## remove what make made, but not .data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

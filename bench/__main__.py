@@ -10,6 +10,9 @@ SCENARIOS = {
     "accepts": "many providers after few jobs: one winner each, and how fast",
     "sockets": "memory per idle connection",
     "ledger": "what postings, completions with pay and reconcile cost",
+    "simulate-faults": "the protocol core under seeded faults, in virtual time",
+    "chaos": "real processes under a nemesis, judged by what clients were told",
+    "reliability": "write docs/reliability.md out of what the runs have left",
     "office": "lists of an office with 100,000 providers, and their plans",
 }
 
@@ -18,11 +21,11 @@ def main() -> int:
     """Hand over to the scenario; 2 when there is none of that name."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in SCENARIOS:
-        return int(importlib.import_module(f"bench.{name}").main(sys.argv[2:]))
+        return int(importlib.import_module(f"bench.{name.replace('-', '_')}").main(sys.argv[2:]))
     helping = name in ("-h", "--help")
     print("usage: python -m bench SCENARIO [OPTIONS]\n", file=sys.stdout if helping else sys.stderr)
     for scenario, what in SCENARIOS.items():
-        print(f"  {scenario:10} {what}", file=sys.stdout if helping else sys.stderr)
+        print(f"  {scenario:15} {what}", file=sys.stdout if helping else sys.stderr)
     return 0 if helping else 2
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.support.stores import TestStores, running_test_stores
 
@@ -17,6 +18,18 @@ from tests.support.stores import TestStores, running_test_stores
 for name in [*os.environ]:
     if name in {"DATABASE_URL", "REDIS_URL"} or name.startswith(("DISPATCH_", "PG")):
         del os.environ[name]
+
+
+# What structlog does by itself with a traceback takes a second of the event loop each, where `rich` is installed.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.set_exc_info,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=True),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

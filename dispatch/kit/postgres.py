@@ -37,8 +37,7 @@ class Unreachable(Exception):
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # A line on which the server has just said its last words, and whose end we have not read yet, raises these.
-    asyncpg.InternalClientError,
+    asyncpg.InternalClientError,  # a line that broke between two messages: "cannot switch to state"
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,

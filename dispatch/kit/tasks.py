@@ -9,6 +9,7 @@ import structlog
 
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import DispatchError
+from dispatch.kit.postgres import LOST, STUCK
 
 T = TypeVar("T")
 
@@ -49,7 +50,12 @@ class Nursery:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         # A refusal is an answer, and whoever asked has it.
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, DispatchError):
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, DispatchError):
+            return
+        if isinstance(error, (*LOST, *STUCK)):
+            # A store that is away fails every task there is: a line each, no page each. The loops finish what they left.
+            log.warning("task given up", task=task.get_name(), error=repr(error))
+        else:
             log.error("task failed", task=task.get_name(), error=repr(error), exc_info=error)
 
     async def close(self, grace_s: float) -> None:

@@ -1,0 +1,101 @@
+"""What the evidence is measured against: each aim, where its figure is kept, and by which command it is made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Results = Mapping[str, dict[str, Any]]
+"""File of bench/results/faults without its end → what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One aim."""
+
+    words: str
+    aim: str
+    limit: float
+    value: Callable[[Results], float | None]
+    """None: no run has measured it."""
+    command: str
+    unit: str = ""
+    at_least: bool = False
+
+    def met(self, value: float) -> bool:
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def shown(self, value: float) -> str:
+        number = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.2f}"
+        return f"{number} {self.unit}".strip()
+
+
+def _runs(found: Results) -> list[dict[str, Any]]:
+    return [one for name, one in found.items() if name.partition("-")[0] in ("simulation", "chaos")]
+
+
+def _real(found: Results) -> list[dict[str, Any]]:
+    return [one for name, one in found.items() if name.startswith("chaos-")]
+
+
+def _sum(key: str) -> Callable[[Results], float | None]:
+    def summed(found: Results) -> float | None:
+        values = [one[key] for one in _runs(found)]
+        return sum(values) if values else None
+
+    return summed
+
+
+def _worst(*path: str) -> Callable[[Results], float | None]:
+    """The largest of what the chaos runs have there. A value that is null there never came, and is infinite."""
+
+    def worst(found: Results) -> float | None:
+        values = [_at(one, path) for one in _real(found)]
+        known = [value for value in values if value is not None]
+        return max(known, default=None)
+
+    return worst
+
+
+def _of(name: str, *path: str) -> Callable[[Results], float | None]:
+    def value(found: Results) -> float | None:
+        return _at(found[name], path) if name in found else None
+
+    return value
+
+
+def _at(one: Any, path: tuple[str, ...]) -> float | None:
+    for key in path:
+        if not isinstance(one, dict) or key not in one:
+            return None
+        one = one[key]
+    return None if one is None else float(one)
+
+
+def _caught(found: Results) -> float | None:
+    return float(len(found["mutants"]["mutants"])) if "mutants" in found else None
+
+
+def _slowest_catch(found: Results) -> float | None:
+    caught = found.get("mutants", {}).get("mutants", {})
+    return max((float(one["seconds"]) for one in caught.values()), default=None)
+
+
+SIMULATED, CHAOS, STORMS, HOSTILE = (
+    "python -m bench simulate-faults",
+    "python -m bench chaos",
+    "python -m bench storms",
+    "python -m bench hostile",
+)
+
+TARGETS = (
+    Target("attempts to take a job, all runs", "≥ 1,000,000", 1e6, _sum("accepts"), f"{SIMULATED}`, `{CHAOS}", at_least=True),
+    Target("faults that met somebody, all runs", "≥ 10,000", 1e4, _sum("faults"), f"{SIMULATED}`, `{CHAOS}", at_least=True),
+    Target("violations of any invariant, all runs", "0", 0, _sum("violations"), f"{SIMULATED}`, `{CHAOS}"),
+    Target("accepts answered with yes and lost, real processes", "0", 0, _worst("acked_accepts_lost"), CHAOS),
+    Target("resumed after SIGKILL of a worker, p99, no other fault at the time", "≤ 5 s", 5_000, _worst("resume_ms", "resume_p99"), CHAOS, "ms"),
+    Target("accepts while Redis is dead, p99", "≤ 500 ms", 500, _worst("accept_ms_redis_dead", "accept_p99"), CHAOS, "ms"),
+    Target("first accept won after Postgres is back, worst", "≤ 10 s", 10, _worst("postgres_to_first_accept_s", "served_max"), CHAOS, "s"),
+    Target("unknown commits settled, worst", "≤ 5 s", 5, _worst("unknown_commits_settled_s", "settled_max"), CHAOS, "s"),
+    Target("mutants caught", "12 of 12", 12, _caught, "make mutants", at_least=True),
+    Target("slowest catch", "≤ 5 min", 300, _slowest_catch, "make mutants", "s"),
+)  # fmt: skip
