@@ -5,7 +5,7 @@ Everybody acts by chance out of the seed, on phones that come back; every reques
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +77,8 @@ class Customer:
     phone: Phone
     ends: dict[str, "asyncio.Future[str]"] = field(default_factory=dict)
     """Jobs that are not over."""
+    over: "deque[str]" = field(default_factory=lambda: deque(maxlen=64))
+    """Those that are: he may hear of a job's end before the answer to his order, if that was lost."""
 
 
 class City:
@@ -185,6 +187,10 @@ class City:
     def quiet(self) -> bool:
         """Nobody is doing anything."""
         return not self._tasks
+
+    def doing(self) -> dict[str, int]:
+        """What people are doing, and how many of them."""
+        return dict(Counter(task.get_coro().__name__ for task in self._tasks))  # type: ignore[union-attr]
 
     async def end(self) -> None:
         """What is still open stays unknown."""
@@ -361,6 +367,7 @@ class City:
 
     def _over(self, customer: Customer, job: str, word: str) -> None:
         end = customer.ends.get(job)
+        customer.over.append(job)
         if end is not None and not end.done():
             end.set_result(word)
 
@@ -395,7 +402,7 @@ class City:
         if dice.random() < self.habits.duplicates:
             self.go(self._create(customer, key, body))
         job = await self._create(customer, key, body)
-        if job is None:
+        if job is None or job in customer.over:
             return
         end = customer.ends.setdefault(job, asyncio.get_running_loop().create_future())
         patience_s = dice.uniform(0.1, 4.0) if dice.random() < self.habits.cancels else GIVE_UP_S

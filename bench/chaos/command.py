@@ -16,7 +16,8 @@ from bench.chaos.disk import again_in_a_namespace
 from bench.chaos.plan import BY_NAME, KINDS, STANDING, drawn, length_of, short
 from bench.chaos.run import Outcome, Wanted, run
 from bench.chaos.stores import redis_build
-from bench.report import complete, options, perform, show
+from bench.demo.command import at_least_one
+from bench.report import complete, options, perform, seconds, show
 
 SHOWN_VIOLATIONS = 20
 EVERY_S = 2.0
@@ -49,6 +50,8 @@ SUMS: tuple[str, ...] = (
 )
 COUNTS = ("faults_by_kind", "by_invariant", "answers", "closes", "http_statuses", "ended_by_themselves")
 SPREADS = ("resume_ms", "accept_ms", "accept_ms_redis_dead", "postgres_to_first_accept_s", "unknown_commits_settled_s")
+SIZE, SHORT_SIZE = (500, 100, 16.0), (200, 60, 8.0)
+"""Providers, customers, jobs per second."""
 LAUNCH = (sys.executable, "-m", "dispatch")
 
 
@@ -81,31 +84,32 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--list", action="store_true", help="show the faults and leave")
     found.add_argument("--short", action="store_true", help="every fault once, one after the other; --for is not used")
     found.add_argument("--redis", type=Path, default=None, metavar="PATH", help="redis-server or valkey-server to run")
-    found.add_argument("--providers", type=int, default=500)
-    found.add_argument("--customers", type=int, default=100)
-    found.add_argument("--jobs-per-s", type=float, default=Habits().jobs_per_s, help="new jobs (default: %(default)s)")
+    found.add_argument("--providers", type=at_least_one, default=None, help="(default: 500; short: 200)")
+    found.add_argument("--customers", type=at_least_one, default=None, help="(default: 100; short: 60)")
+    found.add_argument("--jobs-per-s", type=seconds, default=None, help="new jobs (default: 16; short: 8)")
     return found
 
 
 def wanted_of(
-    shown: argparse.Namespace, seed: int, seconds: float, launch: Sequence[str] = LAUNCH, prepare: Prepare = nothing
+    shown: argparse.Namespace, seed: int, for_s: float, launch: Sequence[str] = LAUNCH, prepare: Prepare = nothing
 ) -> Wanted:
     """What these options ask for. Raises EmbeddedError."""
     kinds = [kind.name for kind in KINDS if shown.only is None or kind.name in shown.only]
     standing = [name for name in STANDING if shown.only is None or name in shown.only]
-    plan = short(seed, kinds) if shown.short else drawn(seed, seconds, kinds, every_s=EVERY_S)
-    seconds = length_of(plan) if shown.short else seconds
-    habits = Habits(jobs_per_s=shown.jobs_per_s)
+    plan = short(seed, kinds) if shown.short else drawn(seed, for_s, kinds, every_s=EVERY_S)
+    lasting_s = length_of(plan) if shown.short else for_s
+    size = SHORT_SIZE if shown.short else SIZE
+    habits = Habits(jobs_per_s=shown.jobs_per_s or size[2])
     build = redis_build(shown.redis)
     return Wanted(
         seed=seed,
-        seconds=seconds,
+        seconds=lasting_s,
         plan=plan,
         standing=standing,
         habits=habits,
         build=build,
-        providers=shown.providers,
-        customers=shown.customers,
+        providers=shown.providers or size[0],
+        customers=shown.customers or size[1],
         workers=shown.workers,
         rest_s=5.0 if shown.short else 10.0,
         launch=launch,
@@ -136,14 +140,17 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             outcome = await run(wanted, place, say)
             rounds.append(outcome.figures | {"seed": seed})
             _show(wanted, outcome, place)
-            if shown.keep is None and not outcome.violations:
+            if shown.keep is None and not outcome.violations and not outcome.figures["unexpected"]:
                 shutil.rmtree(place, ignore_errors=True)
             if left_s < SHORTEST_S:
                 break
         if shown.keep is None and not any(folder.iterdir()):
             folder.rmdir()
     found = together(rounds) | {"seed": shown.seed, "redis": str(wanted.build)}
-    return complete(found, shown, rounds[-1]["versions"]), 0 if found["violations"] == 0 else 1
+    given = argparse.Namespace(
+        **{name: str(value) if isinstance(value, Path) else value for name, value in vars(shown).items()}
+    )
+    return complete(found, given, rounds[-1]["versions"]), 1 if found["violations"] or found["unexpected"] else 0
 
 
 def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -154,7 +161,10 @@ def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name in SUMS:
         found[name] = round(sum(one[name] for one in rounds), 1)
     for name in COUNTS:
-        found[name] = dict(sum((Counter(one[name]) for one in rounds), Counter()))
+        # Those that are 0 stay: somebody looked.
+        keys = sorted({key for one in rounds for key in one[name]})
+        found[name] = {key: sum(one[name].get(key, 0) for one in rounds) for key in keys}
+    found["unexpected"] = [line for one in rounds for line in one["unexpected"]]
     found["skipped"] = {kind: why for one in rounds for kind, why in one["skipped"].items()}
     # Of each the worst round.
     for name in SPREADS:
@@ -170,9 +180,11 @@ def _show(wanted: Wanted, outcome: Outcome, folder: Path) -> None:
     rows = [
         (name.replace("_", " "), _text(value), "")
         for name, value in found.items()
-        if name not in ("answers", "versions", "unexpected")
+        if name not in ("answers", "versions", "unexpected", "not_done")
     ]
     show(f"chaos, seed {wanted.seed}, on {wanted.build}", rows)
+    for line in found["not_done"]:
+        print(f"  a fault could not be done: {line[:300]}")
     for line in found["unexpected"][:SHOWN_VIOLATIONS]:
         print(f"  unexpected: {line}")
     for one in outcome.violations[:SHOWN_VIOLATIONS]:

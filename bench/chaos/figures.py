@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from bench.chaos.nemesis import Marks
-from bench.faults.checkers import Violation
+from bench.faults.checkers import Violation, by_invariant
 from bench.faults.history import NEVER, History, Op
 from bench.report import spread
 
@@ -35,6 +35,7 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
         if op.final and any(since <= op.at and op.done <= until for since, until in dead)
     ]
     doubts = _doubts(history.ops, marks)
+    calm_doubts = [took for took, since, until in doubts if _calm(marks, since, until)]
     back = [one for one in marks.resumes if one.done_at]
     alone = [one for one in back if _alone(marks, one.killed_at, one.done_at)]
     served = [value for up in marks.postgres_up if (value := _first_after(accepts, up)) is not None]
@@ -52,7 +53,7 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
         "faults_that_met_nobody": sum(fault.met == 0 and not fault.skipped for fault in history.faults),
         "calls_met": sum(fault.met for fault in history.faults),
         "violations": len(violations),
-        "by_invariant": dict(sorted(Counter(one.invariant for one in violations).items())),
+        "by_invariant": by_invariant(violations),
         "acked_accepts_lost": _lost(history),
         "resume_ms": spread([(one.done_at - one.killed_at) / MS for one in alone], "resume"),
         "resumes": len(alone),
@@ -64,8 +65,12 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
         "accepts_redis_dead": len(while_dead),
         "postgres_to_first_accept_s": spread(served, "served"),
         "unknown_commits": len(doubts),
-        "unknown_commits_settled_s": spread([value for value in doubts if value is not None], "settled"),
-        "unknown_commits_unsettled": sum(value is None for value in doubts),
+        "unknown_commits_settled_s": spread([took for took in calm_doubts if took is not None], "settled"),
+        "unknown_commits_in_the_calm": len(calm_doubts),
+        "unknown_commits_settled_s_with_other_faults": spread(
+            [took for took, _, _ in doubts if took is not None], "settled"
+        ),
+        "unknown_commits_unsettled": sum(took is None for took, _, _ in doubts),
         "lies": marks.lies,
         "answers": dict(sorted(words.items())),
     }
@@ -76,14 +81,19 @@ def _alone(marks: Marks, since: int, until: int) -> bool:
     return sum(at < until and end + TAIL_NS > since for at, end, _ in marks.outages) <= 1
 
 
-def _doubts(ops: Sequence[Op], marks: Marks) -> list[float | None]:
-    """Seconds from each lost answer of a commit to the final answer of whoever waited for it; None: it never came."""
+def _calm(marks: Marks, since: int, until: int) -> bool:
+    """Whether nothing was wrong but lost replies, and with Redis, which decides nothing."""
+    return not any(at < until and end + TAIL_NS > since and "redis" not in kind for at, end, kind in marks.outages)
+
+
+def _doubts(ops: Sequence[Op], marks: Marks) -> list[tuple[float | None, int, int]]:
+    """Of each lost answer of a commit: seconds to the final answer of whoever waited for it (None: it never came), from, until."""
     by_key = {op.key: op for op in ops}
-    found: list[float | None] = []
+    found: list[tuple[float | None, int, int]] = []
     for key, at in marks.doubts:
         op = by_key.get(key)
         if op is not None:
-            found.append((op.done - at) / 1e9 if op.done != NEVER else None)
+            found.append(((op.done - at) / 1e9 if op.done != NEVER else None, at, op.done))
     return found
 
 

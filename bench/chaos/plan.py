@@ -102,7 +102,7 @@ def drawn(seed: int, seconds: float, kinds: Sequence[str], *, every_s: float) ->
     return found
 
 
-def short(seed: int, kinds: Sequence[str], *, apart_s: float = 1.5) -> list[Planned]:
+def short(seed: int, kinds: Sequence[str], *, apart_s: float = 1.0) -> list[Planned]:
     """Every kind once, one after the other, in an order by the seed; before them a worker's death in the calm."""
     dice = random.Random(f"short {seed}")
     pool = [BY_NAME[name] for name in kinds]

@@ -24,7 +24,7 @@ from bench.chaos.nemesis import CLAIM, COMMITS, Marks, Nemesis, stricken
 from bench.chaos.phones import tend
 from bench.chaos.plan import Planned
 from bench.chaos.recorder import Recorder
-from bench.chaos.stores import Build
+from bench.chaos.stores import Build, Say
 from bench.demo.stage import Person, StageError
 from bench.faults import reads
 from bench.faults.checkers import Violation, judge
@@ -95,7 +95,7 @@ def _person(person: Person, *roles: str) -> Person:
     return Person(person.user_id, token_of(UUID(person.user_id), roles or ("customer",)))
 
 
-async def run(wanted: Wanted, folder: Path, say: Any) -> Outcome:
+async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     """The whole of it. `folder` keeps history and logs. Raises StageError, EmbeddedError."""
     record = folder / "history"
     record.mkdir()
@@ -136,7 +136,7 @@ async def run(wanted: Wanted, folder: Path, say: Any) -> Outcome:
 
 
 async def _loaded(
-    wanted: Wanted, made: Cluster, recorder: Recorder, marks: Marks, say: Any
+    wanted: Wanted, made: Cluster, recorder: Recorder, marks: Marks, say: Say
 ) -> tuple[Final, dict[str, Any]]:
     """Load and faults, healing and rest; what the judge holds then."""
     links = [node.clients for node in made.nodes]
@@ -158,7 +158,7 @@ async def _loaded(
             await _all_online(city, say)
             took_s = await _storm(wanted, made, city, nemesis, recorder, say)
             say("healed; nobody orders any more")
-            await _drained(city)
+            await _drained(city, say)
             await _rested(wanted, made, city, say)
             await city.end()
             applied = {phone.device: phone.session.seq for phone in city.phones if phone.live}
@@ -182,7 +182,8 @@ async def _loaded(
     return final, {
         "load_s": round(took_s, 1),
         "skipped": nemesis.skipped,
-        "unexpected": [*counts.unexpected, *nemesis.failures],
+        "unexpected": counts.unexpected,
+        "not_done": nemesis.failures,
         "welcomes": counts.welcomes,
         "resumed": counts.resumed,
         "closes": dict(counts.closes),
@@ -198,7 +199,7 @@ async def _flushing(recorder: Recorder) -> None:
         recorder.flush()
 
 
-async def _all_online(city: City, say: Any) -> None:
+async def _all_online(city: City, say: Say) -> None:
     """Everybody connects, no faster than the workers let them in, and the providers switch on. Raises StageError."""
     began = time.monotonic()
     for number, phone in enumerate(city.phones):
@@ -213,7 +214,7 @@ async def _all_online(city: City, say: Any) -> None:
     say(f"{len(city.phones)} phones live after {time.monotonic() - began:.1f} s")
 
 
-async def _storm(wanted: Wanted, made: Cluster, city: City, nemesis: Nemesis, recorder: Recorder, say: Any) -> float:
+async def _storm(wanted: Wanted, made: Cluster, city: City, nemesis: Nemesis, recorder: Recorder, say: Say) -> float:
     """The load with all its faults; its seconds."""
     began = time.monotonic()
     habits = [city.orders(), city.office(), city.spending()]
@@ -249,7 +250,7 @@ async def _storm(wanted: Wanted, made: Cluster, city: City, nemesis: Nemesis, re
     return time.monotonic() - began
 
 
-async def _progress(wanted: Wanted, city: City, nemesis: Nemesis, recorder: Recorder, say: Any) -> None:
+async def _progress(wanted: Wanted, city: City, nemesis: Nemesis, recorder: Recorder, say: Say) -> None:
     began, before, seen = time.monotonic(), 0, 0
     while True:
         await asyncio.sleep(5.0)
@@ -265,14 +266,17 @@ async def _progress(wanted: Wanted, city: City, nemesis: Nemesis, recorder: Reco
         )
 
 
-async def _drained(city: City) -> None:
+async def _drained(city: City, say: Say) -> None:
     """What is under way is finished, or stays as it is after a while."""
     began = time.monotonic()
-    while not city.quiet and time.monotonic() - began < DRAIN_WITHIN_S:
+    while not city.quiet:
+        if time.monotonic() - began > DRAIN_WITHIN_S:
+            say(f"after {DRAIN_WITHIN_S:.0f} s these go on: {city.doing()}")
+            return
         await asyncio.sleep(0.1)
 
 
-async def _rested(wanted: Wanted, made: Cluster, city: City, say: Any) -> None:
+async def _rested(wanted: Wanted, made: Cluster, city: City, say: Say) -> None:
     """`rest_s` of silence, and until every phone is live and has applied its head; bounded."""
     began = time.monotonic()
     await asyncio.sleep(wanted.rest_s)
