@@ -117,8 +117,12 @@ def wanted_of(
     )
 
 
-async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
-    """Raises StageError, EmbeddedError."""
+async def scenario(
+    shown: argparse.Namespace, launch: Sequence[str] = LAUNCH, prepare: Prepare = nothing
+) -> tuple[dict[str, Any], int]:
+    """One command's work. `launch` starts the server's commands, `prepare` gets the database's address after its migration: so can
+    tests run another server than the shipped one. Raises StageError, EmbeddedError.
+    """
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -129,7 +133,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     with run_folder(shown.keep) as folder:
         while True:
             seed = shown.seed + len(rounds)
-            wanted = wanted_of(shown, seed, min(left_s, ROUND_S))
+            wanted = wanted_of(shown, seed, min(left_s, ROUND_S), launch, prepare)
             left_s -= wanted.seconds
             place = folder / f"seed-{seed}"
             place.mkdir()
