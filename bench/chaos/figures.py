@@ -24,6 +24,27 @@ def clock_error(history: History) -> int:
     return int(JUDGE_SHIFT.total_seconds() * 1e9) if shifted else 0
 
 
+SILENCING = (
+    "link-half-open",
+    "link-blackhole",
+    "link-delay",
+    "link-throttle",
+    "link-reset",
+    "worker-stop",
+    "worker-block",
+)
+SILENCING_ALL = ("postgres-kill", "postgres-immediate", "postgres-stop", "clock-postgres", "disk-full", "cpu-hog")
+"""Faults that cut one worker off, and those that cut off all: without Postgres nobody can learn what it has decided."""
+
+
+def silences(history: History) -> list[tuple[int, int, str]]:
+    """When which workers could hear or say nothing."""
+    found = [
+        (fault.at, fault.until, fault.target.partition(",")[0]) for fault in history.faults if fault.kind in SILENCING
+    ]
+    return found + [(fault.at, fault.until, "") for fault in history.faults if fault.kind in SILENCING_ALL]
+
+
 def measured(history: History, marks: Marks, violations: Sequence[Violation]) -> dict[str, Any]:
     """The figures of one run."""
     accepts = [op for op in history.ops if op.kind == "accept"]

@@ -260,7 +260,9 @@ class Phone(asyncio.Protocol):
             self._socket, self.head = frame.session, frame.seq
             self._counts.welcomes += 1
             self._counts.resumed += frame.resumed
-            self._told(Told(**self._who(), kind="welcome", seq=frame.seq, resumed=frame.resumed))
+            self._told(
+                Told(**self._who(), kind="welcome", name=f"worker {self.node}", seq=frame.seq, resumed=frame.resumed)
+            )
         for effect in self.session.receive(frame):
             match effect:
                 case Apply(event):

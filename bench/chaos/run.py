@@ -122,6 +122,7 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     say("judging")
     history = await asyncio.to_thread(read, record)
     history.clock_error = figures.clock_error(history)
+    history.silences = figures.silences(history)
     violations = await asyncio.to_thread(judge, history)
     measured = (
         figures.measured(history, marks, violations)
