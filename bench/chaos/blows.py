@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from bench.chaos.cluster import Node
 from bench.chaos.nemesis import CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
 from bench.chaos.phones import Phone
 from bench.chaos.plan import Planned
-from bench.chaos.stores import send
+from bench.chaos.stores import Hurry, send
 from bench.faults.proxy import Proxy
 
 REVIVED_WITHIN_S = 30.0
@@ -115,6 +116,28 @@ async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: Callable[[], No
             await hurry.start()
             nemesis.marks.redis_dead.append((at, now_ns()))
         return met
+
+
+async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """A second, empty master takes half of the workers; both are written to. Met is who asked the one that will be forgotten."""
+    made = nemesis.cluster
+    half = dice.sample(made.nodes, max(1, len(made.nodes) // 2))
+    nemesis.splits += 1
+    other = Hurry(made.hurry.folder / "other", made.folder, made.hurry.build, made.say, f"redis-other-{nemesis.splits}")
+    async with nemesis.lock("split"):
+        try:
+            await other.start()
+            for node in half:
+                node.redis.turn_to(other.url)
+            before = sum(node.redis.asked for node in half)
+            await asyncio.sleep(planned.length_s)
+            met = sum(node.redis.asked for node in half) - before
+        finally:
+            for node in half:
+                node.redis.turn_to(made.hurry.url)
+            await other.leave()
+            shutil.rmtree(other.folder, ignore_errors=True)
+    return ", ".join(_name(node) for node in half), met
 
 
 async def redis_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
@@ -468,6 +491,7 @@ BLOWS: dict[str, Blow] = {
     "flushall": flushall,
     "function-flush": function_flush,
     "redis-stale": redis_stale,
+    "redis-split": redis_split,
     "redis-empty": redis_empty,
     "redis-lies": redis_lies,
     "postgres-kill": postgres_kill,

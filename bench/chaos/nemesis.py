@@ -65,6 +65,7 @@ class Nemesis:
         self.marks = marks
         self.skipped: dict[str, str] = {}
         self.under_way: Counter[str] = Counter()
+        self.splits = 0
         self._recorder = recorder
         self._blows = blows
         self._locks: dict[str, asyncio.Lock] = {}

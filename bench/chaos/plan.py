@@ -31,6 +31,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("function-flush", "F4", "FUNCTION FLUSH", weight=2),
     Kind("redis-stale", "F4", "Redis comes back with the append-only file of some seconds ago", 2, 8, short_s=2),
     Kind("redis-empty", "F5", "failover to a Redis that has nothing", 0.1, 2, short_s=0.5),
+    Kind("redis-split", "F5", "half of the workers talk to another Redis: two masters", 2, 10, short_s=2),
     Kind("redis-lies", "F6", "claims get answers by chance", 2, 15, weight=2, short_s=4),
     Kind("postgres-kill", "F7", "SIGKILL of all of Postgres' processes, and a start", 0, 3, weight=1.5, short_s=0.5),
     Kind("postgres-immediate", "F7", "immediate shutdown of Postgres, and a start", 0, 2, short_s=0),
@@ -85,20 +86,25 @@ def drawn(seed: int, seconds: float, kinds: Sequence[str], *, every_s: float) ->
     pool = [BY_NAME[name] for name in kinds]
     alone = [(name, length) for name, length in ALONE if name in kinds]
     found: list[Planned] = []
+    deck: list[Kind] = []
     at, calm = SETTLE_S, 0
     while pool and at < seconds:
-        next_calm = CALM_EVERY_S * (calm + 1) if alone else seconds
+        next_calm = CALM_EVERY_S * (calm + 1) if alone else seconds + BEFORE_S
         if at >= next_calm - BEFORE_S:
             name, length = alone[calm % len(alone)]
             if next_calm + length < seconds:
                 found.append(Planned(next_calm, name, length, dice.getrandbits(32)))
             at, calm = next_calm + length + AFTER_S, calm + 1
             continue
-        kind = dice.choices(pool, [one.weight for one in pool])[0]
+        if not deck:
+            # Dealt like cards, so that none is left out for long.
+            deck = [one for one in pool for _ in range(max(1, round(2 * one.weight)))]
+            dice.shuffle(deck)
+        kind = deck.pop()
         length = round(dice.uniform(kind.shortest_s, kind.longest_s), 2)
-        length = min(length, max(0.0, min(next_calm - BEFORE_S, seconds) - at))
-        found.append(Planned(round(at, 2), kind.name, length, dice.getrandbits(32)))
-        at += dice.expovariate(1 / every_s)
+        length = min(length, max(0.0, round(min(next_calm - BEFORE_S, seconds) - at - 0.01, 2)))
+        found.append(Planned(at, kind.name, length, dice.getrandbits(32)))
+        at = round(at + dice.expovariate(1 / every_s), 2)
     return found
 
 

@@ -192,8 +192,9 @@ def redis_build(wanted: Path | None = None) -> Build:
 class Hurry:
     """Redis or Valkey with an append-only file, one second behind at most."""
 
-    def __init__(self, folder: Path, logs: Path, build: Build, say: Say) -> None:
+    def __init__(self, folder: Path, logs: Path, build: Build, say: Say, name: str = "redis") -> None:
         self.folder = folder
+        self.name = name
         self._logs = logs
         self._starts = 0
         self.build = build
@@ -226,7 +227,7 @@ class Hurry:
         async with asyncio.timeout(GONE_WITHIN_S):
             while not lock.take():
                 await asyncio.sleep(0.02)
-        log = self._logs / f"redis-{self._starts}.log"
+        log = self._logs / f"{self.name}-{self._starts}.log"
         self._starts += 1
         words = [str(self.build.path), "--port", "0", "--unixsocket", str(self._sockets / SOCKET)]
         words += ["--unixsocketperm", "700", "--dir", str(self.data), "--daemonize", "no", "--save", ""]

@@ -202,6 +202,11 @@ class Proxy:
         """Lose all bytes of one direction from now on; the other one works."""
         self.silent = silent
 
+    def turn_to(self, url: str) -> None:
+        """What is behind us is at `url` from now on, which speaks the same; every connection is reset."""
+        self._parts = urlsplit(url)
+        self.cut()
+
     def heal(self) -> None:
         """A good line again, quick and silent about nothing. Connections that lost bytes are reset. Standing faults stay."""
         self.mode, self.silent = Mode.PASS, None
