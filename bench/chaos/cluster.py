@@ -15,7 +15,7 @@ import orjson
 from bench.chaos.disk import Disk, NoDisk
 from bench.chaos.stores import Build, Hurry, Judge, Say
 from bench.chaos.workers import Worker
-from bench.demo.stage import Person, StageError, _run, read_tokens
+from bench.demo.stage import Person, StageError, read_tokens, run_command
 from bench.faults.proxy import Proxy, Struck
 from dispatch.kit.embedded import EmbeddedError
 
@@ -86,7 +86,7 @@ class Cluster:
 
     async def run(self, *arguments: str) -> None:
         """A `dispatch` command to its end, past all proxies. Raises StageError."""
-        await _run(list(arguments), self.environment, self.folder, 120.0)
+        await run_command(list(arguments), self.environment, self.folder, 120.0)
 
     async def watch(self) -> None:
         """Start again what has ended by itself, as a service manager does. Runs until cancelled."""

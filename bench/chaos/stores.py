@@ -183,7 +183,7 @@ def redis_build(wanted: Path | None = None) -> Build:
     if path is None:
         binary = binaries.find("valkey")
         return Build(binary.path, binary.brand, binary.version)
-    probe = binaries._probe(path, None)
+    probe = binaries.probe(path, None)
     if isinstance(probe, str):
         raise EmbeddedError("valkey", f"{path}: {probe}.")
     return Build(path, probe.brand, probe.version)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.chaos.stores import family, send
-from bench.demo.stage import StageError, _end_with_us, _tail
+from bench.demo.stage import StageError, end_with_us, tail_of
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 25.0
@@ -69,7 +69,7 @@ class Worker:
                 stderr=output,
                 env=self._environment,
                 start_new_session=True,
-                preexec_fn=_end_with_us,
+                preexec_fn=end_with_us,
             )
         self.wanted = True
 
@@ -81,7 +81,7 @@ class Worker:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             except OSError:
                 if time.monotonic() - began > READY_WITHIN_S:
-                    raise StageError(f"worker {self.number} did not become ready:\n{_tail(self.log)}") from None
+                    raise StageError(f"worker {self.number} did not become ready:\n{tail_of(self.log)}") from None
                 await asyncio.sleep(0.05)
                 continue
             writer.close()
