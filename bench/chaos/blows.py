@@ -14,7 +14,7 @@ import asyncpg
 
 from bench.chaos.asking import now_ns
 from bench.chaos.cluster import Node
-from bench.chaos.nemesis import CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
+from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
 from bench.chaos.phones import Phone
 from bench.chaos.plan import Planned
 from bench.chaos.stores import Hurry, send
@@ -232,21 +232,20 @@ async def postgres_stop(nemesis: Nemesis, planned: Planned, dice: random.Random)
 TERMINATE = """
 SELECT count(*) FILTER (WHERE pg_terminate_backend(pid) AND at_work) FROM (
   SELECT pid, state <> 'idle' AS at_work FROM pg_stat_activity
-  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle')
   ORDER BY state <> 'idle' DESC, random() LIMIT $1) victims
 """
 
 
 async def backends(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Some backends, those at work first; only these count."""
+    """Some backends, those at work first, when there are any; only these count."""
     async with nemesis.lock("postgres"):
-        await nemesis.aim(lambda: nemesis.store_calls("postgres"))
         conn = await nemesis.cluster.judge.connect()
         try:
-            met = 0
-            for _ in range(50):
-                met += await conn.fetchval(TERMINATE, dice.randint(1, 4))
-                if met:
+            began = time.monotonic()
+            while not (met := await conn.fetchval(TERMINATE, dice.randint(1, 4))):
+                if time.monotonic() - began > AIM_WITHIN_S:
                     break
             return "postgres", met
         finally:
@@ -298,10 +297,25 @@ def _calls_on(nemesis: Nemesis, node: Node, link: Proxy) -> int:
 
 
 async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """In the middle of a call: on a store's link between a statement and its execution, or between that and its reply."""
     node, link, name = _link(nemesis, dice)
-    met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
-    link.cut()
-    return f"{_name(node)}, {name}", met
+    if link is node.clients:
+        met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
+        link.cut()
+        return f"{_name(node)}, {name}", met
+    executed = dice.random() < 0.5
+    trap = link.drop_next_reply() if executed else link.hold_next()
+    try:
+        async with asyncio.timeout(AIM_WITHIN_S):
+            await trap.reached.wait()
+    except TimeoutError:
+        return f"{_name(node)}, {name}", 0
+    finally:
+        link.forget(trap)
+        met = max(int(executed), link.in_flight)
+        link.cut()
+        trap.release()
+    return f"{_name(node)}, {name}, {'executed' if executed else 'not executed'}", met
 
 
 async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
@@ -340,7 +354,7 @@ async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Pr
     try:
         until = time.monotonic() + planned.length_s
         while time.monotonic() < until:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
             met = max(met, _calls_on(nemesis, node, link))
         return max(met, link.asked - before)
     finally:

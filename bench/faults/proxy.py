@@ -71,7 +71,7 @@ class Standing:
 
 
 Struck = Callable[[Action, bytes], None]
-"""Told (what was done, the message that it was done to) of each statement that a trap or standing fault met."""
+"""Told (what was done, the message that it was done to) of each statement that a standing fault met."""
 
 
 class Proxy:
@@ -162,6 +162,11 @@ class Proxy:
         """Keep the next matching statement back until `release()`; its connection waits, the others go on."""
         return self._set(Trap(match, "hold"))
 
+    def forget(self, trap: Trap) -> None:
+        """Take a trap away that nobody may have met."""
+        if trap in self._traps:
+            self._traps.remove(trap)
+
     def drop_some(self, matches: Sequence[bytes], rate: float) -> Standing:
         """Lose the answer of a share of the statements that contain one of `matches`: executed, then the connection is reset."""
         return self._stand(Standing(tuple(matches), "drop_reply", rate, self.dice))
@@ -218,21 +223,17 @@ class Proxy:
     # --- what lines ask
 
     def sprung(self, executed: bytes, message: bytes) -> Trap | None:
-        """The trap for this statement, if there is one. Those that were set spring once."""
+        """The trap for this statement, if there is one. Those that were set spring once, and are known to whoever set them."""
         for trap in self._traps:
             if trap.match is None or trap.match in executed:
                 self._traps.remove(trap)
-                break
-        else:
-            for standing in self._standing:
-                if (found := standing.sprung(executed)) is not None:
-                    trap = found
-                    break
-            else:
-                return None
-        if self._struck is not None:
-            self._struck(trap.action, message)
-        return trap
+                return trap
+        for standing in self._standing:
+            if (found := standing.sprung(executed)) is not None:
+                if self._struck is not None:
+                    self._struck(found.action, message)
+                return found
+        return None
 
     def connect(self, line: Line) -> None:
         """Find the other end of a new connection."""
