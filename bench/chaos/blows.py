@@ -10,8 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
-
 from bench.chaos.asking import now_ns
 from bench.chaos.cluster import Node
 from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
@@ -262,25 +260,25 @@ HELD = {
 
 
 async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the statements that Postgres names as waiting for our session."""
+    """Met are the statements that Postgres names as waiting for our session; it stays a little longer until there are any."""
     what = dice.choice(sorted(HELD))
-    holder = await nemesis.cluster.judge.connect()
-    looker = await nemesis.cluster.judge.connect()
-    waiting: set[str] = set()
-    try:
-        pid = await holder.fetchval("SELECT pg_backend_pid()")
-        async with holder.transaction():
-            await holder.fetch(HELD[what])
-            until = time.monotonic() + planned.length_s
-            while time.monotonic() < until:
-                waiting.update(row["call"] for row in await looker.fetch(BLOCKED, pid))
-                await asyncio.sleep(0.05)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        pass  # another fault ended it before its time: whom it met until then, it met
-    finally:
-        holder.terminate()
-        looker.terminate()
-    return what, len(waiting)
+    # Postgres lives meanwhile: who kills it lets go of the rows.
+    async with nemesis.lock("postgres"):
+        holder = await nemesis.cluster.judge.connect()
+        looker = await nemesis.cluster.judge.connect()
+        waiting: set[str] = set()
+        try:
+            pid = await holder.fetchval("SELECT pg_backend_pid()")
+            async with holder.transaction():
+                await holder.fetch(HELD[what])
+                until = time.monotonic() + planned.length_s
+                while (now := time.monotonic()) < until or (not waiting and now < until + AIM_WITHIN_S):
+                    waiting.update(row["call"] for row in await looker.fetch(BLOCKED, pid))
+                    await asyncio.sleep(0.05)
+        finally:
+            holder.terminate()
+            looker.terminate()
+        return what, len(waiting)
 
 
 # --- links
