@@ -347,14 +347,14 @@ async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random)
 
 
 async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
-    """Calls that were on the link at any look; a store's link counts what was asked meanwhile."""
+    """Calls that were on the link at any look; a store's link counts what was asked meanwhile. A little longer, until there are any."""
     met, before = _calls_on(nemesis, node, link), link.asked
     try:
         until = time.monotonic() + planned.length_s
-        while time.monotonic() < until:
+        while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
             await asyncio.sleep(0.02)
-            met = max(met, _calls_on(nemesis, node, link))
-        return max(met, link.asked - before)
+            met = max(met, _calls_on(nemesis, node, link), link.asked - before)
+        return met
     finally:
         link.heal()
 

@@ -114,7 +114,8 @@ class Nemesis:
         return self._locks.setdefault(what, asyncio.Lock())
 
     def node(self, dice: random.Random) -> Node:
-        return dice.choice(self.cluster.nodes)
+        """One that somebody is connected to, if there is one: the others are down already."""
+        return dice.choice([node for node in self.cluster.nodes if self.clients_of(node)] or self.cluster.nodes)
 
     def clients_of(self, node: Node) -> list[Phone]:
         return [phone for phone in self.city.phones if phone.live and phone.node == node.worker.number]
