@@ -76,6 +76,8 @@ class Door:
         self.connections: dict[UUID, Connection] = {}
         self.draining = False
         self.frames_in = 0
+        self.frames_limited = 0
+        """Of these, dropped unread: over their socket's rate."""
         self.refused: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -205,6 +207,7 @@ class Door:
     def _frame(self, conn: Connection, data: str) -> Awaitable[None] | None:
         now = self._clock.monotonic()
         if not conn.admit(now):
+            self.frames_limited += 1
             if now - conn.limited_at >= 1.0:
                 conn.limited_at = now
                 self._error(conn, ErrorCode.RATE_LIMITED, "more than 10 frames a second")
@@ -214,6 +217,11 @@ class Door:
             conn.session.admit(frame)
         except Refused as refused:
             self._refuse(conn, refused, now)
+            return None
+        except Exception as error:
+            # A bug of ours must not cost the sender his socket, and aiohttp would answer it by HTTP in the middle of it.
+            log.error("frame could not be judged", conn_id=str(conn.conn_id), exc_info=error)
+            self._error(conn, ErrorCode.INTERNAL_ERROR, "")
             return None
         signal = self._rules.signals.get(type(frame))
         if signal is not None:
