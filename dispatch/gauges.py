@@ -49,6 +49,7 @@ class Gauges:
         self._slot = slot
         self._counters = {
             "frames": metrics.counter("frames_in_total", "Socket frames read"),
+            "frames_limited": metrics.counter("frames_limited_total", "Socket frames over the rate, dropped unread"),
             "refused": metrics.counter("refused_total", "Socket refusals by code", ["code"]),
             "answers": metrics.counter("http_answers_total", "HTTP answers by route and status", ["route", "status"]),
             "positions": metrics.counter("positions_total", "Fixes taken"),
@@ -88,6 +89,7 @@ class Gauges:
 
     def _numbers(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         yield "frames", (), self._door.frames_in
+        yield "frames_limited", (), self._door.frames_limited
         yield "positions", (), self._presence.positions
         yield "offers", (), self._matching.offered
         yield "rounds", (), self._matching.rounds
