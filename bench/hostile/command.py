@@ -190,7 +190,7 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
         ],
     )  # fmt: skip
     for line in figures["violations"] + figures["unhandled_lines"]:
-        print(line)
+        print(line[:600])
 
 
 def main(args: list[str]) -> int:

@@ -46,7 +46,7 @@ def judged_log(text: str) -> dict[str, Any]:
     return {
         "log_lines": len(text.splitlines()),
         "unhandled": count,
-        "unhandled_lines": [line[:1_500] for line in unhandled[:SAMPLES_MAX]],
+        "unhandled_lines": [line[-900:] for line in unhandled[:SAMPLES_MAX]],
         "other_lines": dict(warnings.most_common(20)),
     }
 

@@ -256,7 +256,9 @@ class Door:
                 "greeting failed",
                 conn_id=str(conn.conn_id),
                 error=repr(error),
-                exc_info=None if isinstance(error, LOST) else error,
+                exc_info=None
+                if isinstance(error, (Overloaded, *LOST))
+                else error,  # a storm of these says nothing more
             )
             conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(500, 3_000)))
 
