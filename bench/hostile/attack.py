@@ -252,6 +252,10 @@ class Attacker:
         self._verdicts.mutants[name] += 1
         self._verdicts.text_sent += 1
         line.note(f"{name}: {payload[:120]!r}")
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            line.broken = True  # RFC 6455 §8.1: the server fails the connection
         line.write(frame(0x1, payload))
 
     def _living(self, line: Line) -> dict[str, Any]:

@@ -99,10 +99,10 @@ class Bystander:
     async def _ask(self) -> None:
         """A question on the socket and one over HTTP, again and again."""
         while True:
-            for kept, ask in ((self.socket_ms, self._client.untrack(uuid4())), (self.http_ms, self._http.me())):
+            for kept, ask in ((self.socket_ms, self._untrack), (self.http_ms, self._http.me)):
                 began = time.monotonic()
                 try:
-                    await ask
+                    await ask()
                 except Denied as refusal:
                     self.failed.append(str(refusal)[:200])
                 kept.append((time.monotonic() - began) * 1e3)
@@ -110,6 +110,9 @@ class Bystander:
             self._client.locate(*self._place)
             self.frames_sent += 1
             await asyncio.sleep(ASK_EVERY_S)
+
+    async def _untrack(self) -> None:
+        await self._client.untrack(uuid4())
 
     async def _ride(self) -> None:
         """From request to completion, every few seconds."""
