@@ -8,6 +8,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -152,8 +153,8 @@ class Mutator:
         one, two = self._place(document), self._place(document)
         if one and two and one[1] < len(one[0]) and two[1] < len(two[0]):
             (a_key, a), (b_key, b) = one[0][one[1]], two[0][two[1]]
-            one[0][one[1]] = (a_key, b)
-            two[0][two[1]] = (b_key, a)
+            # Copies: one of the two may lie within the other.
+            one[0][one[1]], two[0][two[1]] = (a_key, deepcopy(b)), (b_key, deepcopy(a))
         return "values exchanged"
 
     def _retag(self, document: Pairs) -> str:
