@@ -122,6 +122,9 @@ class Connection:
             self._transport.abort()
             return
         self._write(_framed(0x1, frame))
+        self._bound()
+
+    def _bound(self) -> None:
         if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX + self._base:
             self.leave(CloseCode.UNRESPONSIVE, None)
 
@@ -139,10 +142,12 @@ class Connection:
         self._write(_framed(0x8, struct.pack("!H", int(code))))
         self.closing_since = asyncio.get_running_loop().time()
 
-    def pong(self, payload: bytes) -> None:
-        """Answer a ping."""
+    def pong(self, payload: bytes, now: float) -> None:
+        """Answer a ping. Who floods with them is closed as with frames, and who does not read the answers as with any."""
+        self.count(now)
         if self.closing_since is None:
             self._write(_framed(0xA, payload[:125]))
+            self._bound()
 
     def abort(self) -> None:
         """Cut the line, whatever waits."""
@@ -155,19 +160,23 @@ class Connection:
         self._pings = 0
 
     def admit(self, now: float) -> bool:
-        """One frame's share of 10 a second, burst 20. Over 100 a second for 3 s closes."""
-        self._frames += 1
-        if now - self._flood_window >= 1.0:
-            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
-            self._frames, self._flood_window = 0, now
-            if self._flooded >= 3:
-                self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
+        """One frame's share of 10 a second, burst 20."""
+        self.count(now)
         self._tokens = min(20.0, self._tokens + (now - self._tokens_at) * 10.0)
         self._tokens_at = now
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
         return True
+
+    def count(self, now: float) -> None:
+        """Over 100 frames a second for 3 s closes, whatever they are."""
+        self._frames += 1
+        if now - self._flood_window >= 1.0:
+            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
+            self._frames, self._flood_window = 0, now
+            if self._flooded >= 3:
+                self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
 
     def undecodable(self, now: float) -> None:
         """Count a frame that was no JSON: the fifth within 10 s closes."""

@@ -26,6 +26,8 @@ log = structlog.get_logger("gateway")
 
 _RUNNING_MAX = 8
 """Requests of one connection under way at once: a phone has one or two."""
+_TURN_MAX = 64
+"""Frames of one connection before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +188,15 @@ class Door:
         )
 
     async def _read(self, ws: web.WebSocketResponse, conn: Connection) -> None:
+        turn = 0
         while True:
             message = await ws.receive()
             kind = message.type
             conn.heard()
+            turn += 1
+            if turn % _TURN_MAX == 0:
+                # What has come already is received without a wait: thousands of tiny frames would have the loop to themselves.
+                await asyncio.sleep(0)
             if kind is WSMsgType.TEXT:
                 if conn.closing_since is None:
                     self.frames_in += 1
@@ -198,10 +205,12 @@ class Door:
                         # Only a greeting: what comes after `hello` waits for its welcome.
                         await waiting
             elif kind is WSMsgType.PING:
-                conn.pong(message.data)
+                conn.pong(message.data, self._clock.monotonic())
             elif kind is WSMsgType.BINARY:
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
-            elif kind is not WSMsgType.PONG:
+            elif kind is WSMsgType.PONG:
+                conn.count(self._clock.monotonic())
+            else:
                 return
 
     def _frame(self, conn: Connection, data: str) -> Awaitable[None] | None:
