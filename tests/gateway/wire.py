@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -76,7 +77,8 @@ class Wire:
         raise AssertionError(f"no {kind}: closed with {self.closed_with}")
 
     async def greet(self) -> None:
-        self.send(frame(1, HELLO))
+        """As a device of its own."""
+        self.send(frame(1, HELLO.replace(b"wire", uuid4().hex.encode())))
         await self.told("snapshot")
 
     async def lives(self) -> None:
