@@ -126,7 +126,8 @@ class App:
 
         site = web.SockSite(runner, listener, backlog=1024)
         await site.start()
-        # What was made until now lives as long as the process: the collector need not look at it again.
+        # What was made until now lives as long as the process: the collector need not look at it again. Never later: a
+        # closed socket is a cycle (aiohttp's request, protocol and tracebacks), and who is frozen in one is never freed.
         gc.collect()
         gc.freeze()
         sweeping = repeat(sweep, every_s=SWEEP_EVERY_S, clock=self.clock, name="stranger_sweeper")

@@ -1,6 +1,5 @@
 """What nobody asks for: it is time. Every loop of a worker, in one list."""
 
-import gc
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +71,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
     async def gather() -> None:
         app.gauges.gather()
 
-    async def freeze() -> None:
-        gc.freeze()
-
     async def forget() -> None:
         while await app.inbox.forget_events(days=settings.keep_events_days):
             await clock.sleep(0.1)
@@ -115,7 +111,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("trail_flusher", 5.0, flush_trails),
         loop("gauges", 2.0, gather),
         loop("job_counter", 5.0, app.gauges.count_jobs),
-        loop("freezer", 60.0, freeze),
         loop("gate_judge", 30.0, rejudge),
         loop("delivery_rescuer", 5.0, app.sender.rescue),
         loop("payout_rescuer", 5.0, app.payouts.rescue),

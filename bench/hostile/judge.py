@@ -14,7 +14,7 @@ from bench.demo.stage import Person
 from bench.report import spread
 from bench.server import Running, rss_kib, total
 from protocol.client import Client, Http
-from protocol.errors import Denied
+from protocol.errors import Denied, ErrorCode
 from protocol.frames import Event
 from protocol.lifecycle import ServiceType, Stage
 
@@ -134,7 +134,10 @@ class Bystander:
                     await self._client.advance(UUID(job["id"]), stage)
                 self.rides += 1
             except Denied as refusal:
-                self.failed.append(f"ride: {refusal}"[:200])
+                if refusal.code == ErrorCode.JOB_NOT_AVAILABLE:
+                    self.rides_not_offered += 1  # somebody was quicker
+                else:
+                    self.failed.append(f"ride: {refusal}"[:200])
             self.frames_sent += 5
             await asyncio.sleep(RIDE_EVERY_S)
 

@@ -18,7 +18,7 @@ from protocol.frames import FRAME_BYTES_MAX
 
 DEEPEST = 60
 LONGEST = 6_000
-BYTES_SHARE: Final = 0.12
+BYTES_SHARE: Final = 0.06
 """Of the text mutants, those broken in their bytes: a socket is closed by its fifth undecodable frame within 10 s."""
 
 
