@@ -196,7 +196,7 @@ class Door:
             turn += 1
             if turn % _TURN_MAX == 0:
                 # What has come already is received without a wait: thousands of tiny frames would have the loop to themselves.
-                await asyncio.sleep(0)
+                await self._clock.sleep(0)
             if kind is WSMsgType.TEXT:
                 if conn.closing_since is None:
                     self.frames_in += 1
