@@ -16,7 +16,8 @@ from protocol.session import ServerSession
 log = structlog.get_logger("gateway")
 
 WAITING_BYTES_MAX: Final = 256 * 1024
-BLOCKED_S_MAX: Final = 10.0
+BLOCKED_S_MAX: Final = 8.0
+"""With the sweep every two seconds nobody stays for more than 10 s after the first write that blocked (contract.md §3)."""
 PING_S: Final = 15.0
 PINGS_UNANSWERED_MAX: Final = 2
 _CLOSE_GRACE_S: Final = 2.0
@@ -107,6 +108,8 @@ class Connection:
         # A transport that has lost its socket raises on write; its reader will tell the door.
         if not self._transport.is_closing():
             self._transport.write(data)
+            if self._blocked_since is None and self._transport.get_write_buffer_size() > 0:
+                self._blocked_since = asyncio.get_running_loop().time()
 
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
@@ -123,6 +126,11 @@ class Connection:
             return
         self._write(_framed(0x1, frame))
         self._bound()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
 
     def _bound(self) -> None:
         if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX + self._base:
@@ -198,11 +206,13 @@ class Connection:
             self.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
         elif not self.session.greeted and now - self.opened_at >= hello_within_s:
             self.leave(CloseCode.UNRESPONSIVE, None)
-        elif self._transport.get_write_buffer_size() > 0:
+        elif self.waiting_bytes > 0:
             if self._blocked_since is None:
                 self._blocked_since = now
             elif now - self._blocked_since >= BLOCKED_S_MAX:
+                # A close frame would wait behind all the rest: whoever does not read hears neither.
                 self.leave(CloseCode.UNRESPONSIVE, None)
+                self._transport.abort()
         else:
             self._blocked_since = None
             self._base = 0

@@ -80,6 +80,8 @@ class Door:
         self.frames_in = 0
         self.frames_limited = 0
         """Of these, dropped unread: over their socket's rate."""
+        self.waiting_bytes_max = 0
+        """At the last sweep, of the connection that had most."""
         self.refused: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -333,8 +335,11 @@ class Door:
     async def sweep(self) -> None:
         """One pass over all connections, every two seconds, in place of timers for each."""
         now, wall = self._clock.monotonic(), self._clock.now()
+        most = 0
         for conn in tuple(self.connections.values()):
+            most = max(most, conn.waiting_bytes)
             conn.sweep(now, wall, HELLO_WITHIN_S)
+        self.waiting_bytes_max = most
 
     async def drain(self, over_s: float) -> None:
         """Take no newcomers, and ask everybody to come back elsewhere, each at his own moment within `over_s`. The sweep cuts who stays."""

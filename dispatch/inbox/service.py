@@ -25,6 +25,8 @@ log = structlog.get_logger("inbox")
 
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 HEARTBEAT_S = 15
+DEAF_S = 3.0
+"""Three of our own words in a row unheard, though Redis takes them: the subscription is dead."""
 DEVICES_MAX = 5
 _REPEAT_SEATS_MAX = 200
 _REPEAT_EVENTS_MAX = 64
@@ -400,20 +402,29 @@ class Inbox:
         await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")
 
     async def listen(self) -> None:
-        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again."""
+        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again; so is one that
+        looks open and has gone silent, which only our own words can tell.
+        """
         self._subscribed.add(keys.orders(self.worker_id))
         while True:
+            opened_at = self._clock.monotonic()
+            why = "silent"
             try:
                 await self._pubsub.ssubscribe(*self._subscribed)
-                while True:
-                    message = await self._pubsub.get_message(timeout=5.0)
+                while not self._deaf_since(opened_at):
+                    message = await self._pubsub.get_message(timeout=1.0)
                     if message is not None and message["type"] == "smessage":
                         self._hear_safely(message["channel"], message["data"])
             except DOWN as error:
-                log.info("hand-over channel lost, opening it again", error=repr(error))
-                await self._pubsub.aclose()
-                self._pubsub = self._redis.subscriber()
-                await self._clock.sleep(0.2)
+                why = repr(error)
+            log.info("hand-over channel lost, opening it again", error=why)
+            await self._pubsub.aclose()
+            self._pubsub = self._redis.subscriber()
+            await self._clock.sleep(0.2)
+
+    def _deaf_since(self, opened_at: float) -> bool:
+        unheard_s = self._clock.monotonic() - max(self.canary_heard_at, opened_at)
+        return self._redis.reachable and unheard_s >= DEAF_S
 
     def _hear_safely(self, channel: bytes, data: bytes) -> None:
         try:
