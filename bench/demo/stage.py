@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -76,7 +76,7 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to start. `overrides` are the settings of markets that differ from their files; `admin` is the address of
-    an admin to make, who then may ask as often as he likes.
+    an admin to make, who then may ask as often as he likes. `settings` are of the server, by their names in the environment.
     """
 
     market: str
@@ -85,6 +85,7 @@ class Wanted:
     workers: int
     overrides: Mapping[str, Mapping[str, object]]
     admin: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -157,6 +158,7 @@ def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: 
         # Nobody is left to come back when we stop.
         "DISPATCH_DRAIN_S": "0",
         "PYTHONUNBUFFERED": "1",
+        **wanted.settings,
     }
 
 

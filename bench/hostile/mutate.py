@@ -18,6 +18,7 @@ from protocol.frames import FRAME_BYTES_MAX
 
 DEEPEST = 60
 LONGEST = 6_000
+ITEMS_MAX = 200
 BYTES_SHARE: Final = 0.06
 """Of the text mutants, those broken in their bytes: a socket is closed by its fifth undecodable frame within 10 s."""
 
@@ -191,7 +192,7 @@ class Mutator:
         lists = [value for _, value in document.items if isinstance(value, list)]
         if lists:
             chosen = self._dice.choice(lists)
-            chosen[:] = chosen * self._dice.choice((0, 30, 31, 60, 90))
+            chosen[:] = (chosen * self._dice.choice((0, 30, 31, 60, 90)))[:ITEMS_MAX]  # twice would be thousands
         else:
             document.items.append(("reason", "r" * self._dice.choice((500, 501, LONGEST))))
         return "stretched"
