@@ -11,10 +11,10 @@ from typing import Any, Final
 from bench.accepts import circle
 from bench.demo.command import at_least_one
 from bench.fleet import cloud, fleet
-from bench.report import complete, ms, options, perform, show, verdict
+from bench.report import complete, ms, options, perform, seconds, show, verdict
 from bench.server import Running, server
 from bench.storms.trade import Pair, Trade
-from bench.storms.weather import not_reading, restarting, returning
+from bench.storms.weather import CALM_S, not_reading, restarting, returning
 from dispatch.markets import Markets
 
 MARKET: Final = "bkk"
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--sockets", type=at_least_one, default=5_000, help="of phones (default: 5000)")
     found.add_argument("--pairs", type=at_least_one, default=30, help="who ride meanwhile (default: 30)")
     found.add_argument("--only", choices=STORMS, action="append", default=None, help="one storm; again for another")
+    found.add_argument("--calm", type=seconds, default=CALM_S, metavar="S", help="before each storm (default: 12)")
     found.set_defaults(workers=4)
     return found
 
@@ -58,9 +59,11 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             async with Trade(_pairs(running, shown.pairs)) as trade:
                 await asyncio.sleep(WARM_S)
                 if "returning" in wanted:
-                    figures["returning"] = await returning(running, phones, trade)
+                    figures["returning"] = await returning(running, phones, trade, shown.calm)
                 if "not_reading" in wanted:
-                    figures["not_reading"] = await not_reading(running, phones[: max(1, len(phones) // 10)], trade)
+                    figures["not_reading"] = await not_reading(
+                        running, phones[: max(1, len(phones) // 10)], trade, shown.calm
+                    )
                 figures["failed"] = trade.failed()[:5]
             for phone in phones:
                 phone.close()

@@ -18,6 +18,7 @@ from protocol.lifecycle import ServiceType, Stage
 OFFERED_WITHIN_S: Final = 20.0
 TOLD_WITHIN_S: Final = 30.0
 REST_S: Final = 0.5
+REACH_M: Final = 1_000
 
 
 class Pair:
@@ -52,6 +53,9 @@ class Pair:
                 on_event=lambda event, user=person.user_id: self.told(user, event),  # type: ignore[misc]
             )  # fmt: skip
             self.clients.append(await stack.enter_async_context(client))
+        # So small that nobody is offered his neighbour's job, and holds it while he ignores it.
+        driver = Http(self.running.stage.url, self.driver.token, session=self.running.http)
+        await driver.patch_provider(service_radius_m=REACH_M)
         await self.clients[0].online(*self.place)
 
     async def ride(self, stop: asyncio.Event) -> None:

@@ -81,13 +81,13 @@ class Barometer:
         return int(self.worst["dispatch_socket_waiting_bytes_max"])
 
 
-async def returning(running: Running, phones: Sequence[Phone], trade: Trade) -> dict[str, Any]:
+async def returning(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
     """F14: all lines break in one moment, and all phones come back in the next."""
     loop = asyncio.get_running_loop()
     await open_all(phones, online=False)
     calm_at = time.monotonic()
     async with Barometer(running) as calm:
-        await asyncio.sleep(CALM_S)
+        await asyncio.sleep(calm_s)
         calm.worst.clear()
         await asyncio.sleep(2 * LAG_LOOK_S)
     async with Barometer(running) as storm:
@@ -121,10 +121,10 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade) -> 
     }
 
 
-async def not_reading(running: Running, phones: Sequence[Phone], trade: Trade) -> dict[str, Any]:
+async def not_reading(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
     """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds."""
     calm_at = time.monotonic()
-    await asyncio.sleep(CALM_S)
+    await asyncio.sleep(calm_s)
     for phone in phones:
         await _with_small_buffers(phone)
     async with Barometer(running) as storm:
