@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.fleet import Phone, framed, open_all
+from bench.fleet import HANDSHAKES_AT_ONCE, Phone, framed
 from bench.report import spread
 from bench.server import Running, total, until
 from bench.storms.trade import Trade
@@ -84,7 +84,13 @@ class Barometer:
 async def returning(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
     """F14: all lines break in one moment, and all phones come back in the next."""
     loop = asyncio.get_running_loop()
-    await open_all(phones, online=False)
+    gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
+
+    async def come(phone: Phone) -> None:
+        async with gate:
+            await phone.come_back()
+
+    await asyncio.gather(*map(come, phones))
     calm_at = time.monotonic()
     async with Barometer(running) as calm:
         await asyncio.sleep(calm_s)
