@@ -36,17 +36,19 @@ def judged_log(text: str) -> dict[str, Any]:
             level, event = entry["level"], entry["event"]
         except (ValueError, KeyError, TypeError):
             count += 1
-            unhandled.append(line)
+            unhandled.append(line.strip()[:300])
             continue
         if level in BAD_LEVELS or "exception" in entry or "Traceback" in line:
             count += 1
-            unhandled.append(line)
+            # What it was and what it ended in; the way there is long, and names folders of this machine.
+            last = str(entry.get("exception", "")).strip().rpartition("\n")[2]
+            unhandled.append(f"{level}: {event}: {last}"[:300])
         else:
             warnings[f"{level}: {str(event)[:80]}"] += 1
     return {
         "log_lines": len(text.splitlines()),
         "unhandled": count,
-        "unhandled_lines": [line[-900:] for line in unhandled[:SAMPLES_MAX]],
+        "unhandled_lines": unhandled[:SAMPLES_MAX],
         "other_lines": dict(warnings.most_common(20)),
     }
 
