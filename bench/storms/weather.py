@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.fleet import HANDSHAKES_AT_ONCE, Phone, framed
+from bench.fleet import HANDSHAKES_AT_ONCE, FleetError, Phone, framed
 from bench.report import spread
 from bench.server import Running, total, until
 from bench.storms.trade import Trade
@@ -31,6 +31,7 @@ PROBE_EVERY_S: Final = 0.5
 REPLACED_WITHIN_S: Final = 60.0
 REST_S: Final = 3.0
 DEAFENED_PER_S: Final = 100
+SMALL_TRIES: Final = 6
 
 
 class Barometer:
@@ -159,11 +160,18 @@ async def _with_small_buffers(phone: Phone) -> None:
     phone.close()
     loop = asyncio.get_running_loop()
     address = urlsplit(phone.url)
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    sock.setblocking(False)
-    await loop.sock_connect(sock, (address.hostname, address.port))
-    await phone.come_back_by(sock)
+    for _ in range(SMALL_TRIES):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (address.hostname, address.port))
+        try:
+            await phone.come_back_by(sock)
+            return
+        except (TimeoutError, ConnectionError):
+            phone.close()
+            await asyncio.sleep(max(1.0, phone.retry_after_s))
+    raise FleetError("a phone with small buffers was not welcomed")
 
 
 async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
