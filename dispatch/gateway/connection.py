@@ -16,7 +16,7 @@ from protocol.session import ServerSession
 log = structlog.get_logger("gateway")
 
 WAITING_BYTES_MAX: Final = 256 * 1024
-BLOCKED_S_MAX: Final = 7.5
+BLOCKED_S_MAX: Final = 7.0
 """Swept every two seconds, so nobody stays for more than 10 s after the first write that blocked (contract.md §3)."""
 PING_S: Final = 15.0
 PINGS_UNANSWERED_MAX: Final = 2
