@@ -8,7 +8,7 @@ TEST_WORKERS ?= 2
 SOAK_FOR ?= 8h
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve bench chaos soak mutants lock clean
+.PHONY: help setup demo test check serve bench chaos soak mutants audit lock clean
 
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ soak: $(STAMP) ## the same for hours (SOAK_FOR=8h)
 
 mutants: $(STAMP) ## twelve mistakes made on purpose: each must be caught
 	MUTANTS_JSON=bench/results/faults/mutants.json $(PY) -m pytest -n 0 tests/mutants
+
+audit: ## look up every pinned version in the advisory databases; needs the internet and uv
+	uvx pip-audit --require-hashes --disable-pip -r requirements.lock
 
 clean: ## remove what make made, but not .data
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

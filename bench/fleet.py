@@ -9,6 +9,8 @@ import base64
 import math
 import os
 import random
+import re
+import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -99,6 +101,7 @@ class Phone(asyncio.Protocol):
         "_transport",
         "_upgraded",
         "_waiting",
+        "attempt",
         "complaints",
         "lat",
         "leaving",
@@ -107,6 +110,8 @@ class Phone(asyncio.Protocol):
         "person",
         "provider_id",
         "refused",
+        "resumed",
+        "retry_after_s",
         "sent",
         "session",
         "url",
@@ -124,6 +129,11 @@ class Phone(asyncio.Protocol):
         self.lost = False
         self.leaving = False
         self.refused: int | None = None
+        self.retry_after_s = 0.0
+        """What the last refusal asked to wait."""
+        self.attempt = 0
+        self.resumed = False
+        """The last welcome went on where this phone stood."""
         self.complaints: dict[str, int] | None = None
         """`error` frames by code."""
         self._on_event = on_event
@@ -175,6 +185,38 @@ class Phone(asyncio.Protocol):
             f"Authorization: Bearer {self.person.token}\r\n\r\n".encode()
         )
 
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The line, if there ever was one."""
+        return self._transport
+
+    async def come_back(self) -> None:
+        """Connect again with what is known, for as long as it takes: after a refusal as it asks, after a lost line soon."""
+        loop = asyncio.get_running_loop()
+        address = urlsplit(self.url)
+        while True:
+            self._live = loop.create_future()
+            self._rest, self._upgraded, self.refused, self.lost, self.leaving = b"", False, None, False, False
+            try:
+                async with asyncio.timeout(WELCOME_WITHIN_S):
+                    await loop.create_connection(lambda: self, address.hostname or "", address.port or 80)
+                    await self._live
+                    return
+            except TimeoutError:
+                self.close()
+            except OSError:
+                pass
+            await asyncio.sleep(self.retry_after_s if self.refused else random.uniform(0.2, 1.0))
+
+    async def come_back_by(self, sock: socket.socket) -> None:
+        """The same once, on a connected socket. Raises TimeoutError, ConnectionError."""
+        loop = asyncio.get_running_loop()
+        self._live = loop.create_future()
+        self._rest, self._upgraded, self.refused, self.lost, self.leaving = b"", False, None, False, False
+        async with asyncio.timeout(WELCOME_WITHIN_S):
+            await loop.create_connection(lambda: self, sock=sock)
+            await self._live
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = not self.leaving
         error = ConnectionError(f"the line of {self.person.user_id} was lost")
@@ -198,11 +240,14 @@ class Phone(asyncio.Protocol):
             status = int(head.split(b" ", 2)[1])
             if status != 101:
                 self.refused = status
+                after = re.search(rb"(?i)\r\nretry-after: (\d+)", head)
+                self.retry_after_s = float(after[1]) if after else 0.0
                 assert self._transport is not None
                 self._transport.abort()
                 return
             self._upgraded = True
-            self._write(framed(encode(self.session.hello(f"bench-{self.person.user_id}", 1))))
+            self.attempt += 1
+            self._write(framed(encode(self.session.hello(f"bench-{self.person.user_id}", self.attempt))))
         frames, self._rest = unframed(data)
         for opcode, payload in frames:
             if opcode == _TEXT:
@@ -232,7 +277,8 @@ class Phone(asyncio.Protocol):
                 case Complaint(complaint):
                     counts = self.complaints = self.complaints or {}
                     counts[complaint.error.code] = counts.get(complaint.error.code, 0) + 1
-                case Live():
+                case Live(welcome):
+                    self.resumed = welcome.resumed
                     if self._live is not None and not self._live.done():
                         self._live.set_result(None)
                 case Gap(expected, got):

@@ -95,9 +95,10 @@ async def server(
     workers: int,
     market_overrides: Mapping[str, object],
     say: Callable[[str], None],
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Running]:
     """Start it all, as an operator would. Raises StageError, EmbeddedError."""
-    wanted = Wanted(market, providers, customers, workers, {market: market_overrides})
+    wanted = Wanted(market, providers, customers, workers, {market: market_overrides}, settings=settings or {})
     async with (
         stage(wanted, say) as running,
         aioredis.Redis.from_url(running.redis_url) as redis,

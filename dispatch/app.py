@@ -18,7 +18,7 @@ from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
 from dispatch.admin import Admin, Expiry, Office
 from dispatch.admin import routes as admin_routes
-from dispatch.api import Api, ApiRules
+from dispatch.api import NEXT_REQUEST_WITHIN_S, SWEEP_EVERY_S, Api, ApiRules
 from dispatch.api.docs import add_docs
 from dispatch.claims import Claims
 from dispatch.claims import routes as claims_routes
@@ -42,7 +42,7 @@ from dispatch.kit.objects import Seals
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.queue import Consumer
 from dispatch.kit.redis import Redis
-from dispatch.kit.tasks import Nursery, running
+from dispatch.kit.tasks import Nursery, repeat, running
 from dispatch.ledger import configure
 from dispatch.markets import Markets
 from dispatch.matching import Matching, Nudges, Quotes, Shifts
@@ -110,15 +110,30 @@ class App:
     @asynccontextmanager
     async def listen(self, listener: socket.socket) -> AsyncIterator[None]:
         """Serve on `listener`, which is bound; at the end of the block take no more, and drain."""
-        runner = web.AppRunner(self.api.app, access_log=None, handler_cancellation=False, shutdown_timeout=2.0)
+        runner = web.AppRunner(
+            self.api.app,
+            access_log=None,
+            handler_cancellation=False,
+            shutdown_timeout=2.0,
+            keepalive_timeout=NEXT_REQUEST_WITHIN_S,
+        )
         await runner.setup()
+        assert runner.server is not None
+        server = runner.server
+
+        async def sweep() -> None:
+            self.api.strangers.sweep(server.connections)
+
         site = web.SockSite(runner, listener, backlog=1024)
         await site.start()
-        # What was made until now lives as long as the process: the collector need not look at it again.
+        # What was made until now lives as long as the process: the collector need not look at it again. Never later: a
+        # closed socket is a cycle (aiohttp's request, protocol and tracebacks), and who is frozen in one is never freed.
         gc.collect()
         gc.freeze()
+        sweeping = repeat(sweep, every_s=SWEEP_EVERY_S, clock=self.clock, name="stranger_sweeper")
         try:
-            yield
+            async with running([("stranger_sweeper", sweeping)]):
+                yield
         finally:
             await self.door.drain(self.settings.drain_s)
             await self._until_closed(3.0)

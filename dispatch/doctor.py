@@ -32,6 +32,7 @@ from dispatch.start import (
 SKEW_S_MAX = 1.0  # tokens, and the `at` of positions, are compared with the machine's clock; offers with Postgres'
 OTHER_CONNECTIONS = 10  # psql, backups, migrations: besides the pools
 PROBE = "doctor/nothing"
+_SAFE_MINORS = {15: 9, 16: 5, 17: 1}
 OPEN_FILES_MIN = 4096  # one per socket, and some hundred of our own
 
 
@@ -174,6 +175,8 @@ async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator
     try:
         version = await connection.fetchval("SHOW server_version")
         yield Finding("postgres", "ok", f"{version} at {clean_text(url)}")
+        if (hole := postgres_hole(int(await connection.fetchval("SHOW server_version_num")))) is not None:
+            yield Finding("postgres", "BAD", hole)
         yield await _migrations(url)
         yield _skew(await _offset_s(connection, clock))
         yield await _connections(connection, settings)
@@ -182,6 +185,17 @@ async def _postgres(settings: Settings, url: str, clock: Clock) -> AsyncIterator
             yield Finding("durability", "BAD", text)
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+def postgres_hole(number: int) -> str | None:
+    """Why this version (150009 is 15.9) keeps no person from another's rows; None: nothing is known against it."""
+    major, minor = divmod(number, 10_000)
+    if minor >= _SAFE_MINORS.get(major, 0):
+        return None
+    return (
+        f"{major}.{minor} may show one person the rows of another (CVE-2024-10976, CVE-2024-10978: row security and roles are what "
+        f"keeps them apart here). Update to {major}.{_SAFE_MINORS[major]} or newer"
+    )
 
 
 async def _migrations(url: str) -> Finding:

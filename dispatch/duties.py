@@ -1,9 +1,9 @@
 """What nobody asks for: it is time. Every loop of a worker, in one list."""
 
-import gc
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dispatch.gauges import LAG_EVERY_S
 from dispatch.kit.tasks import repeat
 from protocol.errors import ByeReason, CloseCode
 
@@ -72,8 +72,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
     async def gather() -> None:
         app.gauges.gather()
 
-    async def freeze() -> None:
-        gc.freeze()
+    async def feel() -> None:
+        app.gauges.feel(clock.monotonic())
 
     async def forget() -> None:
         while await app.inbox.forget_events(days=settings.keep_events_days):
@@ -114,8 +114,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("undertaker", 5.0, app.inbox.bury),
         loop("trail_flusher", 5.0, flush_trails),
         loop("gauges", 2.0, gather),
+        loop("lag_feeler", LAG_EVERY_S, feel),
         loop("job_counter", 5.0, app.gauges.count_jobs),
-        loop("freezer", 60.0, freeze),
         loop("gate_judge", 30.0, rejudge),
         loop("delivery_rescuer", 5.0, app.sender.rescue),
         loop("payout_rescuer", 5.0, app.payouts.rescue),

@@ -16,6 +16,9 @@ from dispatch.notifications import Sender
 from dispatch.presence import Presence
 from dispatch.tracking import Tracking
 
+LAG_EVERY_S = 0.05
+LAG_SHOWN_S = 10.0
+
 
 class Gauges:
     """One per worker."""
@@ -49,6 +52,7 @@ class Gauges:
         self._slot = slot
         self._counters = {
             "frames": metrics.counter("frames_in_total", "Socket frames read"),
+            "frames_limited": metrics.counter("frames_limited_total", "Socket frames over the rate, dropped unread"),
             "refused": metrics.counter("refused_total", "Socket refusals by code", ["code"]),
             "answers": metrics.counter("http_answers_total", "HTTP answers by route and status", ["route", "status"]),
             "positions": metrics.counter("positions_total", "Fixes taken"),
@@ -76,18 +80,41 @@ class Gauges:
             ),
             "redis": metrics.gauge("redis_reachable", "Workers that reach Redis"),
             # Of the whole database, and so the same in every worker: the largest is as good as any.
+            "lag": metrics.gauge(
+                "loop_lag_max_seconds", "Longest that a due timer waited for its worker lately", mode="livemax"
+            ),
+            "waiting": metrics.gauge(
+                "socket_waiting_bytes_max", "Most that waits for the reader of one socket", mode="livemax"
+            ),
             "jobs": metrics.gauge("jobs", "Jobs by market and status", ["market", "status"], mode="livemax"),
         }
         self._before: dict[tuple[str, tuple[str, ...]], float] = {}
         self._known: set[tuple[str, str]] = set()
         self.loop_failures: dict[str, int] = {}
+        self._felt_at = self._lag_window_at = self._lag = self._lag_before = 0.0
 
     def failed(self, loop: str) -> None:
         """A turn of this loop failed."""
         self.loop_failures[loop] = self.loop_failures.get(loop, 0) + 1
 
+    def feel(self, now: float) -> None:
+        """Called every LAG_EVERY_S: how late is that? What was worst is shown for 10 s at least, so that nobody who looks that often
+        misses it.
+        """
+        late = max(0.0, now - self._felt_at - LAG_EVERY_S) if self._felt_at else 0.0
+        self._felt_at = now
+        if now - self._lag_window_at >= LAG_SHOWN_S:
+            self._lag_before, self._lag, self._lag_window_at = self._lag, 0.0, now
+        self._lag = max(self._lag, late)
+
+    @property
+    def lag_s(self) -> float:
+        """The longest that a due timer has waited lately."""
+        return max(self._lag, self._lag_before)
+
     def _numbers(self) -> Iterator[tuple[str, tuple[str, ...], float]]:
         yield "frames", (), self._door.frames_in
+        yield "frames_limited", (), self._door.frames_limited
         yield "positions", (), self._presence.positions
         yield "offers", (), self._matching.offered
         yield "rounds", (), self._matching.rounds
@@ -110,6 +137,8 @@ class Gauges:
             if grown > 0:
                 self._counters[name].add(*labels, by=grown)
                 self._before[(name, labels)] = now
+        self._gauges["lag"].set(to=self.lag_s)
+        self._gauges["waiting"].set(to=self._door.waiting_bytes_max)
         self._gauges["sockets"].set(to=len(self._door))
         self._gauges["providers"].set(to=len(self._presence))
         self._gauges["tasks"].set(to=len(self._nursery))

@@ -156,6 +156,7 @@ def _no_constant(word: str) -> float:
 
 
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _strict: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 _lenient: Final = json.JSONDecoder(object_pairs_hook=tuple)
 
@@ -168,7 +169,7 @@ def _text(data: bytes | str) -> str:
 
 
 def _scan(data: bytes | str) -> object:
-    """Parse strictly. Raises _Flaw: broken JSON or UTF-8, NaN, Infinity, NUL, a duplicate key, too deep."""
+    """Parse strictly. Raises _Flaw: broken JSON or UTF-8, half a surrogate pair, NaN, Infinity, NUL, a duplicate key, too deep."""
     try:
         text = _text(data)
         document: object = _strict.decode(text)
@@ -182,6 +183,12 @@ def _scan(data: bytes | str) -> object:
     # Brackets inside strings count too: this only ever asks for the exact look too often.
     if text.count("{") + text.count("[") > DEPTH_MAX and _depth(document) > DEPTH_MAX:
         raise _Flaw("too deep")
+    if _SURROGATE.search(text):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            # The standard library keeps half a pair, and then no encoder takes the text: msgspec's checks neither.
+            raise _Flaw("half a surrogate pair", broken=True) from None
     return document
 
 
@@ -208,7 +215,7 @@ def _id_of(data: bytes | str) -> UUID | None:
 def _uuid(values: Sequence[object]) -> UUID | None:
     try:
         return msgspec.convert(values[0], UUID) if len(values) == 1 else None
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):
         return None
 
 
@@ -228,7 +235,7 @@ def _explain(data: bytes | str, problem: str) -> Refused:
         return Refused(ErrorCode.BAD_FRAME, "unknown type", request_id, {"problem": "unknown type"})
     faults = _faults(document, shape)
     if not faults:
-        # Only msgspec saw it: a lone surrogate by escape, which is no text.
+        # Only msgspec saw it: nothing is known that the scan lets pass.
         return Refused(ErrorCode.BAD_FRAME, problem, request_id, {"problem": problem}, undecodable=True)
     if any(fault["problem"] == _MISSING for fault in faults):
         code = ErrorCode.BAD_FRAME

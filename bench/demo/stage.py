@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -65,7 +65,7 @@ class Stage:
 
     def server_log(self) -> str:
         """The end of what the server wrote."""
-        return _tail(self.folder / "server.log")
+        return tail_of(self.folder / "server.log")
 
     @property
     def mail(self) -> Path:
@@ -76,7 +76,7 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to start. `overrides` are the settings of markets that differ from their files; `admin` is the address of
-    an admin to make, who then may ask as often as he likes.
+    an admin to make, who then may ask as often as he likes. `settings` are of the server, by their names in the environment.
     """
 
     market: str
@@ -85,6 +85,7 @@ class Wanted:
     workers: int
     overrides: Mapping[str, Mapping[str, object]]
     admin: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @asynccontextmanager
@@ -99,12 +100,12 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
         running = await stack.enter_async_context(stores(folder / "stores", echo=say))
         stamp_file = folder / "stamps"
         environment = _environment(wanted, running.database_url, running.redis_url, stamp_file)
-        await _run(["migrate"], environment, folder)
+        await run_command(["migrate"], environment, folder)
         tokens = folder / "tokens"
         people = ["--market", wanted.market, "--providers", str(wanted.providers), "--customers", str(wanted.customers)]
         # A hundred thousand people with their papers take some minutes.
         timeout_s = STEP_TIMEOUT_S + (wanted.providers + wanted.customers) / 300
-        await _run(["seed", *people, "--tokens", str(tokens)], environment, folder, timeout_s)
+        await run_command(["seed", *people, "--tokens", str(tokens)], environment, folder, timeout_s)
         providers, customers = read_tokens(tokens)
         say(f"seeded {f'{len(providers)} providers and ' if providers else ''}{len(customers)} customers")
         password = None if wanted.admin is None else await _admin(wanted.admin, environment, folder)
@@ -157,19 +158,20 @@ def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: 
         # Nobody is left to come back when we stop.
         "DISPATCH_DRAIN_S": "0",
         "PYTHONUNBUFFERED": "1",
+        **wanted.settings,
     }
 
 
 async def _admin(email: str, environment: dict[str, str], folder: Path) -> str:
     """Make an admin as an operator makes the first one; his password."""
-    await _run(["admin", "--email", email], environment, folder)
+    await run_command(["admin", "--email", email], environment, folder)
     log = folder / "admin.log"
     if found := PASSWORD.search(log.read_text(encoding="utf-8")):
         return found.group(1)
-    raise StageError(f"dispatch admin said no password:\n{_tail(log)}")
+    raise StageError(f"dispatch admin said no password:\n{tail_of(log)}")
 
 
-async def _run(
+async def run_command(
     arguments: list[str], environment: dict[str, str], folder: Path, timeout_s: float = STEP_TIMEOUT_S
 ) -> None:
     """One `dispatch` command to its end. Raises StageError with what it said."""
@@ -182,19 +184,19 @@ async def _run(
             stderr=output,
             env=environment,
             start_new_session=True,
-            preexec_fn=_end_with_us,
+            preexec_fn=end_with_us,
         )
     try:
         async with asyncio.timeout(timeout_s):
             code = await process.wait()
     except TimeoutError:
-        raise StageError(f"dispatch {arguments[0]} took over {timeout_s:.0f} s:\n{_tail(log)}") from None
+        raise StageError(f"dispatch {arguments[0]} took over {timeout_s:.0f} s:\n{tail_of(log)}") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if code != 0:
-        raise StageError(f"dispatch {arguments[0]} ended with exit code {code}:\n{_tail(log)}")
+        raise StageError(f"dispatch {arguments[0]} ended with exit code {code}:\n{tail_of(log)}")
 
 
 async def _serve(
@@ -212,7 +214,7 @@ async def _serve(
             env=environment,
             # Ctrl-C reaches the whole foreground group; the server is stopped by us, after its clients.
             start_new_session=True,
-            preexec_fn=_end_with_us,
+            preexec_fn=end_with_us,
         )
     stack.push_async_callback(_stop, process)
     assert process.stdout is not None
@@ -225,7 +227,7 @@ async def _serve(
                     return process, found.group(1)
     except TimeoutError:
         pass
-    raise StageError(f"the server did not become ready:\n{''.join(said[-LOG_TAIL_LINES:])}{_tail(log)}")
+    raise StageError(f"the server did not become ready:\n{''.join(said[-LOG_TAIL_LINES:])}{tail_of(log)}")
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -251,7 +253,7 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def _end_with_us() -> None:
+def end_with_us() -> None:
     """In the child, before it becomes another program: end when we are killed, so that nothing is left running."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -293,7 +295,7 @@ def _stat(path: Path) -> list[str] | None:
         return None
 
 
-def _tail(log: Path) -> str:
+def tail_of(log: Path) -> str:
     try:
         lines = log.read_text(errors="replace").strip().splitlines()
     except OSError as error:

@@ -280,14 +280,27 @@ def _told_in_time(history: History, user: str, since: int, until: int) -> Iterat
             continue
         socket = frames[here - 1].socket
         rest = frames[here:]
-        if not any(told.at > since + bound and told.socket == socket for told in rest):
+        latest = _spoken_by(history, _worker_of(frames, socket), since + bound, bound)
+        if until < latest or not any(told.at > latest and told.socket == socket for told in rest):
             continue  # no sign that this line outlived the bound
-        if not any(
-            told.name == "provider.updated" for told in _from(frames, since - bound) if told.at <= since + bound
-        ):
+        if not any(told.name == "provider.updated" for told in _from(frames, since - bound) if told.at <= latest):
             yield Violation(
                 "I7", f"{client} was not told of the suspension of {since} within {bound / S:g} s", (), (user,)
             )
+
+
+def _worker_of(frames: list[Told], socket: str) -> str:
+    return next((told.name for told in frames if told.kind == "welcome" and told.socket == socket), "")
+
+
+def _spoken_by(history: History, worker: str, latest: int, bound: int) -> int:
+    """`latest`, or `bound` after the end of the last silence that lasted into it: a worker that is cut off from both stores, or from
+    its clients, can tell nobody anything. What it may decide meanwhile is judged all the same.
+    """
+    for since, until, where in sorted(history.silences):
+        if where in ("", worker) and since < latest and until > latest - bound:
+            latest = max(latest, until + bound)
+    return latest
 
 
 def _from(frames: list[Told], at: int) -> list[Told]:

@@ -197,6 +197,10 @@ class History(msgspec.Struct, kw_only=True):
     """How far the judge's clock may be from the clients', ns: nothing on one machine, more where a fault shifts Postgres' clock."""
     limits: dict[str, int] = {}
     """Bounds of this run in ns, by name, where they differ from the checkers' own."""
+    silences: list[tuple[int, int, str]] = []
+    """(from, until, worker) while a worker, or with "" every one, could hear or say nothing by any way: no word can be in time then.
+    Which worker a line is on stands in the `name` of its welcome.
+    """
 
     @property
     def accepts(self) -> int:

@@ -172,8 +172,20 @@ MUTANTS = (
 )
 
 FAULTS = (
-    Danger("F1", "SIGKILL of a worker", ("simulation", "chaos"), ("worker_crash",), ("worker-kill",)),
-    Danger("F2", "SIGSTOP of a worker, 1-30 s", ("simulation", "chaos"), ("worker_freeze",), ("worker-stop",)),
+    Danger(
+        "F1",
+        "SIGKILL of a worker",
+        ("simulation", "chaos"),
+        ("worker_crash", "crash_at_commit", "worker_restart"),
+        ("worker-kill",),
+    ),
+    Danger(
+        "F2",
+        "SIGSTOP of a worker, 1-30 s",
+        ("simulation", "chaos"),
+        ("worker_freeze", "freeze_at_commit"),
+        ("worker-stop",),
+    ),
     Danger(
         "F3",
         "SIGKILL and SIGSTOP of Redis",
@@ -190,10 +202,10 @@ FAULTS = (
     ),
     Danger(
         "F5",
-        "failover to an empty or a lagging replica",
+        "failover to an empty or a lagging replica; two masters at once",
         ("simulation", "chaos"),
         ("redis_failover",),
-        ("redis-empty",),
+        ("redis-empty", "redis-split"),
     ),
     Danger(
         "F6", "a lying Redis; claims switched off", ("simulation", "chaos", "tests"), ("redis_lies",), ("redis-lies",)

@@ -1,8 +1,8 @@
-"""A TCP proxy between the server under test and one of its stores, for the faults that lines have.
+"""A TCP proxy for the faults that lines have: between a server under test and one of its stores, or its clients and it.
 
-It understands just enough of both protocols to act on *one statement*: let it run and lose the answer, lose it before it
-runs, or hold it until the test says go. Each such trap tells when it was reached, so that a test can
-assert that its fault happened.
+It understands just enough of the stores' protocols to act on *one statement*: let it run and lose the answer, lose it
+before it runs, hold it until the test says go, or answer in the store's place. Each such trap tells when it was reached, so
+that a test can assert that its fault happened.
 
     async with Proxy(database_url) as line:
         pool = await asyncpg.create_pool(line.url)
@@ -12,20 +12,18 @@ assert that its fault happened.
 """
 
 import asyncio
-import socket
-import struct
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-import hiredis
+from bench.faults.lines import Line
 
-CHUNK_BYTES = 65536
-SSL_REQUEST, CANCEL_REQUEST = 80877103, 80877102
-REDIS_HANDSHAKE = (b"HELLO", b"AUTH", b"CLIENT", b"SELECT", b"PING")  # what a client says by itself
+Action = Literal["drop_reply", "cut_before", "hold", "lie"]
+Direction = Literal["requests", "replies"]
 
 
 class Mode(Enum):
@@ -42,133 +40,74 @@ class Trap:
     """A fault for the next statement that contains `match` (None: for the next one at all)."""
 
     match: bytes | None
-    action: Literal["drop_reply", "cut_before", "hold"]
+    action: Action
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    on_release: list[Callable[[], None]] = field(default_factory=list)
+    answer: bytes = b""
+    """Of a lie: what is answered in place of the truth."""
 
     def release(self) -> None:
         """Let a held statement go on its way."""
         self.released.set()
+        for go_on in self.on_release:
+            go_on()
 
 
-class PostgresRequests:
-    """Client bytes → (message, SQL that it executes or None)."""
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A fault for a share of the statements that contain one of `matches`, until it is taken away."""
 
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._started = False
-        self._statements: dict[bytes, bytes] = {}
+    matches: tuple[bytes, ...]
+    action: Action
+    rate: float
+    dice: random.Random
+    answers: Sequence[bytes] = ()
 
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-        self._buffer += data
-        while True:
-            skip = 1 if self._started else 0  # the first messages of a connection have no type byte
-            if len(self._buffer) < skip + 4:
-                return
-            end = skip + struct.unpack_from(">I", self._buffer, skip)[0]
-            if len(self._buffer) < end:
-                return
-            message, self._buffer = self._buffer[:end], self._buffer[end:]
-            yield message, self._executed(message)
-
-    def _executed(self, message: bytes) -> bytes | None:
-        if not self._started:
-            code = struct.unpack_from(">I", message, 4)[0]
-            self._started = code not in {SSL_REQUEST, CANCEL_REQUEST}
+    def sprung(self, executed: bytes) -> Trap | None:
+        if not any(match in executed for match in self.matches) or self.dice.random() >= self.rate:
             return None
-        kind, body = message[:1], message[5:]
-        if kind == b"P":
-            name, sql, _ = body.split(b"\0", 2)
-            self._statements[name] = sql
-        elif kind == b"B":
-            return self._statements.get(body.split(b"\0", 2)[1], b"")
-        elif kind == b"Q":
-            return body.rstrip(b"\0")
-        return None
+        return Trap(None, self.action, answer=self.dice.choice(self.answers) if self.answers else b"")
 
 
-class PostgresReplies:
-    """Server bytes from one request on → whether its answer is complete (ReadyForQuery was seen)."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def complete(self, data: bytes) -> bool:
-        self._buffer += data
-        while len(self._buffer) >= 5:
-            end = 1 + struct.unpack_from(">I", self._buffer, 1)[0]
-            if len(self._buffer) < end:
-                return False
-            if self._buffer[:1] == b"Z":
-                return True
-            self._buffer = self._buffer[end:]
-        return False
-
-
-class RedisRequests:
-    """Client bytes → (command, its words or None for the client's own handshake)."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-        self._buffer += data
-        while (end := self._end()) is not None:
-            command, self._buffer = self._buffer[:end], self._buffer[end:]
-            words = command.split(b"\r\n")[2::2]
-            yield command, None if words and words[0].upper() in REDIS_HANDSHAKE else b" ".join(words)
-
-    def _end(self) -> int | None:
-        """Where the first command of the buffer ends; None while it is not whole. Commands are arrays of strings."""
-        at = self._buffer.find(b"\r\n")
-        if at < 0:
-            return None
-        end = at + 2
-        for _ in range(int(self._buffer[1:at])):
-            at = self._buffer.find(b"\r\n", end)
-            if at < 0:
-                return None
-            end = at + 2 + int(self._buffer[end + 1 : at]) + 2
-            if len(self._buffer) < end:
-                return None
-        return end
-
-
-class RedisReplies:
-    """Server bytes from one command on → whether its answer is complete. Pushed messages are no answers."""
-
-    def __init__(self) -> None:
-        self._reader = hiredis.Reader()
-
-    def complete(self, data: bytes) -> bool:
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            if not isinstance(reply, hiredis.PushNotification):
-                return True
-        return False
+Struck = Callable[[Action, bytes], None]
+"""Told (what was done, the message that it was done to) of each statement that a standing fault met."""
 
 
 class Proxy:
-    """Listens on 127.0.0.1 and passes everything on to the store of `url`, until told otherwise.
+    """Listens on 127.0.0.1 and passes everything on to what is at `url`, until told otherwise.
 
-    `url` is what the fixtures give (Unix sockets) or a TCP address; `self.url` is the same by way of the proxy.
+    `url` is what the fixtures give (Unix sockets) or a TCP address; `self.url` is the same by way of the proxy. An http
+    address is a line of bytes without statements: traps are for stores.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, port: int = 0, seed: int = 0, struck: Struck | None = None) -> None:
         self._parts = urlsplit(url)
-        self._postgres = self._parts.scheme.startswith("postgres")
+        self._port = port
+        scheme = self._parts.scheme
+        self.speaks: Literal["postgres", "redis", ""] = (
+            "postgres" if scheme.startswith("postgres") else "" if scheme.startswith("http") else "redis"
+        )
+        self.dice = random.Random(seed)
         self.delay_s = 0.0  # held back, each piece of an answer
+        self.jitter_s = 0.0  # so much more or less, by chance
+        self.bytes_per_s: float | None = None  # each way of each connection
         self.accepted = 0  # connections so far
-        self._mode = Mode.PASS
-        self._may_move = asyncio.Event()
-        self._may_move.set()
+        self.refused = 0  # of these, those that found nobody behind us or were not let in
+        self.asked = 0  # statements so far
+        self.lost = 0  # statements whose connection ended before their answer
+        self.mode = Mode.PASS
+        self.silent: Direction | None = None
+        self.lines: set[Line] = set()
+        self._struck = struck
         self._traps: list[Trap] = []
-        self._lines: set[_Line] = set()
+        self._standing: list[Standing] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Line(self).client, self.host, self._port)
         return self
 
     async def __aexit__(
@@ -177,7 +116,7 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        for task in self._tasks:
+        for task in [*self._tasks]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -196,11 +135,20 @@ class Proxy:
         query = {name: values[0] for name, values in parse_qs(self._parts.query).items()}
         query.pop("host", None)
         query.pop("port", None)
-        if self._postgres:
+        if self.speaks == "postgres":
             user = f"{self._parts.netloc.rpartition('@')[0] or 'postgres'}@"
             return f"postgresql://{user}{self.host}:{self.port}{self._parts.path}?{urlencode(query | {'sslmode': 'disable'})}"
+        if not self.speaks:
+            return f"{self._parts.scheme}://{self.host}:{self.port}{self._parts.path}"
         database = query.pop("db", "") or ("" if self._parts.scheme == "unix" else self._parts.path.lstrip("/"))
         return f"redis://{self.host}:{self.port}/{database or 0}?{urlencode(query)}".rstrip("?")
+
+    @property
+    def in_flight(self) -> int:
+        """Connections on which a statement waits for its answer now."""
+        return sum(line.busy for line in self.lines)
+
+    # --- single statements
 
     def drop_next_reply(self, match: bytes | None = None) -> Trap:
         """Let the next matching statement be executed, swallow its whole answer, then reset the connection."""
@@ -214,132 +162,111 @@ class Proxy:
         """Keep the next matching statement back until `release()`; its connection waits, the others go on."""
         return self._set(Trap(match, "hold"))
 
+    def forget(self, trap: Trap) -> None:
+        """Take a trap away that nobody may have met."""
+        if trap in self._traps:
+            self._traps.remove(trap)
+
+    def drop_some(self, matches: Sequence[bytes], rate: float) -> Standing:
+        """Lose the answer of a share of the statements that contain one of `matches`: executed, then the connection is reset."""
+        return self._stand(Standing(tuple(matches), "drop_reply", rate, self.dice))
+
+    def cut_some(self, matches: Sequence[bytes], rate: float) -> Standing:
+        """Reset the connection in place of a share of the statements: they are never executed."""
+        return self._stand(Standing(tuple(matches), "cut_before", rate, self.dice))
+
+    def lie(self, matches: Sequence[bytes], answers: Sequence[bytes], rate: float = 1.0) -> Standing:
+        """Let a share of the statements be executed and answer one of `answers` (whole replies), whatever is true."""
+        return self._stand(Standing(tuple(matches), "lie", rate, self.dice, answers))
+
+    def end(self, standing: Standing) -> None:
+        """Take a standing fault away."""
+        self._standing.remove(standing)
+
+    # --- all of them
+
     def cut(self) -> None:
         """Reset every connection that there is now. New ones are welcome."""
-        for line in [*self._lines]:
+        for line in [*self.lines]:
             line.reset()
 
     def refuse(self) -> None:
         """Reset every connection, and each new one at once, until `heal`."""
-        self._mode = Mode.REFUSE
+        self.mode = Mode.REFUSE
         self.cut()
 
     def freeze(self) -> None:
         """Stop all bytes without losing one, until `heal`."""
-        self._mode = Mode.FROZEN
-        self._may_move.clear()
+        self.mode = Mode.FROZEN
 
     def blackhole(self) -> None:
         """Lose all bytes from now on, both ways, while connections look open."""
-        self._mode = Mode.BLACKHOLE
+        self.mode = Mode.BLACKHOLE
+
+    def half_open(self, silent: Direction) -> None:
+        """Lose all bytes of one direction from now on; the other one works."""
+        self.silent = silent
+
+    def turn_to(self, url: str) -> None:
+        """What is behind us is at `url` from now on, which speaks the same; every connection is reset."""
+        self._parts = urlsplit(url)
+        self.cut()
 
     def heal(self) -> None:
-        """A good line again. Connections that lost bytes are reset."""
-        if self._mode is Mode.BLACKHOLE:
-            self.cut()
-        self._mode = Mode.PASS
-        self._may_move.set()
+        """A good line again, quick and silent about nothing. Connections that lost bytes are reset. Standing faults stay."""
+        self.mode, self.silent = Mode.PASS, None
+        self.delay_s = self.jitter_s = 0.0
+        self.bytes_per_s = None
+        for line in [*self.lines]:
+            line.healed()
+
+    # --- what lines ask
+
+    def sprung(self, executed: bytes, message: bytes) -> Trap | None:
+        """The trap for this statement, if there is one. Those that were set spring once, and are known to whoever set them."""
+        for trap in self._traps:
+            if trap.match is None or trap.match in executed:
+                self._traps.remove(trap)
+                return trap
+        for standing in self._standing:
+            if (found := standing.sprung(executed)) is not None:
+                if self._struck is not None:
+                    self._struck(found.action, message)
+                return found
+        return None
+
+    def connect(self, line: Line) -> None:
+        """Find the other end of a new connection."""
+        self.accepted += 1
+        self.lines.add(line)
+        if self.mode is Mode.REFUSE:
+            self.refused += 1
+            line.reset()
+            return
+        task = asyncio.get_running_loop().create_task(self._connect(line))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, line: Line) -> None:
+        loop = asyncio.get_running_loop()
+        query = parse_qs(self._parts.query)
+        try:
+            if self.speaks == "postgres" and "host" in query:
+                path = f"{query['host'][0]}/.s.PGSQL.{query.get('port', ['5432'])[0]}"
+                await loop.create_unix_connection(lambda: cast("Any", line.server), path)
+            elif self._parts.scheme == "unix":
+                await loop.create_unix_connection(lambda: cast("Any", line.server), unquote(self._parts.path))
+            else:
+                host, port = self._parts.hostname or self.host, self._parts.port or 0
+                await loop.create_connection(lambda: cast("Any", line.server), host, port)
+        except OSError:
+            self.refused += 1
+            line.reset()  # one end is not there: so is the other
 
     def _set(self, trap: Trap) -> Trap:
         self._traps.append(trap)
         return trap
 
-    def _sprung(self, executed: bytes | None) -> Trap | None:
-        """The first trap for this statement; it springs once."""
-        if executed is None:
-            return None
-        for trap in self._traps:
-            if trap.match is None or trap.match in executed:
-                self._traps.remove(trap)
-                return trap
-        return None
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.accepted += 1
-        line = _Line(self, reader, writer)
-        self._lines.add(line)
-        try:
-            if self._mode is Mode.REFUSE:
-                return
-            await line.run(*await self._connect())
-        except OSError:
-            pass  # one end reset it: so does the other
-        finally:
-            line.reset()
-            self._lines.discard(line)
-            self._tasks.discard(task)
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        query = parse_qs(self._parts.query)
-        if self._postgres and "host" in query:
-            port = query.get("port", ["5432"])[0]
-            return await asyncio.open_unix_connection(f"{query['host'][0]}/.s.PGSQL.{port}")
-        if self._parts.scheme == "unix":
-            return await asyncio.open_unix_connection(unquote(self._parts.path))
-        return await asyncio.open_connection(self._parts.hostname, self._parts.port)
-
-
-class _Line:
-    """One connection through the proxy."""
-
-    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._proxy = proxy
-        self._reader = reader
-        self._writer = writer
-        self._server: asyncio.StreamWriter | None = None
-        self._swallowing: tuple[Trap, PostgresReplies | RedisReplies] | None = None
-
-    async def run(self, server_reader: asyncio.StreamReader, server_writer: asyncio.StreamWriter) -> None:
-        self._server = server_writer
-        pumps = [asyncio.create_task(self._requests(server_writer)), asyncio.create_task(self._replies(server_reader))]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-
-    def reset(self) -> None:
-        """Close both ends; the client sees a reset, not an orderly end."""
-        for writer in (self._writer, self._server):
-            if writer is None:
-                continue
-            if writer is self._writer and (raw := writer.get_extra_info("socket")) is not None and raw.fileno() >= 0:
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-
-    async def _requests(self, server: asyncio.StreamWriter) -> None:
-        frames = PostgresRequests() if self._proxy._postgres else RedisRequests()
-        while data := await self._reader.read(CHUNK_BYTES):
-            for message, executed in frames.feed(data):
-                trap = self._proxy._sprung(executed)
-                if trap is not None and trap.action == "cut_before":
-                    trap.reached.set()
-                    return
-                if trap is not None and trap.action == "hold":
-                    trap.reached.set()
-                    await trap.released.wait()
-                if trap is not None and trap.action == "drop_reply":
-                    self._swallowing = (trap, PostgresReplies() if self._proxy._postgres else RedisReplies())
-                await self._pass_on(server, message)
-
-    async def _replies(self, server: asyncio.StreamReader) -> None:
-        while data := await server.read(CHUNK_BYTES):
-            if self._swallowing is not None:
-                trap, replies = self._swallowing
-                if replies.complete(data):
-                    trap.reached.set()
-                    return
-                continue
-            if self._proxy.delay_s:
-                await asyncio.sleep(self._proxy.delay_s)
-            await self._pass_on(self._writer, data)
-
-    async def _pass_on(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        await self._proxy._may_move.wait()
-        if self._proxy._mode is not Mode.BLACKHOLE:
-            writer.write(data)
-            await writer.drain()
+    def _stand(self, standing: Standing) -> Standing:
+        self._standing.append(standing)
+        return standing

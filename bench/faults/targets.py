@@ -80,6 +80,17 @@ def _slowest_catch(found: Results) -> float | None:
     return max((float(one["seconds"]) for one in caught.values()), default=None)
 
 
+def _slowed(found: Results) -> float | None:
+    before = _of("storms", "not_reading", "accept_ms_before_p99")(found)
+    during = _of("storms", "not_reading", "accept_ms_p99")(found)
+    return None if before is None or during is None else during / before
+
+
+def _drift(found: Results) -> float | None:
+    share = _of("hostile", "rss_drift")(found)
+    return None if share is None else share * 100
+
+
 SIMULATED, CHAOS, STORMS, HOSTILE = (
     "python -m bench simulate-faults",
     "python -m bench chaos",
@@ -96,6 +107,19 @@ TARGETS = (
     Target("accepts while Redis is dead, p99", "≤ 500 ms", 500, _worst("accept_ms_redis_dead", "accept_p99"), CHAOS, "ms"),
     Target("first accept won after Postgres is back, worst", "≤ 10 s", 10, _worst("postgres_to_first_accept_s", "served_max"), CHAOS, "s"),
     Target("unknown commits settled, worst", "≤ 5 s", 5, _worst("unknown_commits_settled_s", "settled_max"), CHAOS, "s"),
+    Target("storm: sockets that return at once", "≥ 5,000", 5_000, _of("storms", "returning", "resumed"), STORMS, at_least=True),
+    Target("storm: the last one resumed", "≤ 30 s", 30, _of("storms", "returning", "return_s_max"), STORMS, "s"),
+    Target("storm: loop lag, max", "≤ 500 ms", 500, _of("storms", "returning", "loop_lag_ms_max"), STORMS, "ms"),
+    Target("storm: accepts meanwhile, p99", "≤ 1 s", 1_000, _of("storms", "returning", "accept_ms_p99"), STORMS, "ms"),
+    Target("slow readers: waiting for each, max", "≤ 256 KiB", 256, _of("storms", "not_reading", "waiting_kib_max"), STORMS, "KiB"),
+    Target("slow readers: the last one gone", "≤ 10 s", 10, _of("storms", "not_reading", "gone_s_max"), STORMS, "s"),
+    Target("slow readers: others' accepts, p99 to what it was before", "≤ 1.2", 1.2, _slowed, STORMS, "×"),
+    Target("rolling restart of 4 workers: failed accepts", "0", 0, _of("storms", "restarting", "failed"), STORMS),
+    Target("rolling restart: events lost", "0", 0, _of("storms", "restarting", "events_lost"), STORMS),
+    Target("broken frames that reached the server", "≥ 1,000,000", 1e6, _of("hostile", "frames_reached"), HOSTILE, at_least=True),
+    Target("unhandled exceptions", "0", 0, _of("hostile", "unhandled"), HOSTILE),
+    Target("answers that are not of the contract", "0", 0, _of("hostile", "answers_not_of_the_contract"), HOSTILE),
+    Target("growth of resident memory over it", "≤ 5 %", 5, _drift, HOSTILE, "%"),
     Target("mutants caught", "12 of 12", 12, _caught, "make mutants", at_least=True),
     Target("slowest catch", "≤ 5 min", 300, _slowest_catch, "make mutants", "s"),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """Routes onto aiohttp: identity, limits, bodies, refusals."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dispatch.api.forms import parts_of
+from dispatch.api.strangers import Strangers
 from dispatch.kit.address import Proxies
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import (
@@ -34,6 +36,8 @@ from protocol.errors import ErrorCode, Refused, status_of, text_of
 log = structlog.get_logger("api")
 
 BODY_BYTES_MAX = 1024 * 1024
+BODY_WITHIN_S = 30.0
+"""Who sends a byte a second holds a connection and a task; he may, for so long."""
 HUNG_UP = 499
 """What is counted for a request whose client went away before its answer: nobody gets it."""
 _LOCALE = web.RequestKey("locale", str)
@@ -108,6 +112,7 @@ class Api:
         self._users = Buckets(rules.user_rate, rules.user_burst)
         self._addresses = Buckets(rules.address_rate, max(1.0, rules.address_rate)) if rules.address_rate > 0 else None
         self.routes: list[Route] = []
+        self.strangers = Strangers(clock)
         self.app = web.Application(middlewares=[self._outermost], client_max_size=BODY_BYTES_MAX)
         self.answers: dict[tuple[str, int], int] = {}
 
@@ -142,7 +147,9 @@ class Api:
             if isinstance(route.body, Form):
                 body = parts_of(request, route.body, self._clock)
             elif route.body is not None:
-                body = decode_body(await request.read(), route.body)
+                async with asyncio.timeout(BODY_WITHIN_S):
+                    data = await request.read()
+                body = decode_body(data, route.body)
             call = Call(
                 actor,
                 claims,
@@ -190,6 +197,7 @@ class Api:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.strangers.asks(request)
         if self._rules.proxies and request.remote:
             forwarded = request.headers.get("X-Forwarded-For", "")
             request = request.clone(remote=self._rules.proxies.address_of(request.remote, forwarded))

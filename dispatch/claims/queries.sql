@@ -4,8 +4,13 @@
 SELECT word, status, round, job, facts FROM accept_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
 -- name: accept_known :one
--- After a lost reply: wait for whoever holds the job, then read whose it is. $1 job_id, $2 user_id
-SELECT j.round, j.accept_id, j.provider_user_id, j.status, job_view(j, true) AS job FROM jobs j WHERE j.id = $1 FOR UPDATE;
+-- After a lost reply: wait for whoever holds the job, then read whose it is. $1 job_id
+SELECT j.round, j.accept_id, j.provider_user_id FROM jobs j WHERE j.id = $1 FOR UPDATE;
+
+-- name: accept_kept :value
+-- The answer that was kept under a request id, if it was this request. A statement after the one that waited: what it waited for is
+-- seen here. $1 user_id, $2 key, $3 fingerprint
+SELECT response::json FROM idem WHERE user_id = $1 AND key = $2 AND fingerprint = $3;
 
 -- name: job_facts :one
 -- What the board must know of a job before the judge is asked. $1 job_id

@@ -94,7 +94,7 @@ class Claims:
         self._markets = markets
         self._nursery = nursery
         self._filter = filter
-        self._asking: dict[UUID, OrderedDict[UUID, asyncio.Task[Accepted]]] = {}
+        self._asking: dict[UUID, OrderedDict[tuple[UUID, str], asyncio.Task[Accepted]]] = {}
         self._rounds: OrderedDict[UUID, tuple[int, int]] = OrderedDict()
         self.outcomes: dict[str, int] = {}
         matching.on_round.append(self.note_round)
@@ -118,12 +118,14 @@ class Claims:
         fingerprint = fingerprint_of("claims.accept", {"job_id": job_id, "offer_id": offer_id, "round": round})
         ask = Ask(actor.user_id, job_id, offer_id, round, derived_id(actor.user_id, key), key, fingerprint)
         waiting = self._asking.setdefault(actor.user_id, OrderedDict())
-        task = waiting.get(ask.accept_id)
+        # The same request sent again waits for the same answer; its id with another body is another request, and the judge's to refuse.
+        same = (ask.accept_id, ask.fingerprint)
+        task = waiting.get(same)
         if task is None:
             if len(waiting) >= _WAITING_MAX or self._nursery.full:
                 raise Busy(f"{len(waiting)} accepts of this provider are under way")
             before = next(reversed(waiting.values()), None)
-            task = waiting[ask.accept_id] = self._nursery.start(self._in_turn(before, ask), "accept")
+            task = waiting[same] = self._nursery.start(self._in_turn(before, ask), "accept")
             task.add_done_callback(lambda _: self._done(ask))
         return await asyncio.shield(task)
 
@@ -135,7 +137,7 @@ class Claims:
 
     def _done(self, ask: Ask) -> None:
         waiting = self._asking[ask.user_id]
-        del waiting[ask.accept_id]
+        del waiting[ask.accept_id, ask.fingerprint]
         if not waiting:
             del self._asking[ask.user_id]
 
@@ -256,11 +258,14 @@ class Claims:
         try:
             async with self._pg.system() as conn:
                 row = await conn.fetchrow(Q["accept_known"], ask.job_id)
+                job = await conn.fetchval(Q["accept_kept"], ask.user_id, ask.key, ask.fingerprint)
         except (*LOST, *STUCK, Overloaded, asyncpg.PostgresError) as error:
             raise Busy("Postgres cannot be asked; it may already be yours") from error
-        if row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id:
-            # His, and its facts are committed beside it; the relay brings them.
-            return {"word": "accepted", "status": None, "round": row["round"], "job": row["job"], "facts": []}
+        his = row is not None and row["accept_id"] == ask.accept_id and row["provider_user_id"] == ask.user_id
+        if row is not None and his and job is not None:
+            # His, and its facts are committed beside it; the relay brings them. The answer is the kept one, as for every repeat: the
+            # job itself may have moved on since.
+            return {"word": "accepted", "status": None, "round": row["round"], "job": job, "facts": []}
         raise Busy("nothing was decided; ask again")
 
     def _refuse(self, ask: Ask, row: Any, board: bool) -> Accepted:

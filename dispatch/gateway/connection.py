@@ -16,7 +16,8 @@ from protocol.session import ServerSession
 log = structlog.get_logger("gateway")
 
 WAITING_BYTES_MAX: Final = 256 * 1024
-BLOCKED_S_MAX: Final = 10.0
+BLOCKED_S_MAX: Final = 7.0
+"""Swept every two seconds, so nobody stays for more than 10 s after the first write that blocked (contract.md §3)."""
 PING_S: Final = 15.0
 PINGS_UNANSWERED_MAX: Final = 2
 _CLOSE_GRACE_S: Final = 2.0
@@ -107,6 +108,8 @@ class Connection:
         # A transport that has lost its socket raises on write; its reader will tell the door.
         if not self._transport.is_closing():
             self._transport.write(data)
+            if self._blocked_since is None and self._transport.get_write_buffer_size() > 0:
+                self._blocked_since = asyncio.get_running_loop().time()
 
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
@@ -122,6 +125,14 @@ class Connection:
             self._transport.abort()
             return
         self._write(_framed(0x1, frame))
+        self._bound()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def _bound(self) -> None:
         if self._transport.get_write_buffer_size() > WAITING_BYTES_MAX + self._base:
             self.leave(CloseCode.UNRESPONSIVE, None)
 
@@ -139,10 +150,12 @@ class Connection:
         self._write(_framed(0x8, struct.pack("!H", int(code))))
         self.closing_since = asyncio.get_running_loop().time()
 
-    def pong(self, payload: bytes) -> None:
-        """Answer a ping."""
+    def pong(self, payload: bytes, now: float) -> None:
+        """Answer a ping. Who floods with them is closed as with frames, and who does not read the answers as with any."""
+        self.count(now)
         if self.closing_since is None:
             self._write(_framed(0xA, payload[:125]))
+            self._bound()
 
     def abort(self) -> None:
         """Cut the line, whatever waits."""
@@ -155,19 +168,23 @@ class Connection:
         self._pings = 0
 
     def admit(self, now: float) -> bool:
-        """One frame's share of 10 a second, burst 20. Over 100 a second for 3 s closes."""
-        self._frames += 1
-        if now - self._flood_window >= 1.0:
-            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
-            self._frames, self._flood_window = 0, now
-            if self._flooded >= 3:
-                self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
+        """One frame's share of 10 a second, burst 20."""
+        self.count(now)
         self._tokens = min(20.0, self._tokens + (now - self._tokens_at) * 10.0)
         self._tokens_at = now
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
         return True
+
+    def count(self, now: float) -> None:
+        """Over 100 frames a second for 3 s closes, whatever they are."""
+        self._frames += 1
+        if now - self._flood_window >= 1.0:
+            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
+            self._frames, self._flood_window = 0, now
+            if self._flooded >= 3:
+                self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
 
     def undecodable(self, now: float) -> None:
         """Count a frame that was no JSON: the fifth within 10 s closes."""
@@ -189,11 +206,13 @@ class Connection:
             self.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
         elif not self.session.greeted and now - self.opened_at >= hello_within_s:
             self.leave(CloseCode.UNRESPONSIVE, None)
-        elif self._transport.get_write_buffer_size() > 0:
+        elif self.waiting_bytes > 0:
             if self._blocked_since is None:
                 self._blocked_since = now
             elif now - self._blocked_since >= BLOCKED_S_MAX:
+                # A close frame would wait behind all the rest: whoever does not read hears neither.
                 self.leave(CloseCode.UNRESPONSIVE, None)
+                self._transport.abort()
         else:
             self._blocked_since = None
             self._base = 0

@@ -26,6 +26,8 @@ log = structlog.get_logger("gateway")
 
 _RUNNING_MAX = 8
 """Requests of one connection under way at once: a phone has one or two."""
+_TURN_MAX = 64
+"""Frames of one connection before others have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Door:
         self.connections: dict[UUID, Connection] = {}
         self.draining = False
         self.frames_in = 0
+        self.frames_limited = 0
+        """Of these, dropped unread: over their socket's rate."""
+        self.waiting_bytes_max = 0
+        """At the last sweep, of the connection that had most."""
         self.refused: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -184,10 +190,15 @@ class Door:
         )
 
     async def _read(self, ws: web.WebSocketResponse, conn: Connection) -> None:
+        turn = 0
         while True:
             message = await ws.receive()
             kind = message.type
             conn.heard()
+            turn += 1
+            if turn % _TURN_MAX == 0:
+                # What has come already is received without a wait: thousands of tiny frames would have the loop to themselves.
+                await self._clock.sleep(0)
             if kind is WSMsgType.TEXT:
                 if conn.closing_since is None:
                     self.frames_in += 1
@@ -196,15 +207,18 @@ class Door:
                         # Only a greeting: what comes after `hello` waits for its welcome.
                         await waiting
             elif kind is WSMsgType.PING:
-                conn.pong(message.data)
+                conn.pong(message.data, self._clock.monotonic())
             elif kind is WSMsgType.BINARY:
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
-            elif kind is not WSMsgType.PONG:
+            elif kind is WSMsgType.PONG:
+                conn.count(self._clock.monotonic())
+            else:
                 return
 
     def _frame(self, conn: Connection, data: str) -> Awaitable[None] | None:
         now = self._clock.monotonic()
         if not conn.admit(now):
+            self.frames_limited += 1
             if now - conn.limited_at >= 1.0:
                 conn.limited_at = now
                 self._error(conn, ErrorCode.RATE_LIMITED, "more than 10 frames a second")
@@ -214,6 +228,11 @@ class Door:
             conn.session.admit(frame)
         except Refused as refused:
             self._refuse(conn, refused, now)
+            return None
+        except Exception as error:
+            # A bug of ours must not cost the sender his socket, and aiohttp would answer it by HTTP in the middle of it.
+            log.error("frame could not be judged", conn_id=str(conn.conn_id), exc_info=error)
+            self._error(conn, ErrorCode.INTERNAL_ERROR, "")
             return None
         signal = self._rules.signals.get(type(frame))
         if signal is not None:
@@ -248,7 +267,9 @@ class Door:
                 "greeting failed",
                 conn_id=str(conn.conn_id),
                 error=repr(error),
-                exc_info=None if isinstance(error, LOST) else error,
+                exc_info=None
+                if isinstance(error, (Overloaded, *LOST))
+                else error,  # a storm of these says nothing more
             )
             conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(500, 3_000)))
 
@@ -314,8 +335,11 @@ class Door:
     async def sweep(self) -> None:
         """One pass over all connections, every two seconds, in place of timers for each."""
         now, wall = self._clock.monotonic(), self._clock.now()
+        most = 0
         for conn in tuple(self.connections.values()):
+            most = max(most, conn.waiting_bytes)
             conn.sweep(now, wall, HELLO_WITHIN_S)
+        self.waiting_bytes_max = most
 
     async def drain(self, over_s: float) -> None:
         """Take no newcomers, and ask everybody to come back elsewhere, each at his own moment within `over_s`. The sweep cuts who stays."""

@@ -38,7 +38,7 @@ class Line(Protocol):
     def send_base(self, frame: bytes, user_id: UUID) -> None:
         """The same for a snapshot, which may be larger than what else may wait."""
 
-    def leave(self, code: CloseCode, reason: ByeReason | None) -> None:
+    def leave(self, code: CloseCode, reason: ByeReason | None, reconnect_after_ms: int = 0) -> None:
         """Say bye, where the contract has one, and close."""
 
 

@@ -43,6 +43,16 @@ UPDATE sockets SET lost_at = clock_timestamp() WHERE conn_id = ANY ($1::uuid[]) 
 -- Connections that Postgres believes live on this worker. $1 worker_id text
 SELECT conn_id FROM sockets WHERE worker_id = $1 AND lost_at IS NULL;
 
+-- name: sockets_why :many
+-- Why connections are not among the living: the same device came back (4409), others took their place (4410), or neither: their worker was
+-- taken for dead (1012). $1 conn_ids uuid[], $2 user_ids uuid[], $3 devices text[], $4 devices allowed int[]
+SELECT c.conn_id, CASE WHEN s.conn_id <> c.conn_id THEN 4409
+  WHEN (SELECT count(*) FROM sockets o WHERE o.user_id = c.user_id AND o.device <> c.device AND o.lost_at IS NULL
+        AND (s.conn_id IS NULL OR o.connected_at >= s.connected_at)) >= c.allowed THEN 4410
+  ELSE 1012 END AS code
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[]) AS c(conn_id, user_id, device, allowed)
+LEFT JOIN sockets s ON s.user_id = c.user_id AND s.device = c.device;
+
 -- name: worker_beat :exec
 -- $1 id text
 INSERT INTO workers (id) VALUES ($1) ON CONFLICT (id) DO UPDATE SET beat_at = clock_timestamp();

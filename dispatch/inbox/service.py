@@ -11,7 +11,7 @@ import structlog
 from dispatch.inbox import keys, live, store
 from dispatch.inbox.model import Fact, Greeting, Line, OnFact, Seat, State
 from dispatch.kit.clock import Clock
-from dispatch.kit.ids import new_word
+from dispatch.kit.ids import jitter_s, new_word
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.kit.sql import Queries
@@ -25,7 +25,10 @@ log = structlog.get_logger("inbox")
 
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 HEARTBEAT_S = 15
+DEAF_S = 3.0
+"""Three of our own words in a row unheard, though Redis takes them: the subscription is dead."""
 DEVICES_MAX = 5
+_BACK_WITHIN_S = 2.0
 _REPEAT_SEATS_MAX = 200
 _REPEAT_EVENTS_MAX = 64
 _NO_END = 2**62
@@ -201,6 +204,9 @@ class Inbox:
     def close(self, conn_id: UUID, code: CloseCode) -> None:
         """Close a connection of ours, if it still is one."""
         if (seat := self._lines.get(conn_id)) is not None:
+            if code is CloseCode.RESTART:
+                seat.line.leave(code, ByeReason.DRAINING, round(jitter_s(0, _BACK_WITHIN_S) * 1000))
+                return
             reason = ByeReason.REVOKED if code is CloseCode.BLOCKED else ByeReason.REPLACED
             seat.line.leave(code, reason)
 
@@ -343,13 +349,23 @@ class Inbox:
                     self._catch_up(row["user_id"])
 
     async def poll_sockets(self) -> None:
-        """Close connections that Postgres says have been replaced: the order to do so may have been lost."""
-        before = {conn_id for conn_id, seat in self._lines.items() if seat.session.started_up}
+        """Close connections that Postgres does not count among the living: they have been replaced, and the order to close was lost; or
+        this worker was taken for dead, and their phones must come back to be counted again.
+        """
+        before = {conn_id: seat for conn_id, seat in self._lines.items() if seat.session.started_up}
         strange, self._strange = self._strange, set()
         async with self._pg.system() as conn:
             living = {row["conn_id"] for row in await conn.fetch(_Q["sockets_of_worker"], self.worker_id)}
-        for conn_id in before - living:
-            self.close(conn_id, CloseCode.OTHER_DEVICE)
+            gone = [seat for conn_id, seat in before.items() if conn_id not in living]
+            why = await conn.fetch(
+                _Q["sockets_why"],
+                [seat.line.conn_id for seat in gone],
+                [seat.user_id for seat in gone],
+                [seat.device for seat in gone],
+                [1 if seat.solo else DEVICES_MAX for seat in gone],
+            )
+        for row in why:
+            self.close(row["conn_id"], CloseCode(row["code"]))
         # Rows without a line: a greeting that failed half way. Seen twice, so that one under way is not meant.
         self._strange = living - self._lines.keys()
         if ended := list(self._strange & strange):
@@ -400,20 +416,29 @@ class Inbox:
         await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")
 
     async def listen(self) -> None:
-        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again."""
+        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again; so is one that
+        looks open and has gone silent, which only our own words can tell.
+        """
         self._subscribed.add(keys.orders(self.worker_id))
         while True:
+            opened_at = self._clock.monotonic()
+            why = "silent"
             try:
                 await self._pubsub.ssubscribe(*self._subscribed)
-                while True:
-                    message = await self._pubsub.get_message(timeout=5.0)
+                while not self._deaf_since(opened_at):
+                    message = await self._pubsub.get_message(timeout=1.0)
                     if message is not None and message["type"] == "smessage":
                         self._hear_safely(message["channel"], message["data"])
             except DOWN as error:
-                log.info("hand-over channel lost, opening it again", error=repr(error))
-                await self._pubsub.aclose()
-                self._pubsub = self._redis.subscriber()
-                await self._clock.sleep(0.2)
+                why = repr(error)
+            log.info("hand-over channel lost, opening it again", error=why)
+            await self._pubsub.aclose()
+            self._pubsub = self._redis.subscriber()
+            await self._clock.sleep(0.2)
+
+    def _deaf_since(self, opened_at: float) -> bool:
+        unheard_s = self._clock.monotonic() - max(self.canary_heard_at, opened_at)
+        return self._redis.reachable and unheard_s >= DEAF_S
 
     def _hear_safely(self, channel: bytes, data: bytes) -> None:
         try:

@@ -51,9 +51,11 @@ STUCK = (
     asyncpg.QueryCanceledError,
     asyncpg.DeadlockDetectedError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.OutOfMemoryError,
     TimeoutError,
 )
-"""What a statement raises that was held up for too long and rolled back: nothing was decided, ask again."""
+"""What a statement raises that was held up for too long, or found no room, and rolled back: nothing was decided, ask again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ async def repeat(
         except Exception as error:
             # Once per outage, not per turn: a store that is down for a minute is one event.
             if not failing:
-                log.warning("loop failed", loop=name, error=repr(error), exc_info=error)
+                # A refusal that decided nothing, such as no free connection, has no more to tell than its words.
+                passing = isinstance(error, DispatchError) and not error.decided
+                log.warning("loop failed", loop=name, error=repr(error), exc_info=None if passing else error)
             failing = True
             if on_failure is not None:
                 on_failure(name)

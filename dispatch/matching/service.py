@@ -13,6 +13,7 @@ from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, State, append, facts_of
 from dispatch.jobs import cancelled, locked
 from dispatch.kit.clock import monotonic_ns
+from dispatch.kit.errors import Overloaded
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.tasks import Nursery, each
@@ -89,6 +90,8 @@ class Matching:
     async def _guarded(self, search: Search) -> None:
         try:
             await self._turn(search)
+        except Overloaded as refusal:
+            log.warning("search put off", job_id=str(search.job_id), error=str(refusal))
         except Exception:
             # One job's trouble must not cancel its neighbours' searches; its lease runs out and it is tried again.
             log.exception("search failed", job_id=str(search.job_id))

@@ -255,12 +255,14 @@ BEGIN
   RETURN told;
 END $$;
 
--- Take a job back from its provider before pickup and open the next round; the caller has locked it and may do so.
+-- Take a job back from its provider before pickup and open the next round; the caller has locked it and may do so. What was still offered
+-- to the losers of the round before ends here.
 CREATE FUNCTION jobs_release(p_job uuid, p_by text, p_actor uuid, p_role text, p_reason text) RETURNS pending_fact[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   before jobs;
   j jobs;
+  told pending_fact[];
 BEGIN
   SELECT * INTO before FROM jobs WHERE id = p_job;
   PERFORM ctx_require(before.provider_user_id);
@@ -271,7 +273,9 @@ BEGIN
    WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason)
     VALUES (p_job, j.version, before.status, 'offered', j.round, p_actor, p_role, p_reason);
-  RETURN ARRAY[
+  -- A moment after an accept its losers still have their offers: left alive, they would keep the next round from ever being made.
+  SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, 'taken')) INTO told FROM offers_settle(p_job, 'withdrawn', 'taken') s;
+  RETURN coalesce(told, '{}') || ARRAY[
     ROW(before.provider_user_id, 'job.cancelled',
         json_strip_nulls(json_build_object('job', job_glance(j), 'by', p_by, 'reason', p_reason)))::pending_fact,
     ROW(j.customer_id, 'job.updated', json_build_object('job', job_view(j, false)))::pending_fact];

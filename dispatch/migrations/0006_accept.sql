@@ -53,6 +53,17 @@ BEGIN
     word := 'accepted';
     round := j.round;
     job := job_view(j, true);
+    -- By another request of his, or by this one on another worker a moment ago: what it is told now it is told again (I10).
+    IF p_key IS NOT NULL THEN
+      INSERT INTO idem (user_id, key, fingerprint, status, response) VALUES (p_user, p_key, p_fingerprint, 200, job::text) ON CONFLICT DO NOTHING;
+      SELECT * INTO STRICT known FROM idem i WHERE i.user_id = p_user AND i.key = p_key;
+      IF known.fingerprint <> p_fingerprint THEN
+        word := 'reused';
+        job := NULL;
+      ELSE
+        job := known.response::json;
+      END IF;
+    END IF;
     RETURN;
   END IF;
   IF p_offer IS NULL THEN

@@ -395,3 +395,37 @@ def test_histories_survive_the_disk(tmp_path: Path) -> None:
     found = read(folder)
     assert (found.ops, found.told, found.final) == (history.ops, history.told, history.final)
     assert found.struck == 1 and found.accepts == history.accepts
+
+
+def _told_late(told_at_s: int) -> History:
+    """Suspended at 100 s; his phone on worker 0 hears of it at `told_at_s`, and its line lives on."""
+    who = {"client": "p/phone", "user": "p", "socket": "s"}
+    told = [
+        Told(at=50 * S, **who, kind="welcome", name="worker 0"),
+        Told(at=told_at_s * S, **who, kind="event", seq=1, name="provider.updated", digest="d"),
+        Told(at=130 * S, **who, kind="event", seq=2, name="wallet.updated", digest="e"),
+    ]
+    ops = [
+        Op(at=99 * S, done=100 * S, client="o", user="o", kind="suspend", key="k1", target="p", word="ok"),
+        Op(at=140 * S, done=141 * S, client="o", user="o", kind="reinstate", key="k2", target="p", word="ok"),
+    ]
+    return History(ops=ops, told=told, final=Final(at=200 * S))
+
+
+def _late(history: History) -> bool:
+    return any(violation.invariant == "I7" for violation in CHECKERS["I7"](history))
+
+
+def test_a_worker_that_is_cut_off_is_late_and_no_later_than_that() -> None:
+    assert not _late(_told_late(104)) and _late(_told_late(106))
+    cut_off = _told_late(113)
+    cut_off.silences = [(95 * S, 108 * S, "worker 0")]
+    assert not _late(cut_off), "5 s after the cut was healed is soon enough"
+    cut_off.silences = [(95 * S, 107 * S, "worker 0")]
+    assert _late(cut_off)
+    cut_off.silences = [(95 * S, 108 * S, "worker 1")]
+    assert _late(cut_off), "another worker's silence excuses nobody"
+    cut_off.silences = [(90 * S, 94 * S, "")]
+    assert _late(cut_off), "nor one that was over"
+    cut_off.silences = [(95 * S, 103 * S, ""), (107 * S, 109 * S, "worker 0")]
+    assert not _late(cut_off), "one silence after the other"

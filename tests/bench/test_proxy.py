@@ -185,3 +185,122 @@ async def test_redis_pipeline_and_binary_values_pass(redis_line: Proxy, redis_ur
             await pipe.execute()
         assert await direct.dbsize() == 500
         assert await direct.get("k7") == f"a\r\n*3\r\n$1\r\n{'y' * 400}"
+
+
+async def test_half_open_loses_one_direction_and_heals_by_a_reset(line: Proxy, direct: asyncpg.Connection) -> None:
+    connection = await asyncpg.connect(line.url)
+    line.half_open("replies")
+    with pytest.raises(TimeoutError):
+        await connection.execute("INSERT INTO notes VALUES ('unheard')", timeout=0.3)
+    async with asyncio.timeout(5):
+        while await bodies(direct) != ["unheard"]:
+            await asyncio.sleep(0.01)
+    line.heal()
+    with pytest.raises(LOST):
+        await connection.execute("SELECT 1")
+    again = await asyncpg.connect(line.url)
+    line.half_open("requests")
+    with pytest.raises(TimeoutError):
+        await again.execute("INSERT INTO notes VALUES ('never asked')", timeout=0.3)
+    line.heal()
+    assert await bodies(direct) == ["unheard"]
+
+
+async def test_a_throttled_line_is_slow_and_whole(redis_line: Proxy) -> None:
+    async with client_of(redis_line.url) as client:
+        await client.set("big", "x" * 20_000)
+        redis_line.bytes_per_s = 40_000
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert await client.get("big") == "x" * 20_000
+        assert 0.4 < loop.time() - began < 5
+        redis_line.heal()
+        began = loop.time()
+        assert await client.get("big") == "x" * 20_000
+        assert loop.time() - began < 0.4
+
+
+async def test_a_share_of_the_replies_is_lost_and_each_is_told(redis_url: str) -> None:
+    struck: list[tuple[str, bytes]] = []
+    async with Proxy(redis_url, seed=7, struck=lambda action, message: struck.append((action, message))) as line:
+        standing = line.drop_some([b"INCRBY count"], 0.5)
+        lost = 0
+        async with client_of(line.url) as client, client_of(redis_url) as direct:
+            for _ in range(40):
+                assert await client.set("other", "1"), "not among those that it is about"
+                try:
+                    await client.incr("count")
+                except redis.ConnectionError:
+                    lost += 1
+            assert 8 < lost < 32 and len(struck) == lost and {action for action, _ in struck} == {"drop_reply"}
+            assert await direct.get("count") == "40", "all of them were executed"
+            line.end(standing)
+            assert await client.incr("count") == 41
+
+
+async def test_a_lie_is_told_in_place_of_the_truth(redis_line: Proxy, redis_url: str) -> None:
+    async with client_of(redis_line.url) as client, client_of(redis_url) as direct:
+        await client.set("word", "truth")
+        lie = redis_line.lie([b"GET word"], [b"$3\r\nlie\r\n"])
+        assert await client.get("word") == "lie"
+        assert await client.incr("count") == 1, "others hear the truth, on the same line too"
+        redis_line.end(lie)
+        assert await client.get("word") == await direct.get("word") == "truth"
+
+
+async def test_what_is_under_way_and_what_was_lost_is_counted(line: Proxy) -> None:
+    connection = await asyncpg.connect(line.url)
+    before = line.asked
+    trap = line.hold_next(b"pg_sleep")
+    asked = asyncio.create_task(connection.execute("SELECT pg_sleep(0)"))
+    await trap.reached.wait()
+    assert (line.in_flight, line.asked - before) == (1, 1)
+    trap.release()
+    await asked
+    assert (line.in_flight, line.lost) == (0, 0)
+    line.hold_next(b"pg_sleep")
+    asked = asyncio.create_task(connection.execute("SELECT pg_sleep(0)"))
+    async with asyncio.timeout(5):
+        while not line.in_flight:
+            await asyncio.sleep(0.001)
+    line.cut()
+    with pytest.raises(LOST):
+        await asked
+    assert (line.in_flight, line.lost) == (0, 1)
+
+
+async def test_a_server_that_ends_is_heard_of_with_its_last_words(line: Proxy, direct: asyncpg.Connection) -> None:
+    connection = await asyncpg.connect(line.url)
+    pid = await connection.fetchval("SELECT pg_backend_pid()")
+    asked = asyncio.create_task(connection.execute("SELECT pg_sleep(20)"))
+    async with asyncio.timeout(5):
+        while not await direct.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = 'active'", pid):
+            await asyncio.sleep(0.01)
+    await direct.execute("SELECT pg_terminate_backend($1)", pid)
+    with pytest.raises(LOST, match="administrator command"):
+        await asked
+    async with asyncio.timeout(5):
+        while not connection.is_closed():
+            await asyncio.sleep(0.01)
+
+
+async def test_bytes_of_clients_pass_by_http_and_are_refused_when_nobody_listens() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(5))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Proxy(f"http://127.0.0.1:{port}") as line:
+        reader, writer = await asyncio.open_connection(line.host, line.port)
+        writer.write(b"hello")
+        assert await reader.read() == b"hello", "and the end of the answer came through as an end"
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        reader, writer = await asyncio.open_connection(line.host, line.port)
+        with pytest.raises(ConnectionError):
+            await reader.readexactly(1)
+        assert line.refused == 1
+        writer.close()

@@ -12,6 +12,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from protocol import codec
 from tests.support.server import BANGKOK, WITHIN_S, Person, Server, denied, serving
 
 
@@ -116,6 +117,7 @@ FRAMES = [
     ('{"type":"location","lat":13.7,"lng":100.5,"at":"9999-12-31T23:59:59-14:00"}', "CLOCK_SKEW"),
     (f'{{"type":"auth","id":"{uuid4()}","token":"nonsense"}}', "UNAUTHORIZED"),
     ('{"a":' * 12 + "1" + "}" * 12, "BAD_FRAME"),
+    (f'{{"type":"cancel","id":"{uuid4()}","job_id":"\\ud800"}}', "BAD_FRAME"),
 ]
 
 
@@ -147,6 +149,21 @@ async def test_five_undecodable_frames_close_4400(server: Server) -> None:
         for _ in range(5):
             await line.send("{")
         assert await line.closed() == 4400
+
+
+async def test_a_bug_in_judging_a_frame_costs_nobody_his_socket(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was answered by aiohttp's HTTP 500, in the middle of the socket."""
+
+    def broken(data: str) -> None:
+        raise ZeroDivisionError
+
+    async with raw(server, await server.person()) as line:
+        with monkeypatch.context() as patched:
+            patched.setattr(codec, "decode_client", broken)
+            assert (await line.refusal('{"type":"warp"}'))["code"] == "INTERNAL_ERROR"
+        assert (await line.refusal('{"type":"warp"}'))["code"] == "BAD_FRAME"
 
 
 async def test_another_subprotocol_closes_4400(server: Server) -> None:
@@ -293,6 +310,7 @@ BODIES: list[tuple[Any, int, str]] = [
     ({"service_type": "ride", "pickup": {"lat": 95, "lng": 100.5, "address": "x"}}, 400, "INVALID_COORDINATES"),
     ('{"service_type":"ride","pickup":{"lat":NaN,"lng":100.5,"address":"x"}}', 400, "VALIDATION_ERROR"),
     ({"service_type": "ride", "pickup": {"lat": 13.7, "lng": 100.5, "address": "x" * 301}}, 400, "VALIDATION_ERROR"),
+    ('{"service_type":"ride","pickup":{"lat":13.7,"lng":100.5,"address":"\\ud800"}}', 400, "VALIDATION_ERROR"),
     (
         {"service_type": "ride", "pickup": {"lat": 13.7, "lng": 100.5, "address": "x"}, "tip": 5},
         400,

@@ -234,6 +234,35 @@ async def test_a_lost_order_to_close_is_noticed_by_the_poll(server: Server) -> N
         assert client.close_code == 4410
 
 
+async def test_a_worker_that_was_taken_for_dead_asks_its_phones_back(server: Server) -> None:
+    """Buried while it could not beat, and alive: its phones are told to come back, which they do by themselves, and not that another
+    device took their place, after which they would stay away.
+    """
+    provider = await server.provider()
+    async with provider.connected(device="d", worker=0) as client:
+        (row,) = await server.sql(
+            "WITH dead AS (UPDATE workers SET beat_at = beat_at - interval '1 min' WHERE id = $1) "
+            "UPDATE sockets SET lost_at = clock_timestamp() WHERE user_id = $2 RETURNING conn_id",
+            server.app.inbox.worker_id,
+            provider.user_id,
+        )
+        async with asyncio.timeout(WITHIN_S):
+            while client.welcomes < 2:
+                assert not client.closed.is_set(), f"it stays away after {client.close_code}"
+                await asyncio.sleep(0.01)
+        (now,) = await server.sql("SELECT conn_id, lost_at FROM sockets WHERE user_id = $1", provider.user_id)
+        assert now["conn_id"] != row["conn_id"] and now["lost_at"] is None
+
+
+async def test_the_same_device_elsewhere_is_what_a_lost_order_was_about(server: Server) -> None:
+    person = await server.provider()
+    async with person.connected(device="d", worker=0) as client:
+        await server.sql("UPDATE sockets SET conn_id = $2 WHERE user_id = $1", person.user_id, uuid4())
+        async with asyncio.timeout(WITHIN_S):
+            await client.closed.wait()
+        assert client.close_code == 4409
+
+
 async def test_a_blocked_user_is_closed_and_not_let_in_again(server: Server) -> None:
     person = await server.person()
     async with person.connected() as client:

@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from typing import Any
 from unittest.mock import patch
 
+import orjson
+
 from dispatch.admin.service import Admin
 from dispatch.claims import keys
 from dispatch.claims.model import Accepted, Ask
@@ -31,11 +33,15 @@ def ack_before_commit() -> Iterator[None]:
         if await self._claim(ask, ask.round) not in ("first", "yours"):
             return await judged(self, ask)
         async with self._pg.system() as conn:
-            row = await conn.fetchrow(Q["accept_known"], ask.job_id)
+            row = await conn.fetchrow(Q["job_facts"], ask.job_id)
         if row is None:
             return await judged(self, ask)
         self._nursery.start(judged(self, ask), "judge later")
-        return Accepted(row["job"], _navigation(row["job"]), duplicate=False)
+        place = {"lat": row["pickup_lat"], "lng": row["pickup_lng"]}
+        job = orjson.dumps(
+            {"id": str(ask.job_id), "status": "accepted", "round": row["round"], "version": 0, "pickup": place}
+        )
+        return Accepted(job, _navigation(job), duplicate=False)
 
     with patch.object(Claims, "_accept", accept):
         yield

@@ -455,3 +455,35 @@ def test_a_position_carries_only_what_is_known() -> None:
 
 def test_bye_names_its_reason_and_the_wait() -> None:
     assert decode_server(codec.bye(ByeReason.DRAINING, 1500)) == Bye("draining", 1500)
+
+
+SURROGATES = [
+    r'{"type":"accept","id":"\ud800","job_id":"x"}',
+    r'{"type":"cancel","id":"6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c1","job_id":"\udc00\ud800"}',
+    r'{"type":"location","lat":13.7,"lng":"\ud800","at":"2026-11-20T20:16:51.617Z"}',
+    r'{"type":"ack","seq":1,"\ud800":1}',
+    r'{"type":"ack","seq":1,"pad":[{"a":"\uD83D"}]}',
+    r'{"type":"accept","id":{"\ud800":1},"job_id":"x"}',
+]
+
+
+@pytest.mark.parametrize("frame", SURROGATES)
+def test_half_a_surrogate_pair_is_no_text_wherever_it_stands(frame: str) -> None:
+    """msgspec refuses it, and its own `convert` then raised UnicodeEncodeError while the refusal was being explained."""
+    with pytest.raises(Refused) as refused:
+        codec.decode_client(frame)
+    assert (refused.value.code, refused.value.undecodable) == (ErrorCode.BAD_FRAME, True)
+
+
+@pytest.mark.parametrize("frame", [r'{"type":-Infinity,"id":"\ud800"}', r'{"type":"accept","id":"\ud800","a":1,"a":1}'])
+def test_an_id_that_is_no_text_is_no_id(frame: str) -> None:
+    with pytest.raises(Refused) as refused:
+        codec.decode_client(frame)
+    assert (refused.value.code, refused.value.id) == (ErrorCode.BAD_FRAME, None)
+
+
+def test_a_whole_surrogate_pair_is_a_letter() -> None:
+    frame = codec.decode_client(
+        r'{"type":"cancel","id":"6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c1","job_id":"6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c1","reason":"\ud83d\ude97 \\ud800"}'
+    )
+    assert frame.reason == "\U0001f697 \\ud800"

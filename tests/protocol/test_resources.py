@@ -7,7 +7,9 @@ import pytest
 from protocol import resources
 from protocol.codec import decode_body
 from protocol.errors import Refused
-from protocol.resources import Job, MePatch, ProviderPatch, ProviderRequest
+from protocol.resources import Job, Me, MePatch, ProviderPatch, ProviderRequest
+from protocol.resources.performance import Performance
+from protocol.schemas import components
 
 PERSON: dict[str, Any] = {
     "first_name": "Somchai",
@@ -116,3 +118,11 @@ def test_a_job_with_only_what_is_certain_is_a_job() -> None:
     }
     job = msgspec.convert(row, Job)
     assert (job.fare.total_minor, job.provider, job.dropoff) == (3500, None, None)
+
+
+def test_a_required_field_that_may_be_null_says_so() -> None:
+    """The document promised numbers where a new provider's rates are null."""
+    schemas = components([Performance, Me])
+    rate = schemas["Performance"]["properties"]["rating"]
+    assert {"type": "null"} in rate["anyOf"] and "rating" in schemas["Performance"]["required"]
+    assert "null" not in json.dumps(schemas["Me"])

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from bench.faults.proxy import Proxy
+from protocol.lifecycle import Stage
 from tests.support.crowd import check_invariants, crowd, lone_job, offer, outcome, until_final
 from tests.support.server import Server, serving
 
@@ -37,6 +38,50 @@ async def test_a_commit_whose_reply_is_lost_is_found_and_told(server: Server, li
     await check_invariants(server)
     events = await server.sql("SELECT name FROM events WHERE user_id = $1 ORDER BY seq", racers[0].actor.user_id)
     assert [row["name"] for row in events] == ["offer.created", "offer.withdrawn", "job.updated"], "once, not twice"
+
+
+async def test_a_repeat_whose_reply_is_lost_gets_the_kept_answer(server: Server, line: Proxy) -> None:
+    """The job has moved on since; the same request id is answered as it was the first time (I10)."""
+    (racer,) = await crowd(server, 1)
+    job_id = await lone_job(server)
+    offer_id = (await offer(server, job_id, [racer]))[racer.id]
+    key = str(uuid4())
+    first = await server.app.claims.accept(racer.actor, job_id, offer_id, 1, key)
+    await server.app.jobs.advance(racer.actor, job_id, Stage.ARRIVED, key=str(uuid4()))
+    trap = line.drop_next_reply(b"accept_job")
+    again = await server.app.claims.accept(racer.actor, job_id, offer_id, 1, key)
+    assert trap.reached.is_set()
+    assert again.job == first.job
+
+
+async def test_a_lost_reply_to_another_body_is_no_yes(server: Server, line: Proxy) -> None:
+    """His job, won under this request id by another body: the answer that was lost was a no, and is told when he asks again."""
+    (racer,) = await crowd(server, 1)
+    job_id = await lone_job(server)
+    offer_id = (await offer(server, job_id, [racer]))[racer.id]
+    key = str(uuid4())
+    await server.app.claims.accept(racer.actor, job_id, offer_id, 1, key)
+    trap = line.drop_next_reply(b"accept_job")
+    assert await outcome(server.app.claims.accept(racer.actor, job_id, offer_id, None, key)) == "BUSY"
+    assert trap.reached.is_set()
+    assert await outcome(server.app.claims.accept(racer.actor, job_id, offer_id, None, key)) == "IDEMPOTENCY_KEY_REUSED"
+
+
+async def test_a_line_on_which_postgres_said_its_last_words_is_busy(server: Server, line: Proxy) -> None:
+    """Between a dying server's last message and the end of the line a call finds neither: nothing was asked, so ask again."""
+    (racer,) = await crowd(server, 1)
+    job_id = await lone_job(server)
+    offer_id = (await offer(server, job_id, [racer]))[racer.id]
+    said = b"SFATAL\0VFATAL\0C57P02\0Mterminating connection because of crash of another server process\0\0"
+    for one in line.lines:
+        assert one.client.transport is not None
+        one.client.transport.write(b"E" + (len(said) + 4).to_bytes(4, "big") + said)
+    key = str(uuid4())
+    answers = set()
+    while (answer := await outcome(server.app.claims.accept(racer.actor, job_id, offer_id, 1, key))) == "BUSY":
+        answers.add(answer)
+        line.cut()
+    assert (answers, answer) == ({"BUSY"}, "accepted")
 
 
 async def test_a_statement_that_never_arrived_is_busy_and_then_won(server: Server, line: Proxy) -> None:

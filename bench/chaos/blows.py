@@ -1,0 +1,525 @@
+"""The faults, one function each: strike, wait, heal; (whom, how many calls were met). All heal also when they are cancelled."""
+
+import asyncio
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from bench.chaos.asking import now_ns
+from bench.chaos.cluster import Node
+from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
+from bench.chaos.phones import Phone
+from bench.chaos.plan import Planned
+from bench.chaos.stores import Hurry, send
+from bench.faults.proxy import Proxy
+
+REVIVED_WITHIN_S = 30.0
+SHIFTS_S = (3600.0, -3600.0)
+FAKETIME = (
+    "usr/lib/*/faketime/libfaketimeMT.so.1",
+    "usr/lib*/faketime/libfaketimeMT.so.1",
+    "usr/local/lib/faketime/libfaketimeMT.so.1",
+)
+
+
+def _name(node: Node) -> str:
+    return f"worker {node.worker.number}"
+
+
+# --- workers
+
+
+async def worker_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node = nemesis.node(dice)
+    async with nemesis.lock(_name(node)):
+        met = await nemesis.aim(lambda: nemesis.city.in_flight(node.worker.number))
+        met = max(met, nemesis.calls_at(node))
+        clients = nemesis.clients_of(node)
+        old = node.worker.kill()
+        if old is None:
+            return _name(node), 0
+        _watch_resumes(nemesis, clients)
+        began = time.monotonic()
+        while node.worker.pid in (None, old) and time.monotonic() - began < REVIVED_WITHIN_S:
+            await asyncio.sleep(0.05)
+        return _name(node), met
+
+
+def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
+    at = now_ns()
+    for phone in clients:
+        resume = Resume(at, phone.device)
+        nemesis.marks.resumes.append(resume)
+
+        def back(_: Phone, resume: Resume = resume) -> None:
+            resume.done_at = now_ns()
+
+        # Its line is lost a moment from now; until then it is live all the same.
+        phone.live_at = None
+        phone.caught_up.append(back)
+
+
+async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node = nemesis.node(dice)
+    async with nemesis.lock(_name(node)):
+        await nemesis.aim(lambda: nemesis.calls_at(node))
+        pid = node.worker.pid
+        if pid is None:
+            return _name(node), 0
+        send([pid], signal.SIGSTOP)
+        met = nemesis.calls_at(node)
+        try:
+            await asyncio.sleep(planned.length_s)
+            met = max(met, nemesis.calls_at(node))
+        finally:
+            send([pid], signal.SIGCONT)
+        return _name(node), met
+
+
+# --- redis
+
+
+async def redis_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "redis", await _redis_away(nemesis, planned.length_s, lambda: None)
+
+
+async def redis_empty(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "redis", await _redis_away(nemesis, planned.length_s, nemesis.cluster.hurry.empty)
+
+
+async def redis_stale(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("redis copy"):
+        nemesis.cluster.hurry.keep_copy()
+        await asyncio.sleep(planned.length_s)
+        return "redis", await _redis_away(nemesis, 0.2, nemesis.cluster.hurry.restore_copy)
+
+
+async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: Callable[[], None]) -> int:
+    hurry = nemesis.cluster.hurry
+    async with nemesis.lock("redis"):
+        met = await nemesis.aim(lambda: nemesis.store_calls("redis"))
+        before = nemesis.refused("redis")
+        at = now_ns()
+        try:
+            await hurry.kill()
+            meanwhile()
+            await asyncio.sleep(for_s)
+            met += nemesis.refused("redis") - before
+        finally:
+            await hurry.start()
+            nemesis.marks.redis_dead.append((at, now_ns()))
+        return met
+
+
+async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """A second, empty master takes half of the workers; both are written to. Met is who asked the one that will be forgotten."""
+    made = nemesis.cluster
+    half = dice.sample(made.nodes, max(1, len(made.nodes) // 2))
+    nemesis.splits += 1
+    other = Hurry(made.hurry.folder / "other", made.folder, made.hurry.build, made.say, f"redis-other-{nemesis.splits}")
+    async with nemesis.lock("split"):
+        try:
+            await other.start()
+            for node in half:
+                node.redis.turn_to(other.url)
+            before = sum(node.redis.asked for node in half)
+            await asyncio.sleep(planned.length_s)
+            met = sum(node.redis.asked for node in half) - before
+        finally:
+            for node in half:
+                node.redis.turn_to(made.hurry.url)
+            await other.leave()
+            shutil.rmtree(other.folder, ignore_errors=True)
+    return ", ".join(_name(node) for node in half), met
+
+
+async def redis_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("redis"):
+        nemesis.cluster.hurry.stop()
+        try:
+            await asyncio.sleep(planned.length_s)
+            return "redis", nemesis.store_calls("redis")
+        finally:
+            nemesis.cluster.hurry.go_on()
+
+
+async def flushall(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are those who ask an empty Redis within the second in which nobody has noticed."""
+    async with nemesis.lock("redis"):
+        client = nemesis.cluster.hurry.client()
+        try:
+            met, before = nemesis.store_calls("redis"), nemesis.asked("redis")
+            await client.flushall()
+            await asyncio.sleep(1.0)
+            return "redis", met + nemesis.asked("redis") - before
+        finally:
+            await client.aclose()
+
+
+async def function_flush(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are those who are told that there is no such function: Redis counts them."""
+    async with nemesis.lock("redis"):
+        client = nemesis.cluster.hurry.client()
+        try:
+            before = _errors(await client.info("errorstats"))
+            await client.execute_command("FUNCTION", "FLUSH", "SYNC")
+            await asyncio.sleep(1.0)
+            return "redis", _errors(await client.info("errorstats")) - before
+        finally:
+            await client.aclose()
+
+
+def _errors(stats: dict[str, object]) -> int:
+    found = stats.get("errorstat_ERR")
+    return int(found["count"]) if isinstance(found, dict) else 0
+
+
+async def redis_lies(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    before = nemesis.marks.lies
+    answers = [b"$%d\r\n%b\r\n" % (len(word), word) for word in WORDS]
+    standing = [(node.redis, node.redis.lie([CLAIM], answers)) for node in nemesis.cluster.nodes]
+    try:
+        await asyncio.sleep(planned.length_s)
+        return "redis", nemesis.marks.lies - before
+    finally:
+        for proxy, lie in standing:
+            proxy.end(lie)
+
+
+# --- postgres
+
+
+async def postgres_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=False)
+
+
+async def postgres_immediate(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=True)
+
+
+async def _postgres_away(nemesis: Nemesis, for_s: float, *, immediate: bool) -> int:
+    judge = nemesis.cluster.judge
+    async with nemesis.lock("postgres"):
+        met = await nemesis.aim(lambda: nemesis.store_calls("postgres"))
+        before = nemesis.refused("postgres")
+        try:
+            await (judge.quit() if immediate else judge.kill())
+            await asyncio.sleep(for_s)
+            met += nemesis.refused("postgres") - before
+        finally:
+            await judge.start()
+            nemesis.marks.postgres_up.append(now_ns())
+        return met
+
+
+async def postgres_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    async with nemesis.lock("postgres"):
+        nemesis.cluster.judge.stop()
+        try:
+            await asyncio.sleep(planned.length_s)
+            return "postgres", nemesis.store_calls("postgres")
+        finally:
+            nemesis.cluster.judge.go_on()
+
+
+TERMINATE = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid) AND at_work) FROM (
+  SELECT pid, state <> 'idle' AS at_work FROM pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' AND EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle')
+  ORDER BY state <> 'idle' DESC, random() LIMIT $1) victims
+"""
+
+
+async def backends(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Some backends, those at work first, when there are any; only these count."""
+    async with nemesis.lock("postgres"):
+        conn = await nemesis.cluster.judge.connect()
+        try:
+            began = time.monotonic()
+            while not (met := await conn.fetchval(TERMINATE, dice.randint(1, 4))):
+                if time.monotonic() - began > AIM_WITHIN_S:
+                    break
+            return "postgres", met
+        finally:
+            await conn.close()
+
+
+BLOCKED = """
+SELECT pid::text || ' ' || query_start AS call FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND $1 = ANY (pg_blocking_pids(pid))
+"""
+HELD = {
+    "jobs": "SELECT id FROM jobs WHERE status IN ('offered', 'accepted', 'arrived') ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED",
+    "gates": "SELECT provider_id FROM provider_gate WHERE online ORDER BY random() LIMIT 60 FOR UPDATE SKIP LOCKED",
+}
+
+
+async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements that Postgres names as waiting for our session; it stays a little longer until there are any."""
+    what = dice.choice(sorted(HELD))
+    # Postgres lives meanwhile: who kills it lets go of the rows.
+    async with nemesis.lock("postgres"):
+        holder = await nemesis.cluster.judge.connect()
+        looker = await nemesis.cluster.judge.connect()
+        waiting: set[str] = set()
+        try:
+            pid = await holder.fetchval("SELECT pg_backend_pid()")
+            async with holder.transaction():
+                await holder.fetch(HELD[what])
+                until = time.monotonic() + planned.length_s
+                while (now := time.monotonic()) < until or (not waiting and now < until + AIM_WITHIN_S):
+                    waiting.update(row["call"] for row in await looker.fetch(BLOCKED, pid))
+                    await asyncio.sleep(0.05)
+        finally:
+            holder.terminate()
+            looker.terminate()
+        return what, len(waiting)
+
+
+# --- links
+
+
+def _link(nemesis: Nemesis, dice: random.Random) -> tuple[Node, Proxy, str]:
+    node = nemesis.node(dice)
+    name = dice.choice(("clients", "redis", "postgres"))
+    return node, getattr(node, name), name
+
+
+def _calls_on(nemesis: Nemesis, node: Node, link: Proxy) -> int:
+    return nemesis.city.in_flight(node.worker.number) if link is node.clients else link.in_flight
+
+
+async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """In the middle of a call: on a store's link between a statement and its execution, or between that and its reply."""
+    node, link, name = _link(nemesis, dice)
+    if link is node.clients:
+        met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
+        link.cut()
+        return f"{_name(node)}, {name}", met
+    executed = dice.random() < 0.5
+    trap = link.drop_next_reply() if executed else link.hold_next()
+    try:
+        async with asyncio.timeout(AIM_WITHIN_S):
+            await trap.reached.wait()
+    except TimeoutError:
+        return f"{_name(node)}, {name}", 0
+    finally:
+        link.forget(trap)
+        met = max(int(executed), link.in_flight)
+        link.cut()
+        trap.release()
+    return f"{_name(node)}, {name}, {'executed' if executed else 'not executed'}", met
+
+
+async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    silent = dice.choice(("requests", "replies"))
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.half_open("requests" if silent == "requests" else "replies")
+        return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.blackhole()
+        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    delay_s = dice.uniform(0.05, 2.0)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.delay_s, link.jitter_s = delay_s, delay_s / 2
+        return f"{_name(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
+
+
+async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    node, link, name = _link(nemesis, dice)
+    async with nemesis.lock(f"{_name(node)}, {name}"):
+        link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
+        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+
+
+async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
+    """Calls that were on the link at any look; a store's link counts what was asked meanwhile. A little longer, until there are any."""
+    met, before = _calls_on(nemesis, node, link), link.asked
+    try:
+        until = time.monotonic() + planned.length_s
+        while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
+            await asyncio.sleep(0.02)
+            met = max(met, _calls_on(nemesis, node, link), link.asked - before)
+        return met
+    finally:
+        link.heal()
+
+
+# --- people and machine
+
+
+async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    def asking() -> list[Phone]:
+        return [
+            phone for phone in nemesis.city.phones if phone.live and any(one.waiting for one in phone.waiting.values())
+        ]
+
+    await nemesis.aim(lambda: len(asking()))
+    victims = asking()[:20]
+    met = sum(len(phone.waiting) for phone in victims)
+    for phone in victims:
+        phone.drop(0.0)
+    return f"{len(victims)} phones", met
+
+
+async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    hogs = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass", start_new_session=True)
+        for _ in range(2)
+    ]
+    met = 0
+    try:
+        until = time.monotonic() + planned.length_s
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+            met = max(met, sum(nemesis.calls_at(node) for node in nemesis.cluster.nodes))
+    finally:
+        for hog in hogs:
+            with suppress(ProcessLookupError):
+                hog.kill()
+            await hog.wait()
+    return "machine", met
+
+
+# --- disk and clocks
+
+
+async def disk_full(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's."""
+    made = nemesis.cluster
+    if made.disk is None:
+        raise Skipped(made.no_disk)
+    before = _refusals(made.folder)
+    try:
+        made.disk.fill()
+        await asyncio.sleep(planned.length_s)
+    finally:
+        made.disk.free()
+    return "postgres and redis", _refusals(made.folder) - before
+
+
+def _refusals(logs: Path) -> int:
+    """Writes that found no room so far; the logs lie on another disk."""
+    stores = (*logs.glob("postgres-*.log"), *logs.glob("redis-*.log"))
+    return sum(log.read_bytes().count(b"No space left on device") for log in stores)
+
+
+def fake_time(shift_s: float) -> tuple[str, ...]:
+    """Words before a command that put its wall clock off. The monotonic one stays true: event loops sleep by it. Raises Skipped."""
+    library = next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern))), None)
+    if library is None:
+        raise Skipped("libfaketime is not installed")
+    return (
+        "/usr/bin/env",
+        f"LD_PRELOAD={library}",
+        f"FAKETIME={shift_s:+.3f}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "FAKETIME_DISABLE_SHM=1",
+    )
+
+
+async def clock_worker(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """A worker dies and comes back with a wrong clock. Met are what died with it and what it asked of Postgres meanwhile."""
+    node = nemesis.node(dice)
+    shift_s = dice.choice((*SHIFTS_S, 0.4, -0.4))
+    prefix = fake_time(shift_s)
+    async with nemesis.lock(_name(node)):
+        met = await nemesis.aim(lambda: nemesis.calls_at(node))
+        try:
+            await node.worker.kill_all()
+            await node.worker.start(prefix)
+            await node.worker.ready()
+            before = node.postgres.asked
+            await asyncio.sleep(planned.length_s)
+            met += node.postgres.asked - before
+        finally:
+            await node.worker.kill_all()
+            await node.worker.start()
+        await node.worker.ready()
+    return f"{_name(node)}, {shift_s:+g} s", met
+
+
+async def clock_redis(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    shift_s = dice.choice(SHIFTS_S)
+    prefix = fake_time(shift_s)
+    hurry = nemesis.cluster.hurry
+    async with nemesis.lock("redis"):
+        if not await hurry.runs_under(prefix):
+            raise Skipped(f"{hurry.build} does not start under libfaketime")
+        at = now_ns()
+        try:
+            await hurry.kill()
+            await hurry.start(prefix)
+            nemesis.marks.redis_dead.append((at, now_ns()))
+            before = nemesis.asked("redis")
+            await asyncio.sleep(planned.length_s)
+            met = nemesis.asked("redis") - before
+        finally:
+            await hurry.kill()
+            await hurry.start()
+    return f"redis, {shift_s:+g} s", met
+
+
+async def clock_postgres(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """0.4 s only: what the judge's clock says is what the judges of the run compare with."""
+    shift_s = dice.choice((0.4, -0.4))
+    prefix = fake_time(shift_s)
+    judge = nemesis.cluster.judge
+    async with nemesis.lock("postgres"):
+        try:
+            await judge.quit()
+            await judge.start(prefix)
+            before = nemesis.asked("postgres")
+            await asyncio.sleep(planned.length_s)
+            met = nemesis.asked("postgres") - before
+        finally:
+            if judge.running:
+                await judge.quit()
+            await judge.start()
+            nemesis.marks.postgres_up.append(now_ns())
+    return f"postgres, {shift_s:+g} s", met
+
+
+BLOWS: dict[str, Blow] = {
+    "worker-kill": worker_kill,
+    "worker-stop": worker_stop,
+    "worker-block": worker_stop,
+    "redis-kill": redis_kill,
+    "redis-stop": redis_stop,
+    "flushall": flushall,
+    "function-flush": function_flush,
+    "redis-stale": redis_stale,
+    "redis-split": redis_split,
+    "redis-empty": redis_empty,
+    "redis-lies": redis_lies,
+    "postgres-kill": postgres_kill,
+    "postgres-immediate": postgres_immediate,
+    "postgres-stop": postgres_stop,
+    "backends": backends,
+    "row-lock": row_lock,
+    "link-reset": link_reset,
+    "link-half-open": link_half_open,
+    "link-blackhole": link_blackhole,
+    "link-delay": link_delay,
+    "link-throttle": link_throttle,
+    "disk-full": disk_full,
+    "clock-worker": clock_worker,
+    "clock-redis": clock_redis,
+    "clock-postgres": clock_postgres,
+    "client-abort": client_abort,
+    "cpu-hog": cpu_hog,
+}

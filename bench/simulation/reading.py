@@ -1,0 +1,147 @@
+"""The final reads of a world, as `bench.faults.reads` takes them from real tables."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from bench.faults.checkers import TOLD_OF_SUSPENSION_NS
+from bench.faults.history import Fault, Final, History, Job, Offer, Step, digest
+from bench.simulation.judge.views import OPEN, is_open
+
+if TYPE_CHECKING:
+    from bench.simulation.world import World
+
+_START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+_HELD_UP = ("postgres_", "worker_freeze", "freeze_at_commit", "phone_", "row_held")
+_S = 1_000_000_000
+STUCK_S = 10
+"""As in `bench.faults.reads`."""
+
+
+def ns(at: datetime | None) -> int:
+    """Virtual nanoseconds of an instant of Postgres' clock; 0: none."""
+    return 0 if at is None else (at - _START) // timedelta(microseconds=1) * 1000
+
+
+def text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def head_of(world: "World", user: UUID) -> int:
+    row = world.postgres.tables.rows["inbox_head"].get(user)
+    return 0 if row is None else int(row["seq"])
+
+
+def history_of(world: "World") -> History:
+    """All of a run."""
+    limits = {"told_of_suspension": TOLD_OF_SUSPENSION_NS + _held_up(world.around.weather.all)}
+    return History(ops=world.ops, told=world.told, faults=world.around.weather.all, final=_final(world), limits=limits)
+
+
+def _held_up(faults: list[Fault]) -> int:
+    """For how long in all Postgres, a worker or a phone could not do its part, ns. Redis' troubles give nobody more time."""
+    longer = {"freeze_at_commit": 5 * _S}  # it thaws after its fault has passed
+    spans = sorted(
+        (fault.at, fault.until + longer.get(fault.kind, 0))
+        for fault in faults
+        if fault.until and fault.kind.startswith(_HELD_UP)
+    )
+    total, end = 0, 0
+    for begin, over in spans:
+        total += max(0, over - max(begin, end))
+        end = max(end, over)
+    return total
+
+
+def _final(world: "World") -> Final:
+    rows = world.postgres.tables.rows
+    events = {
+        str(user): [(fact["seq"], digest(fact["name"], orjson.loads(fact["body"]))) for fact in kept["rows"]]
+        for user, kept in rows["events"].items()
+    }
+    return Final(
+        at=world.around.now_ns,
+        jobs=[
+            Job(
+                id=str(job["id"]),
+                status=job["status"],
+                round=job["round"],
+                version=job["version"],
+                customer=str(job["customer_id"]),
+                holder=text(job["provider_user_id"]),
+                key=text(job["accept_id"]),
+            )
+            for job in rows["jobs"].values()
+        ],
+        steps=[
+            Step(
+                job=str(row["job_id"]),
+                version=row["version"],
+                was=row["from_status"] or "",
+                to=row["to_status"],
+                round=row["round"],
+                actor=text(row["actor_id"]),
+                role=row["actor_role"],
+                at=ns(row["at"]),
+            )
+            for row in sorted(rows["job_events"].values(), key=lambda row: (row["job_id"], row["version"]))
+        ],
+        offers=[
+            Offer(
+                id=str(offer["offer_id"]),
+                job=str(offer["job_id"]),
+                round=offer["round"],
+                user=str(offer["provider_user_id"]),
+                status=offer["status"],
+                at=ns(offer["offered_at"]),
+                expires=ns(offer["expires_at"]),
+                responded=ns(offer["responded_at"]),
+            )
+            for offer in rows["offers"].values()
+        ],
+        events=events,
+        kept_from={user: kept[0][0] for user, kept in events.items()},
+        provider_users=[str(row["user_id"]) for row in rows["providers"].values()],
+        stuck=_stuck(world),
+        applied={phone.device: phone.session.seq for phone in world.phones if phone.session.live},
+    )
+
+
+def _stuck(world: "World") -> list[str]:
+    """Jobs whose next action is overdue; after a rest also those that somebody free could have had, and trips that stand still."""
+    rows = world.postgres.tables.rows
+    now = world.postgres.clock()
+    found = []
+    for job in rows["jobs"].values():
+        where = f"{job['id']} {job['status']}, round {job['round']}"
+        if job["status"] in OPEN:
+            due = job["next_search_at"]
+            if due is None or min(due, job["expires_at"]) < now - timedelta(seconds=STUCK_S):
+                found.append(f"{where}, next search {due}")
+            elif free := _free_for(world, job):
+                found.append(f"{where}, though {free} is free")
+        elif job["status"] not in ("completed", "cancelled"):
+            found.append(f"{where}, its provider drives no more")
+    found += [f"{phone.device} has no line" for phone in world.phones if not phone.session.live]
+    return found
+
+
+def _free_for(world: "World", job: Any) -> str:
+    """Somebody who may be offered this job, is idle and connected."""
+    rows = world.postgres.tables.rows
+    answered = {
+        offer["provider_id"]
+        for offer in rows["offers"].values()
+        if offer["job_id"] == job["id"] and offer["status"] in ("declined", "accepted")
+    }
+    for provider in world.providers:
+        gate = rows["provider_gate"][provider.provider]
+        busy = any(
+            other["provider_id"] == provider.provider and other["status"] in ("accepted", "arrived", "in_progress")
+            for other in rows["jobs"].values()
+        )
+        if is_open(gate) and not busy and provider.provider not in answered and provider.session.live:
+            return provider.device
+    return ""

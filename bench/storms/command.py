@@ -1,0 +1,129 @@
+"""`python -m bench storms`: 5,000 phones return at once (F14), a tenth of them stops reading (F13), four workers are replaced (F15).
+
+Beside each storm pairs of customers and drivers ride without end: what they notice is the measure. Phones, riders and
+server share the machine, so the figures are an upper bound of what the server alone would need.
+"""
+
+import argparse
+import asyncio
+from typing import Any, Final
+
+from bench.accepts import circle
+from bench.demo.command import at_least_one
+from bench.fleet import cloud, fleet
+from bench.report import complete, ms, options, perform, seconds, show, verdict
+from bench.server import Running, server
+from bench.storms.trade import Pair, Trade
+from bench.storms.weather import CALM_S, not_reading, restarting, returning
+from dispatch.markets import Markets
+
+MARKET: Final = "bkk"
+STORMS: Final = ("returning", "not_reading", "restarting")
+RETURNED_WITHIN_S, LAG_MS, ACCEPT_MS = 30.0, 500.0, 1_000.0
+WAITING_KIB, GONE_WITHIN_S, SLOWER = 256.0, 10.0, 1.2
+CIRCLE_M: Final = 9_000.0
+WARM_S: Final = 5.0
+
+
+def parser() -> argparse.ArgumentParser:
+    found = options("storms", "Returning phones, phones that do not read, workers replaced under load.")
+    found.add_argument("--sockets", type=at_least_one, default=5_000, help="of phones (default: 5000)")
+    found.add_argument("--pairs", type=at_least_one, default=30, help="who ride meanwhile (default: 30)")
+    found.add_argument("--only", choices=STORMS, action="append", default=None, help="one storm; again for another")
+    found.add_argument("--calm", type=seconds, default=CALM_S, metavar="S", help="before each storm (default: 12)")
+    found.set_defaults(workers=4)
+    return found
+
+
+def _pairs(running: Running, count: int) -> list[Pair]:
+    centre = Markets.load()[MARKET].centre()
+    # Far enough from each other that nobody's job finds another driver first.
+    places = circle(count, CIRCLE_M, centre)
+    drivers, riders = running.stage.providers[:count], running.stage.customers[:count]
+    return [Pair(running, *three) for three in zip(drivers, riders, places, strict=True)]
+
+
+async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Raises StageError, EmbeddedError, FleetError."""
+    wanted = shown.only or STORMS
+    figures: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    overrides = {"wave_size": 1, "open_board": False, "offer_ttl_s": 60, "research_s": 0.5}
+    if "returning" in wanted or "not_reading" in wanted:
+        async with server(
+            market=MARKET, providers=shown.pairs + shown.sockets, customers=shown.pairs, workers=shown.workers, market_overrides=overrides, say=print
+        ) as running:  # fmt: skip
+            versions = running.stage.versions
+            people = running.stage.providers[shown.pairs :]
+            phones = fleet(running.stage.url, people, cloud(Markets.load()[MARKET], len(people), seed=1))
+            async with Trade(_pairs(running, shown.pairs)) as trade:
+                await asyncio.sleep(WARM_S)
+                if "returning" in wanted:
+                    figures["returning"] = await returning(running, phones, trade, shown.calm)
+                if "not_reading" in wanted:
+                    figures["not_reading"] = await not_reading(
+                        running, phones[: max(1, len(phones) // 10)], trade, shown.calm
+                    )
+                figures["failed"] = trade.failed()[:5]
+            for phone in phones:
+                phone.close()
+    if "restarting" in wanted:
+        async with server(
+            market=MARKET, providers=shown.pairs, customers=shown.pairs, workers=shown.workers, market_overrides=overrides, say=print,
+            settings={"DISPATCH_DRAIN_S": "5"},
+        ) as running:  # fmt: skip
+            versions = running.stage.versions
+            async with Trade(_pairs(running, shown.pairs)) as trade:
+                await asyncio.sleep(WARM_S)
+                figures["restarting"] = await restarting(running, trade)
+    good = _show(figures)
+    return complete(figures | {"lines_lost": 0}, shown, versions), 0 if good else 1
+
+
+def _show(figures: dict[str, Any]) -> bool:
+    """The tables; whether what must hold at any speed holds: everybody back, resumed, dropped, nothing failed, nothing lost."""
+    good = not figures.get("failed")
+    if (one := figures.get("returning")) is not None:
+        good &= one["returned"] == one["resumed"] == one["sockets"]
+        show(
+            f"{one['sockets']:,} sockets return at once",
+            [
+                ("returned and resumed", f"{one['returned']:,} and {one['resumed']:,}", ""),
+                ("the last one after", f"{one['return_s_max']} s", verdict(one["return_s_max"], RETURNED_WITHIN_S, "s")),
+                ("loop lag max", ms(one["loop_lag_ms_max"]), verdict(one["loop_lag_ms_max"], LAG_MS, "ms")),
+                ("others' accepts p99", ms(one["accept_ms_p99"]), verdict(one["accept_ms_p99"], ACCEPT_MS, "ms")),
+                ("before the storm", ms(one["accept_ms_before_p99"]), ""),
+            ],
+        )  # fmt: skip
+    if (one := figures.get("not_reading")) is not None:
+        good &= one["gone"] == one["not_reading"] and one["waiting_kib_max"] <= WAITING_KIB
+        before, during = one["accept_ms_before_p99"], one["accept_ms_p99"]
+        show(
+            f"{one['not_reading']:,} stop reading",
+            [
+                ("dropped", f"{one['gone']:,}", ""),
+                ("the last one after", f"{one['gone_s_max']} s", verdict(one["gone_s_max"], GONE_WITHIN_S, "s")),
+                ("most that waited for one", f"{one['waiting_kib_max']} KiB", verdict(one["waiting_kib_max"], WAITING_KIB, "KiB")),
+                ("others' accepts p99", ms(during), "" if before is None else verdict(during, round(before * SLOWER, 1), "ms")),
+                ("before", ms(before), ""),
+                ("loop lag max", ms(one["loop_lag_ms_max"]), ""),
+            ],
+        )  # fmt: skip
+    if (one := figures.get("restarting")) is not None:
+        good &= not one["failed"] and not one["events_lost"] and not one["events_out_of_order"] and one["accepts"] > 0
+        good &= one["replaced"] == one["workers"]
+        show(
+            f"{one['workers']} workers replaced under load",
+            [
+                ("accepts, failed", f"{one['accepts']:,}, {one['failed']}", f"0: {'met' if not one['failed'] else 'MISSED'}"),
+                ("events, lost", f"{one['events']:,}, {one['events_lost']}", f"0: {'met' if not one['events_lost'] else 'MISSED'}"),
+                ("the slowest worker ended after", f"{one['worker_end_s_max']} s", verdict(one["worker_end_s_max"], 20.0, "s")),
+                ("accepts p99", ms(one["accept_ms_p99"]), ""),
+            ],
+        )  # fmt: skip
+    return bool(good)
+
+
+def main(args: list[str]) -> int:
+    """Run it; 1 when somebody did not come back, or something was lost."""
+    return perform(scenario, parser().parse_args(args))

@@ -1,0 +1,245 @@
+"""The three storms. Each gives its figures; targets are looked at by the command."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from bench.fleet import HANDSHAKES_AT_ONCE, FleetError, Phone, framed
+from bench.report import spread
+from bench.server import Running, total, until
+from bench.storms.trade import Trade
+
+LAG_LOOK_S: Final = 1.0
+CALM_S: Final = 12.0
+"""The gauge of loop lag shows the worst of the last ten seconds and more: after this long it has forgotten what was before."""
+RETURN_WITHIN_S: Final = 120.0
+PINGS: Final = 1_400
+"""Of 125 bytes: their answers are more than the kernel's two buffers take, and less than what may wait above them."""
+GONE_WITHIN_S: Final = 60.0
+PROBE_EVERY_S: Final = 0.5
+REPLACED_WITHIN_S: Final = 60.0
+REST_S: Final = 3.0
+DEAFENED_PER_S: Final = 100
+SMALL_TRIES: Final = 6
+
+
+class Barometer:
+    """The worst of some gauges while the block lasts; one worker's answer is of all of them."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self.worst: Counter[str] = Counter()
+        self.unread = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        await self.look()
+
+    async def look(self) -> dict[str, float]:
+        """The gauges now."""
+        async with self._running.http.get(f"{self._running.stage.url}/metrics") as answer:
+            text = await answer.text()
+        found = {}
+        for name in ("dispatch_loop_lag_max_seconds", "dispatch_socket_waiting_bytes_max", "dispatch_sockets"):
+            with suppress(KeyError):
+                found[name] = total(text, name)
+                self.worst[name] = max(self.worst[name], found[name])  # type: ignore[assignment]
+        return found
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except (aiohttp.ClientError, TimeoutError):
+                self.unread += 1
+            await asyncio.sleep(LAG_LOOK_S)
+
+    @property
+    def lag_ms(self) -> float:
+        return round(self.worst["dispatch_loop_lag_max_seconds"] * 1e3, 1)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return int(self.worst["dispatch_socket_waiting_bytes_max"])
+
+
+async def returning(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
+    """F14: all lines break in one moment, and all phones come back in the next."""
+    loop = asyncio.get_running_loop()
+    gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
+
+    async def come(phone: Phone) -> None:
+        async with gate:
+            await phone.come_back()
+
+    await asyncio.gather(*map(come, phones))
+    calm_at = time.monotonic()
+    async with Barometer(running) as calm:
+        await asyncio.sleep(calm_s)
+        calm.worst.clear()
+        await asyncio.sleep(2 * LAG_LOOK_S)
+    async with Barometer(running) as storm:
+        began = time.monotonic()
+        for phone in phones:
+            phone.close()
+        took: list[float] = []
+
+        async def back(phone: Phone) -> None:
+            await phone.come_back()
+            took.append(time.monotonic() - began)
+
+        tasks = [loop.create_task(back(phone)) for phone in phones]
+        _, missing = await asyncio.wait(tasks, timeout=RETURN_WITHIN_S)
+        for task in missing:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        ended = time.monotonic()
+        # The last look shows the worst until now.
+        await asyncio.sleep(2.5)
+    return {
+        "sockets": len(phones),
+        "returned": len(took),
+        "resumed": sum(phone.resumed for phone in phones),
+        **spread(took, "return_s"),
+        "loop_lag_ms_max": storm.lag_ms,
+        "loop_lag_ms_before": calm.lag_ms,
+        **spread(trade.accept_ms(calm_at, began), "accept_ms_before"),
+        **spread(trade.accept_ms(began, ended), "accept_ms"),
+        "accepts": len(trade.accept_ms(began, ended)),
+    }
+
+
+async def not_reading(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
+    """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds."""
+    calm_at = time.monotonic()
+    await asyncio.sleep(calm_s)
+    for phone in phones:
+        await _with_small_buffers(phone)
+    async with Barometer(running) as storm:
+        began = time.monotonic()
+        gone: list[float] = []
+        await asyncio.gather(*(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones)))
+        ended = time.monotonic()
+        await asyncio.sleep(2.5)
+    # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
+    asked = began + len(phones) / DEAFENED_PER_S + 1.0
+    before, during = trade.accept_ms(calm_at, began), trade.accept_ms(asked, ended)
+    return {
+        "not_reading": len(phones),
+        "gone": len(gone),
+        **spread(gone, "gone_s"),
+        "waiting_kib_max": round(storm.waiting_bytes / 1024, 1),
+        "loop_lag_ms_max": storm.lag_ms,
+        **spread(before, "accept_ms_before"),
+        **spread(during, "accept_ms"),
+        "accepts": len(during),
+    }
+
+
+async def _with_small_buffers(phone: Phone) -> None:
+    """Take this phone's line by a socket that holds little: what it does not read stays with the server."""
+    phone.close()
+    loop = asyncio.get_running_loop()
+    address = urlsplit(phone.url)
+    for _ in range(SMALL_TRIES):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (address.hostname, address.port))
+        try:
+            await phone.come_back_by(sock)
+            return
+        except (TimeoutError, ConnectionError):
+            phone.close()
+            await asyncio.sleep(max(1.0, phone.retry_after_s))
+    raise FleetError("a phone with small buffers was not welcomed")
+
+
+async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
+    """Stop reading, ask for much, and write down when the line was cut. A probe a second tells a cut line from a silent one."""
+    await asyncio.sleep(after_s)
+    transport = phone.transport
+    assert transport is not None
+    transport.pause_reading()
+    began = time.monotonic()
+    transport.write(framed(b"p" * 125, 0x9) * PINGS)
+
+    def cut() -> bool:
+        if not transport.is_closing():
+            transport.write(framed(b"", 0xA))
+        return transport.is_closing() or phone.lost
+
+    if await until(cut, within_s=GONE_WITHIN_S, every_s=PROBE_EVERY_S):
+        gone.append(time.monotonic() - began)
+    phone.close()
+
+
+async def restarting(running: Running, trade: Trade) -> dict[str, Any]:
+    """F15: every worker in turn is told to end, and replaced, while rides go on."""
+    began = time.monotonic()
+    took: list[float] = []
+    old = running.worker_pids()
+    for pid in old:
+        at = time.monotonic()
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda pid=pid: pid not in running.worker_pids(), within_s=REPLACED_WITHIN_S)  # type: ignore[misc]
+        took.append(time.monotonic() - at)
+        port = urlsplit(running.stage.url).port or 0
+        now = await until(partial(_all_listen, running, port, len(old)), within_s=REPLACED_WITHIN_S, every_s=0.1)
+        if not now:
+            break
+        # A while with everybody there, as an operator's script would leave: else there is no load to be lost between two.
+        await asyncio.sleep(REST_S)
+    ended = time.monotonic()
+    await asyncio.sleep(3.0)
+    await trade.finish()
+    failed = trade.failed()
+    return {
+        "workers": len(old),
+        "replaced": len(set(running.worker_pids()) - set(old)),
+        **spread(took, "worker_end_s"),
+        "seconds": round(ended - began, 1),
+        "accepts": len(trade.accept_ms(began, ended)),
+        **spread(trade.accept_ms(began, ended), "accept_ms"),
+        "failed": len(failed),
+        "failures": failed[:5],
+        "rides": sum(pair.rides for pair in trade.pairs),
+        "rides_not_offered": sum(pair.not_offered for pair in trade.pairs),
+        "welcomes": sum(client.welcomes for pair in trade.pairs for client in pair.clients),
+        **await trade.lost_events(running.stage.database_url),
+    }
+
+
+def _all_listen(running: Running, port: int, workers: int) -> bool:
+    """Whether so many workers listen on the port. A new one is there long before it serves."""
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    listening = {row.split()[9] for row in table if row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A"}
+    return sum(_holds(pid, listening) for pid in running.worker_pids()) >= workers
+
+
+def _holds(pid: int, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if fd.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes:
+                    return True
+    return False
