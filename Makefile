@@ -8,7 +8,7 @@ TEST_WORKERS ?= 2
 SOAK_FOR ?= 8h
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve bench chaos soak mutants audit lock clean
+.PHONY: help setup demo test check serve bench lock chaos soak mutants audit clean
 
 help: ## list these targets
 	@awk -F ': .*## ' '/^[a-z]+:.*## /{sub(/:.*/, "", $$1); printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

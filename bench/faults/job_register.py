@@ -1,7 +1,10 @@
 """One job as an object that clients call: what each answer says of it, for the search of an order that explains them all."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from bench.faults.history import NEVER, History, Op
 from bench.faults.linearizable import Call
@@ -71,7 +74,7 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
     found: dict[str, list[Call[Did]]] = defaultdict(list)
     slack = history.clock_error
     given_back = {(row.job, row.actor) for row in history.final.steps if row.to == "offered" and row.role == "provider"}
-    for op in history.ops:
+    for op in _once_each(history.ops):
         # A provider's cancel that opened a round is told by that row.
         if op.job and not (op.kind == "cancel" and (op.job, op.user) in given_back):
             did = _did(op)
@@ -87,6 +90,24 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
             read = Did("read", job.holder, to=job.status)
             found[job.id].append(Call(history.final.at + COMMIT_NS + slack, NEVER - 1, read))
     return found
+
+
+def _once_each(ops: Iterable[Op]) -> Iterator[Op]:
+    """The requests, each once however often it was sent: what was done under a key is told again to whoever sends it again, also
+    long after the job has gone on. It happened between its first sending and the first answer that said so.
+    """
+    done: dict[tuple[str, str, str], Op] = {}
+    for op in ops:
+        if op.word == "ok":
+            known = done.get((op.user, op.key, op.body))
+            done[op.user, op.key, op.body] = op if known is None else replace(known, done=min(known.done, op.done))
+    for op in ops:
+        first = done.get((op.user, op.key, op.body))
+        if first is None or (op.final and op.word != "ok"):
+            yield op  # a no is decided anew each time
+        elif op.at < first.at:
+            done[op.user, op.key, op.body] = replace(first, at=op.at)
+    yield from done.values()
 
 
 def _did(op: Op) -> Did | None:

@@ -97,12 +97,18 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         return complete(figures | {"record": None}, shown, running.stage.versions), _code(figures)
 
 
+RIDE_WITHIN_S = 120.0
+"""However few the frames are, so long they go on for the bystander's first ride."""
+
+
 async def _until_reached(
     running: Running, crowd: Crowd, bystander: Bystander, memory: Memory, before: tuple[int, int], frames: int
 ) -> int:
-    """Look every two seconds until so many have reached the server; how many did. Raises FleetError when none come any more."""
-    reached, grown_at = 0, time.monotonic()
-    while reached < frames:
+    """Look every two seconds until so many have reached the server, and the bystander has had a ride among them; how many did.
+    Raises FleetError when none come any more.
+    """
+    reached, grown_at, began = 0, time.monotonic(), time.monotonic()
+    while reached < frames or (not bystander.rides and time.monotonic() - began < RIDE_WITHIN_S):
         await asyncio.sleep(LOOK_EVERY_S)
         crowd.check()
         memory.look()

@@ -375,6 +375,16 @@ def test_unknown_calls_may_have_happened_or_not() -> None:
     assert not linearizable([offer, had], State(), step)
 
 
+def test_a_kept_answer_may_be_told_again_after_everything() -> None:
+    history = Ideal(3).history
+    again = deepcopy(first(history, "accept", word="ok"))
+    again.at, again.done = history.final.at - 2 * S, history.final.at - S
+    history.ops.append(again)
+    assert judge(history) == []
+    again.key = "another"
+    assert "linearizable" in {violation.invariant for violation in judge(history)}
+
+
 def test_real_time_is_respected() -> None:
     """A loser who was answered before anybody else had asked."""
     offer = Call(0, 1, Did("offer", round=1))

@@ -7,7 +7,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from bench.faults.proxy import Proxy, _Line
+from bench.faults.lines import Line
+from bench.faults.proxy import Proxy
 from tests.support.server import WITHIN_S, Server, serving
 
 
@@ -26,15 +27,15 @@ async def until(server: Server, status: int) -> float:
     return loop.time() - began
 
 
-async def unsubscribed(server: Server, lines: list[_Line]) -> None:
+async def unsubscribed(server: Server, lines: list[Line]) -> None:
     """The connection lives, and nothing is subscribed on it any more."""
     await server.app.inbox._pubsub.sunsubscribe()
 
 
-async def silenced(server: Server, lines: list[_Line]) -> None:
+async def silenced(server: Server, lines: list[Line]) -> None:
     """Half open: what Redis says on this one connection goes nowhere, and nobody is told."""
     channel = server.app.inbox.worker_id.encode()
-    (line,) = [line for line in lines if channel in line.heard]  # type: ignore[attr-defined]
+    (line,) = [line for line in lines if channel in getattr(line, "heard", b"")]
     line.mute = True  # type: ignore[attr-defined]
 
 
@@ -47,7 +48,7 @@ async def test_a_deaf_worker_is_out_and_comes_back(
         person = await server.person()
         async with person.connected() as phone:
             await until(server, 200)
-            await fault(server, list(line._lines))
+            await fault(server, list(line.lines))
             out_s = await until(server, 503)
             assert (await ready(server))[1] == ["deaf"] or (await ready(server))[0] == 200
             assert (await ready(server, 1))[0] == 200, "the other one hears"
@@ -65,18 +66,16 @@ async def test_a_deaf_worker_is_out_and_comes_back(
 
 def _teach_lines_to_be_muted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines of the proxy that know what was said on them, and lose what is answered once `mute` is set."""
-    run, pass_on = _Line.run, _Line._pass_on
+    requested, replied = Line.requested, Line.replied
 
-    async def running(self: _Line, *streams: object) -> None:
-        self.heard, self.mute = b"", False  # type: ignore[attr-defined]
-        await run(self, *streams)  # type: ignore[arg-type]
+    def requesting(self: Line, data: bytes) -> None:
+        if b"SSUBSCRIBE" in data.upper():
+            self.heard = getattr(self, "heard", b"") + data  # type: ignore[attr-defined]
+        requested(self, data)
 
-    async def passing(self: _Line, writer: asyncio.StreamWriter, data: bytes) -> None:
-        if writer is not self._writer and b"SSUBSCRIBE" in data.upper():
-            self.heard += data  # type: ignore[attr-defined]
-        if writer is self._writer and self.mute:  # type: ignore[attr-defined]
-            return
-        await pass_on(self, writer, data)
+    def replying(self: Line, data: bytes) -> None:
+        if not getattr(self, "mute", False):
+            replied(self, data)
 
-    monkeypatch.setattr(_Line, "run", running)
-    monkeypatch.setattr(_Line, "_pass_on", passing)
+    monkeypatch.setattr(Line, "requested", requesting)
+    monkeypatch.setattr(Line, "replied", replying)

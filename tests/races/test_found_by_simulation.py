@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from dispatch.accounts import fingerprint_of
 from dispatch.claims.model import Ask
 from dispatch.kit.ids import derived_id
 from protocol.lifecycle import Stage
@@ -58,7 +59,8 @@ async def test_an_accept_whose_reply_was_lost_is_answered_as_it_was_committed(se
     key, user = str(uuid4()), racer.actor.user_id
     told = await server.app.claims.accept(racer.actor, job_id, offers[racer.id], 1, key)
     await server.app.jobs.advance(racer.actor, job_id, Stage.ARRIVED, key=None)
-    ask = Ask(user, job_id, offers[racer.id], 1, derived_id(user, key), key, "")
+    body = fingerprint_of("claims.accept", {"job_id": job_id, "offer_id": offers[racer.id], "round": 1})
+    ask = Ask(user, job_id, offers[racer.id], 1, derived_id(user, key), key, body)
     found = await server.app.claims._settle_unknown(ask)
     assert found["word"] == "accepted"
     assert found["job"] == told.job

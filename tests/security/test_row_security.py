@@ -391,4 +391,4 @@ async def test_a_request_cut_at_any_step_leaves_its_connection_as_nobodys(databa
                 async with pg.app() as conn:
                     assert not conn.is_in_transaction(), f"cut after {turns} turns, and {again} later again"
                     assert await conn.fetchval("SELECT count(*) FROM jobs") == 0
-        assert cut > 200
+        assert cut > 100, "the others had ended before"

@@ -23,7 +23,15 @@ KINDS = {
 _SETS = frozenset({"told", "excluded", "wake"})
 """Fields whose order no statement promises."""
 _BAGS = frozenset(
-    {"offers_left_open", "offers_of_busy", "providers_gone", "sockets_of_worker", "heads_beyond", "provider_states"}
+    {
+        "jobs_due",
+        "offers_left_open",
+        "offers_of_busy",
+        "providers_gone",
+        "sockets_of_worker",
+        "heads_beyond",
+        "provider_states",
+    }
 )
 """Statements without an ORDER BY."""
 TABLES = {

@@ -173,11 +173,11 @@ def offers_create(
 
 
 def _free_slot(db: Session, provider_id: UUID, at_once: int) -> int | None:
-    """The first slot that no live offer of this provider has; None: none, or unbounded."""
+    """The first slot that no live offer of this provider has; None: as many as may be are live, with a slot or without, or unbounded."""
     if not at_once:
         return None
-    used = {o["slot"] for o in db.all("offers") if o["provider_id"] == provider_id and o["status"] == "live"}
-    return next((slot for slot in range(at_once) if slot not in used), None)
+    used = [o["slot"] for o in db.all("offers") if o["provider_id"] == provider_id and o["status"] == "live"]
+    return None if len(used) >= at_once else next((slot for slot in range(at_once) if slot not in used), None)
 
 
 @models("matching", "offers_lapse")
