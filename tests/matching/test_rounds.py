@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from dispatch.kit.clock import SystemClock
 from protocol.lifecycle import Stage
 from tests.support.crowd import crowd, lone_job, offer, until_final
 from tests.support.server import BANGKOK, WITHIN_S, Server, denied, serving
@@ -252,6 +253,38 @@ async def test_a_provider_gone_for_long_goes_off_and_his_job_to_another_round(se
         assert "provider" not in told.data["job"]
         assert not (await driver.http.provider())["is_online"]
         assert await server.app.shifts.sweep(45.0) == 0, "once"
+
+
+class _Later(SystemClock):
+    """As after an outage: nobody's word has come through for 50 s."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 50
+
+
+async def test_an_outage_of_postgres_ends_nobodys_shift(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When Postgres is back, the last word of every worker is old, and the sweep may come before their next."""
+
+    async def unheard() -> None:
+        raise OSError("Postgres is away")
+
+    customer = await server.person()
+    async with server.working() as (driver, phone):
+        job = await server.request(customer)
+        made = (await driver.inbox.named("offer.created")).data
+        await phone.accept(job["id"], made["offer_id"], made["round"])
+        beat, inbox = server.app.inbox.beat, server.app.inbox
+        monkeypatch.setattr(inbox, "beat", unheard)
+        monkeypatch.setattr(inbox, "_clock", _Later())
+        await server.sql("UPDATE provider_gate SET changed_at = changed_at - interval '1 min'")
+        await server.sql("UPDATE workers SET beat_at = beat_at - interval '50 s'")
+        await server.app.shifts.sweep(45.0)
+        # Our own word came through first; the others' have not yet.
+        await beat()
+        await server.sql("UPDATE workers SET beat_at = beat_at - interval '50 s'")
+        await server.app.shifts.sweep(45.0)
+        assert (await driver.http.provider())["is_online"]
+        assert (await driver.http.job(job["id"]))["status"] == "accepted"
 
 
 async def test_an_admin_takes_a_job_back_and_the_next_round_finds_another(server: Server) -> None:
