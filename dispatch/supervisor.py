@@ -185,6 +185,11 @@ class Supervisor:
             if self._stopping.is_set():
                 self._killed |= code == -signal.SIGKILL
                 return
+            if code == 0:
+                # It ends in order only when somebody told it to (see `_worker`): workers are replaced one by one. No crash.
+                log.info("worker ended as told; starting another", worker=slot)
+                await self._pause(BACKOFF_S_MIN)
+                continue
             now = self._clock.monotonic()
             crashes.append(now)
             log.error("worker died", worker=slot, exit_code=code, was_ready=worker.ready)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from dispatch import supervisor
 from dispatch.settings import Settings
@@ -107,6 +108,22 @@ async def test_a_worker_that_dies_is_replaced_in_its_slot() -> None:
                 pass
         assert after[1 - slot] == before[1 - slot]
         assert not task.done()
+
+
+async def test_a_worker_that_is_told_to_end_is_replaced_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are replaced one by one by SIGTERM: nothing has died, and nothing is given up for it."""
+    monkeypatch.setattr(supervisor, "CRASHES_MAX", 1)
+    with structlog.testing.capture_logs() as logs:
+        async with running("echo") as (_, port, task):
+            before = await pids(port)
+            os.kill(before[0], signal.SIGTERM)
+            await until_dead(before[0])
+            async with asyncio.timeout(30):
+                while (after := await pids(port))[0] == before[0]:
+                    pass
+            assert after[1] == before[1]
+            assert not task.done()
+    assert not [log for log in logs if log["log_level"] in ("error", "critical")]
 
 
 async def test_workers_that_cannot_start_are_given_up_with_a_reason() -> None:

@@ -103,7 +103,7 @@ class Door:
                 raise Unauthenticated("neither token nor ticket")
         except DispatchError as error:
             return self._no(request, error.code, error.status, retry=error.code is ErrorCode.OVERLOADED)
-        except LOST as error:
+        except (*STUCK, *LOST) as error:
             log.warning("handshake without Postgres", error=repr(error))
             return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
         ws = web.WebSocketResponse(
@@ -176,7 +176,7 @@ class Door:
             conn.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
         except Forbidden:
             conn.leave(CloseCode.BLOCKED, ByeReason.REVOKED)
-        except (Overloaded, *LOST):
+        except (Overloaded, *STUCK, *LOST):
             conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(1_000, 10_000)))
         return None
 
@@ -268,7 +268,7 @@ class Door:
                 conn_id=str(conn.conn_id),
                 error=repr(error),
                 exc_info=None
-                if isinstance(error, (Overloaded, *LOST))
+                if isinstance(error, (Overloaded, *STUCK, *LOST))
                 else error,  # a storm of these says nothing more
             )
             conn.leave(CloseCode.RESTART, ByeReason.DRAINING, round(jitter_s(500, 3_000)))

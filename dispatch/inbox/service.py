@@ -27,6 +27,9 @@ _Q = Queries(Path(__file__).with_name("queries.sql"))
 HEARTBEAT_S = 15
 DEAF_S = 3.0
 """Three of our own words in a row unheard, though Redis takes them: the subscription is dead."""
+BEAT_LATE_S = 5.0
+BEATS_BACK_S = 10.0
+"""Once our beats go through again, those of all who live do within so long."""
 DEVICES_MAX = 5
 _BACK_WITHIN_S = 2.0
 _REPEAT_SEATS_MAX = 200
@@ -64,6 +67,7 @@ class Inbox:
         self.copier = live.Copier(redis, worker_id, self._refill)
         self.canary_heard_at = clock.monotonic()
         self._canary = ""
+        self._beat_at = self._trusted_from = clock.monotonic()
         self.repeated = 0
         self.caught_up = 0
 
@@ -375,9 +379,23 @@ class Inbox:
         """Say that this worker lives."""
         async with self._pg.system() as conn:
             await conn.execute(_Q["worker_beat"], self.worker_id)
+        now = self._clock.monotonic()
+        if now - self._beat_at > BEAT_LATE_S:
+            self._trusted_from = now + BEATS_BACK_S
+        self._beat_at = now
+
+    @property
+    def beats_tell(self) -> bool:
+        """Whether a worker that is not heard of is dead. Not while, nor just after, Postgres was away (or we were): then everybody's last
+        word is old, and whoever looks first would take all the others, and their phones, for gone.
+        """
+        now = self._clock.monotonic()
+        return now - self._beat_at <= BEAT_LATE_S and now >= self._trusted_from
 
     async def bury(self) -> None:
-        """Note the sockets of workers as lost that have not said for 10 s that they live."""
+        """Note the sockets of workers as lost that have not said for 10 s that they live, though they could have."""
+        if not self.beats_tell:
+            return
         async with self._pg.system() as conn:
             await conn.fetchval(_Q["workers_dead"])
 

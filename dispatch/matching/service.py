@@ -143,20 +143,25 @@ class Matching:
             found = await self._near(market, search, reach.wanted, market.radius_max_m)
         chosen = list(policy.choose([search], {search.job_id: found}).get(search.job_id, ()))
         offers = [new_id() for _ in chosen]
-        async with self._gate, self._pg.system() as conn:
-            made = await conn.fetchrow(
-                Q["offers_create"],
-                search.job_id,
-                search.round,
-                offers,
-                [candidate.provider_id for candidate in chosen],
-                [candidate.distance_m for candidate in chosen],
-                market.offer_ttl_s,
-                market.offers_at_once,
-                market.research_s,
-                market.lapse_cooldown_s,
-            )
-            at_ns = monotonic_ns()
+        try:
+            async with self._gate, self._pg.system() as conn:
+                made = await conn.fetchrow(
+                    Q["offers_create"],
+                    search.job_id,
+                    search.round,
+                    offers,
+                    [candidate.provider_id for candidate in chosen],
+                    [candidate.distance_m for candidate in chosen],
+                    market.offer_ttl_s,
+                    market.offers_at_once,
+                    market.research_s,
+                    market.lapse_cooldown_s,
+                )
+                at_ns = monotonic_ns()
+        except BaseException:
+            # Offered or not, nobody knows. A hold that stays would hide them from every other search for as long as an offer lives.
+            await self._let_go(market, found)
+            raise
         assert made is not None
         self._inbox.deliver(facts_of(made["facts"]))
         if self._stamp is not None and made["offered"]:
@@ -167,10 +172,8 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
-        if market.offers_at_once == 1:
-            taken = set(made["offered_to"])
-            if free := [candidate.provider_id for candidate in found if candidate.provider_id not in taken]:
-                await self._presence.let_go(market, free)
+        taken = set(made["offered_to"])
+        await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
         if made["word"] == "nobody" and chosen and tries > 1:
             # The judge wanted none of them (a cash job and all of them at their debt limit, say): the next nearest then.
             unfit = [candidate.provider_id for candidate in chosen]
@@ -187,6 +190,11 @@ class Matching:
             excluded=search.excluded,
             hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
         )
+
+    async def _let_go(self, market: Market, found: Sequence[Candidate]) -> None:
+        """End the holds of a search on those who got no offer."""
+        if market.offers_at_once == 1 and found:
+            await self._presence.let_go(market, [candidate.provider_id for candidate in found])
 
     async def _give_up(self, search: Search) -> None:
         """Nobody took it within the market's job TTL: the system cancels it, and the customer is told why."""

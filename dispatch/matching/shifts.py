@@ -119,7 +119,12 @@ class Shifts:
         return answer
 
     async def sweep(self, gone_s: float) -> int:
-        """End the shifts of providers who have had no socket for `gone_s`, and take their jobs back before pickup. Returns how many."""
+        """End the shifts of providers who have had no socket for `gone_s`, and take their jobs back before pickup. Returns how many.
+
+        None while nobody can say whose workers live: an outage of Postgres must not end everybody's shift.
+        """
+        if not self._inbox.beats_tell:
+            return 0
         async with self._pg.system() as conn:
             gone = await conn.fetch(Q["providers_gone"], gone_s, _GONE_MAX)
         for row in gone:

@@ -24,6 +24,8 @@ async def write(
     """One tick: new places of the listed, newly listed, taken off, no longer held by an offer. One pipeline, variadic, chunks of 500.
 
     Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back.
+    Whoever is newly listed is held by nothing. The offer that held him may have ended while this worker had him on no map, so that
+    its end freed nobody; if it still lives, the judge counts it.
     """
     geo: dict[tuple[str, str], list[Any]] = defaultdict(list)
     seen: dict[str, list[Any]] = defaultdict(list)
@@ -43,6 +45,7 @@ async def write(
         for live in listing:
             assert live.market is not None
             code = live.market.code
+            pipe.execute_command("ZREM", keys.reserved(code), live.key)
             for kind in live.service_types:
                 pipe.execute_command("GEOADD", keys.free(code, kind), live.lng, live.lat, live.key)
             pipe.execute_command("ZADD", keys.seen(code), live.seen_ms, live.key)

@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
+from dispatch.kit.clock import SystemClock
+from protocol.lifecycle import Stage
 from tests.support.crowd import crowd, lone_job, offer, until_final
 from tests.support.server import BANGKOK, WITHIN_S, Server, denied, serving
 
@@ -83,6 +86,51 @@ async def test_a_provider_on_another_worker_is_offered_too(database_url: str, re
             await customer.inbox.named("job.accepted")
             live = server.apps[1].presence.of(driver.user_id)
             assert live is not None and live.busy == UUID(job["id"])
+
+
+async def test_an_offer_answered_on_another_worker_holds_nobody(database_url: str, redis_url: str) -> None:
+    """He comes back elsewhere with an offer open and answers before he has said there where he is: no map of that worker has him yet,
+    and still the hold of 60 s that came with the offer ends.
+    """
+    async with serving(database_url, redis_url, workers=2, markets={"bkk": {"offer_ttl_s": 60}}) as server:
+        customer = await server.person()
+        async with server.working() as (driver, phone):
+            job = await server.request(customer)
+            made = (await driver.inbox.named("offer.created")).data
+            session, attempt = phone.session, phone.attempt
+        # Long ago he said over HTTP or with `online` where he is: it does not put him on the map.
+        await server.sql("UPDATE providers SET located_at = located_at - interval '1 min'")
+        async with driver.connected(worker=1, session=session, attempt=attempt) as phone:
+            await phone.accept(job["id"], made["offer_id"], made["round"])
+            for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
+                await phone.advance(job["id"], stage)
+            phone.locate(*BANGKOK)
+            async with asyncio.timeout(WITHIN_S):
+                while (live := server.apps[1].presence.of(driver.user_id)) is None or live.listed is None:
+                    await asyncio.sleep(0)
+            await server.request(customer)
+            await driver.inbox.named("offer.created", nth=2)
+
+
+async def test_a_search_that_failed_holds_nobody(database_url: str, redis_url: str) -> None:
+    """It had found him, and then the judge was held up: the next search must find him too, not when the hold of 60 s is over."""
+    async with serving(database_url, redis_url, markets={"bkk": {"offer_ttl_s": 60, "research_s": 0.2}}) as server:
+        customer = await server.person()
+        await server.request(customer)
+        blocker = await asyncpg.connect(database_url, server_settings={"search_path": "dispatch"})
+        held_up = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%offers_create(%'"
+        try:
+            async with blocker.transaction():
+                await blocker.execute("SELECT FROM inbox_head WHERE user_id = $1 FOR UPDATE", customer.user_id)
+                async with server.working() as (driver, _):
+                    await eventually(server, held_up)
+                    async with asyncio.timeout(WITHIN_S):
+                        while await server.sql(held_up):
+                            await asyncio.sleep(0)
+                    await blocker.execute("ROLLBACK; BEGIN")
+                    await driver.inbox.named("offer.created")
+        finally:
+            await blocker.close()
 
 
 async def test_a_provider_has_one_offer_at_a_time(server: Server) -> None:
@@ -205,6 +253,38 @@ async def test_a_provider_gone_for_long_goes_off_and_his_job_to_another_round(se
         assert "provider" not in told.data["job"]
         assert not (await driver.http.provider())["is_online"]
         assert await server.app.shifts.sweep(45.0) == 0, "once"
+
+
+class _Later(SystemClock):
+    """As after an outage: nobody's word has come through for 50 s."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 50
+
+
+async def test_an_outage_of_postgres_ends_nobodys_shift(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When Postgres is back, the last word of every worker is old, and the sweep may come before their next."""
+
+    async def unheard() -> None:
+        raise OSError("Postgres is away")
+
+    customer = await server.person()
+    async with server.working() as (driver, phone):
+        job = await server.request(customer)
+        made = (await driver.inbox.named("offer.created")).data
+        await phone.accept(job["id"], made["offer_id"], made["round"])
+        beat, inbox = server.app.inbox.beat, server.app.inbox
+        monkeypatch.setattr(inbox, "beat", unheard)
+        monkeypatch.setattr(inbox, "_clock", _Later())
+        await server.sql("UPDATE provider_gate SET changed_at = changed_at - interval '1 min'")
+        await server.sql("UPDATE workers SET beat_at = beat_at - interval '50 s'")
+        await server.app.shifts.sweep(45.0)
+        # Our own word came through first; the others' have not yet.
+        await beat()
+        await server.sql("UPDATE workers SET beat_at = beat_at - interval '50 s'")
+        await server.app.shifts.sweep(45.0)
+        assert (await driver.http.provider())["is_online"]
+        assert (await driver.http.job(job["id"]))["status"] == "accepted"
 
 
 async def test_an_admin_takes_a_job_back_and_the_next_round_finds_another(server: Server) -> None:

@@ -160,3 +160,15 @@ async def test_who_was_found_and_not_offered_is_let_go(redis: Redis) -> None:
     assert await search(redis, 5, hold=True) == [one.provider_id]
     await live.let_go(redis, BKK, [one.provider_id])
     assert await search(redis, 5, hold=True) == [one.provider_id]
+
+
+async def test_who_is_listed_anew_is_held_by_nothing(redis: Redis) -> None:
+    """Another worker listed him, and he was offered something; what became of that offer found him on no map of the new worker's."""
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    assert await search(redis, 5, hold=True) == [one.provider_id]
+    back = Live(one.provider_id, one.user_id, uuid4(), ("ride",), 10_000, True, market=BKK, lat=one.lat, lng=one.lng)
+    back.seen_ms = NOW
+    await listed(redis, [back])
+    await live.write(redis, [], [], [off(one)])
+    assert await search(redis, 5, hold=True) == [one.provider_id]
