@@ -40,6 +40,7 @@ SUMS: tuple[str, ...] = (
     *(
         "acked_accepts_lost",
         "never_resumed",
+        "never_served",
         "resumes",
         "unknown_commits",
         "unknown_commits_unsettled",
@@ -154,7 +155,15 @@ async def scenario(
     given = argparse.Namespace(
         **{name: str(value) if isinstance(value, Path) else value for name, value in vars(shown).items()}
     )
-    return complete(found, given, rounds[-1]["versions"]), 1 if found["violations"] or found["unexpected"] else 0
+    return complete(found, given, rounds[-1]["versions"]), code_of_run(found)
+
+
+BREAKING = ("violations", "unexpected", "never_resumed", "never_served", "unknown_commits_unsettled")
+
+
+def code_of_run(found: dict[str, Any]) -> int:
+    """1 when a promise was broken: also that somebody comes back, is served again, or is answered at all."""
+    return int(any(found[name] for name in BREAKING))
 
 
 def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
