@@ -280,7 +280,7 @@ FAULTS = (
 
 LIMITS = (
     "Postgres is one primary: it is the floor of availability, and a failover to an asynchronous standby can lose what was answered. Promote only a synchronous one.",
-    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement. Money, papers and notifications are outside of it.",
+    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications, positions and blocked users are outside of it.",
     "A kill of a process is not a power cut: what the disk promises is the disk's.",
     "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
     "Some ten thousand seeds are few beside what the databases with simulators of their own have run.",

@@ -153,9 +153,16 @@ def test_a_service_that_never_came_back_is_not_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["violations", "unexpected", "never_resumed", "never_served", "unknown_commits_unsettled"]
+    "name", ["violations", "unexpected", "not_done", "never_resumed", "never_served", "unknown_commits_unsettled"]
 )
 def test_what_breaks_a_run(name: str) -> None:
-    fine = {"violations": 0, "unexpected": [], "never_resumed": 0, "never_served": 0, "unknown_commits_unsettled": 0}
+    fine = {
+        "violations": 0,
+        "unexpected": [],
+        "not_done": [],
+        "never_resumed": 0,
+        "never_served": 0,
+        "unknown_commits_unsettled": 0,
+    }
     assert code_of_run(fine) == 0
-    assert code_of_run(fine | {name: ["x"] if name == "unexpected" else 1}) == 1
+    assert code_of_run(fine | {name: ["x"] if name in ("unexpected", "not_done") else 1}) == 1
