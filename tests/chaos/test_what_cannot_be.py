@@ -3,20 +3,27 @@ excuses that the promises do not know.
 """
 
 import asyncio
+import os
 import random
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from bench.chaos.blows import redis_stop
 from bench.chaos.command import code_of_run
 from bench.chaos.figures import measured, silences
 from bench.chaos.nemesis import Marks
 from bench.chaos.phones import Counts, Phone
+from bench.chaos.plan import Planned
 from bench.chaos.recorder import Recorder
 from bench.chaos.run import at_the_end
+from bench.chaos.stores import _alive, family
 from bench.demo.stage import Person
 from bench.faults.history import Fault, Final, History, Op, read
 from protocol.frames import Cancel
@@ -166,3 +173,45 @@ def test_what_breaks_a_run(name: str) -> None:
     }
     assert code_of_run(fine) == 0
     assert code_of_run(fine | {name: ["x"] if name in ("unexpected", "not_done") else 1}) == 1
+
+
+HOGGING = """
+import asyncio, random
+from types import SimpleNamespace
+from bench.chaos.blows import cpu_hog
+nemesis = SimpleNamespace(cluster=SimpleNamespace(nodes=[]), calls_at=lambda node: 0)
+asyncio.run(cpu_hog(nemesis, SimpleNamespace(length_s=60.0), random.Random(1)))
+"""
+
+
+async def test_hogs_end_with_whoever_started_them() -> None:
+    """Also when that is killed and can clean up nothing: else both cores are theirs for ever."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HOGGING, cwd=Path(__file__).parents[2])
+    hogs: list[int] = []
+    try:
+        async with asyncio.timeout(20):
+            while len(hogs := family(process.pid)[1:]) < 2:
+                await asyncio.sleep(0.02)
+        process.kill()
+        await process.wait()
+        async with asyncio.timeout(5):
+            while any(_alive(pid) for pid in hogs):
+                await asyncio.sleep(0.02)
+    finally:
+        for pid in (process.pid, *hogs):
+            if _alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def test_who_gave_up_before_a_stopped_store_went_on_was_met_too() -> None:
+    """A call to Redis gives up after half a second: at the end of the stop nobody may be waiting just then."""
+    calls = iter([0, 3])
+
+    def never() -> None:
+        """It is no process."""
+
+    hurry = SimpleNamespace(stop=never, go_on=never)
+    nemesis = SimpleNamespace(
+        lock=lambda _: asyncio.Lock(), cluster=SimpleNamespace(hurry=hurry), store_calls=lambda _: next(calls, 0)
+    )
+    assert await redis_stop(nemesis, Planned(0.0, "redis-stop", 0.2, 0), random.Random(1)) == ("redis", 3)  # type: ignore[arg-type]
