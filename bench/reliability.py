@@ -125,13 +125,20 @@ def _judged(one: Target, found: Results) -> tuple[str, str]:
     return one.shown(value), "met" if one.met(value) else "**missed**"
 
 
+def _stores(name: str, one: dict[str, Any]) -> str:
+    """What a run ran on."""
+    if name.startswith("simulation"):
+        return "models"
+    return f"PostgreSQL {one['versions']['postgres']}, {one['redis']}"
+
+
 def totals(found: Results) -> str:
     """All runs together."""
     rows = []
     for name, one in runs(found):
         seeds = f"{one['first']}-{one['first'] + one['seeds'] - 1}" if "seeds" in one else str(one["seed"])
         rows.append(
-            (name, seeds, one["accepts"], one["faults"], one["violations"], float(one["seconds"]), one.get("stores", "models"), one["commit"][:9], one["date"][:16])
+            (name, seeds, one["accepts"], one["faults"], one["violations"], float(one["seconds"]), _stores(name, one), one["commit"][:9], one["date"][:16])
         )  # fmt: skip
     whole = [one for _, one in runs(found)]
     summed = (sum(one[key] for one in whole) for key in ("accepts", "faults", "violations", "seconds"))
@@ -156,7 +163,8 @@ A promise counts for something only with the fault that attacks it, the checker 
 | the simulator: shipped modules, virtual time, stores that lie and die | `python -m bench simulate-faults --seeds 1000` |
 | one seed again, step by step | `python -m bench simulate-faults --seed 17` |
 | real processes under a nemesis, 10 minutes, hours | `make chaos`, `make soak` |
-| reconnect storm, slow readers, rolling restart, deaf worker | `python -m bench storms` |
+| reconnect storm, slow readers, rolling restart | `python -m bench storms` |
+| a deaf worker | `pytest tests/faults/test_deaf_worker.py` |
 | a million broken frames | `python -m bench hostile` |
 | the twelve mutants | `make mutants` |
 

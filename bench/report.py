@@ -108,6 +108,9 @@ Scenario = Callable[[argparse.Namespace], Coroutine[Any, Any, tuple[dict[str, An
 
 def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
     """Run it, write the JSON; the exit code. 2: it could not run."""
+    if shown.json is not None and not shown.json.parent.is_dir():
+        print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
+        return 2
     raise_file_limit()
     try:
         import uvloop

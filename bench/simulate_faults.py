@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.checkers import by_invariant
+from bench.report import complete
 from bench.simulation import Outcome, run_seed
 from bench.simulation.telling import report
 
@@ -98,7 +100,8 @@ def summaries(seeds: range, processes: int) -> Iterator[Summary]:
     if processes == 1:
         yield from map(summary_of, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    # An interrupt is ours to hear: theirs would be a traceback each.
+    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.imap(summary_of, seeds, chunksize=8)
 
 
@@ -120,6 +123,16 @@ def main(args: list[str]) -> int:
     if shown.seeds < 1 or shown.processes < 1:
         print("--seeds and --processes are at least 1", file=sys.stderr)
         return 2
+    if shown.json is not None and not shown.json.parent.is_dir():
+        print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
+        return 2
+    try:
+        return _seeds(shown)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _seeds(shown: argparse.Namespace) -> int:
     began = time.perf_counter()
     score = Score(shown.first)
     for one in summaries(range(shown.first, shown.first + shown.seeds), shown.processes):
@@ -131,7 +144,8 @@ def main(args: list[str]) -> int:
     _bar(None, 0, 0.0)
     figures = score.figures(time.perf_counter() - began)
     if shown.json is not None:
-        shown.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        given = argparse.Namespace(**vars(shown) | {"json": None})
+        shown.json.write_text(json.dumps(complete(figures, given, {}), indent=2) + "\n", encoding="utf-8")
     _print(figures)
     return 1 if score.violations else 0
 

@@ -278,7 +278,12 @@ class City:
         job_id, offer_id = str(offer["job"]["id"]), str(offer["offer_id"])
         round = int(offer["round"]) if dice.random() < 0.9 else 0
         frame = Accept(id=uuid4(), job_id=UUID(job_id), offer_id=UUID(offer_id), round=round or None)
-        what: dict[str, Any] = {"job": job_id, "round": round, "body": f"{job_id}:{offer_id}:{round}"}
+        what: dict[str, Any] = {
+            "job": job_id,
+            "round": round,
+            "offer": offer_id,
+            "body": f"{job_id}:{offer_id}:{round}",
+        }
         if dice.random() < self.habits.duplicates:
             self.go(self._accept_again(provider, offer_id, self._op(phone, "accept", str(frame.id), **what)))
         op = self._op(phone, "accept", str(frame.id), **what)

@@ -40,6 +40,7 @@ SUMS: tuple[str, ...] = (
     *(
         "acked_accepts_lost",
         "never_resumed",
+        "never_served",
         "resumes",
         "unknown_commits",
         "unknown_commits_unsettled",
@@ -154,7 +155,17 @@ async def scenario(
     given = argparse.Namespace(
         **{name: str(value) if isinstance(value, Path) else value for name, value in vars(shown).items()}
     )
-    return complete(found, given, rounds[-1]["versions"]), 1 if found["violations"] or found["unexpected"] else 0
+    return complete(found, given, rounds[-1]["versions"]), code_of_run(found)
+
+
+BREAKING = ("violations", "unexpected", "not_done", "never_resumed", "never_served", "unknown_commits_unsettled")
+
+
+def code_of_run(found: dict[str, Any]) -> int:
+    """1 when a promise was broken: also that somebody comes back, is served again, or is answered at all. A fault that could not be
+    done is none that was survived: a store that did not come up again is among them.
+    """
+    return int(any(found[name] for name in BREAKING))
 
 
 def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -169,6 +180,7 @@ def together(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         keys = sorted({key for one in rounds for key in one[name]})
         found[name] = {key: sum(one[name].get(key, 0) for one in rounds) for key in keys}
     found["unexpected"] = [line for one in rounds for line in one["unexpected"]]
+    found["not_done"] = [line for one in rounds for line in one["not_done"]]
     found["skipped"] = {kind: why for one in rounds for kind, why in one["skipped"].items()}
     # Of each the worst round.
     for name in SPREADS:

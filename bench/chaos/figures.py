@@ -14,6 +14,8 @@ CLOCK_SHIFT = timedelta(hours=1)
 JUDGE_SHIFT = timedelta(milliseconds=400)
 """By which the faults move the clocks of workers and Redis, and that of Postgres."""
 MS = 1_000_000
+SERVED_WITHIN_NS = 10_000_000_000
+"""After Postgres is back somebody wins a job within this, if there are orders."""
 TAIL_NS = 3_000_000_000
 """For so long after its end a fault is still felt."""
 
@@ -38,9 +40,11 @@ SILENCING_ALL = ("postgres-kill", "postgres-immediate", "postgres-stop", "clock-
 
 
 def silences(history: History) -> list[tuple[int, int, str]]:
-    """When which workers could hear or say nothing."""
+    """When which workers could hear or say nothing. Without Redis they can (I7): such a link's troubles give nobody more time."""
     found = [
-        (fault.at, fault.until, fault.target.partition(",")[0]) for fault in history.faults if fault.kind in SILENCING
+        (fault.at, fault.until, fault.target.partition(",")[0])
+        for fault in history.faults
+        if fault.kind in SILENCING and ", redis" not in fault.target
     ]
     return found + [(fault.at, fault.until, "") for fault in history.faults if fault.kind in SILENCING_ALL]
 
@@ -53,12 +57,14 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
     while_dead = [
         (op.done - op.at) / MS
         for op in accepts
-        if op.final and any(since <= op.at and op.done <= until for since, until in dead)
+        # Also those that outlasted it: they are the slow ones.
+        if op.final and any(since <= op.at < until for since, until in dead)
     ]
     doubts = _doubts(history.ops, marks)
     calm_doubts = [took for took, since, until in doubts if _calm(marks, since, until)]
     back = [one for one in marks.resumes if one.done_at]
     alone = [one for one in back if _alone(marks, one.killed_at, one.done_at)]
+    ordered = max((op.at for op in history.ops if op.kind == "create"), default=0)
     served = [value for up in marks.postgres_up if (value := _first_after(accepts, up)) is not None]
     words = Counter(f"{op.kind} {op.word}" for op in history.ops)
     return {
@@ -85,6 +91,9 @@ def measured(history: History, marks: Marks, violations: Sequence[Violation]) ->
         "accept_ms_redis_dead": spread(while_dead, "accept"),
         "accepts_redis_dead": len(while_dead),
         "postgres_to_first_accept_s": spread(served, "served"),
+        "never_served": sum(
+            _first_after(accepts, up) is None for up in marks.postgres_up if ordered - up > SERVED_WITHIN_NS
+        ),
         "unknown_commits": len(doubts),
         "unknown_commits_settled_s": spread([took for took in calm_doubts if took is not None], "settled"),
         "unknown_commits_in_the_calm": len(calm_doubts),

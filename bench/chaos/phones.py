@@ -119,6 +119,8 @@ class Phone(asyncio.Protocol):
         self._gone = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._moved = 0
+        self._told_job: dict[UUID, str] = {}
+        """Request → a digest of the job in its final answer; "": it had none, or has none yet."""
         self.caught_up: list[Callable[[Phone], object]] = []
         """Told once when it is live and has all that its welcome named."""
 
@@ -200,6 +202,13 @@ class Phone(asyncio.Protocol):
     # --- in
 
     def data_received(self, data: bytes) -> None:
+        try:
+            self._received(data)
+        except Exception as error:  # noqa: BLE001 asyncio would close the line, and the next one would repair everything
+            self._counts.unexpected.append(f"{self.device}: {error!r} at what it was sent: {data[-300:]!r}")
+            self._lose()
+
+    def _received(self, data: bytes) -> None:
         if self._transport is None:
             return
         self._heard_s = asyncio.get_running_loop().time()
@@ -254,8 +263,10 @@ class Phone(asyncio.Protocol):
     def _text(self, payload: bytes) -> None:
         try:
             frame = decode_server(payload)
-        except Refused:
-            return  # a frame of a later version
+        except Refused as error:
+            # A later version may have others; all servers here are of ours.
+            self._counts.unexpected.append(f"{self.device}: {error} in {payload[:300]!r}")
+            return
         if isinstance(frame, Welcome):
             self._socket, self.head = frame.session, frame.seq
             self._counts.welcomes += 1
@@ -316,16 +327,27 @@ class Phone(asyncio.Protocol):
     def _answered(self, reply: Reply) -> None:
         asked = self.waiting.get(reply.id)
         if asked is None or asked.future.done():
+            self._answered_again(reply)
             return
         after_ms = reply.error.retry_after_ms if reply.error is not None else None
         if after_ms is None and reply.error is not None and reply.error.code == "INTERNAL_ERROR":
+            self._counts.unexpected.append(f"{self.device}: INTERNAL_ERROR in answer to {asked.data[:300]!r}")
             after_ms = 500  # it decided nothing that we may rely on
         if after_ms is None:
+            self._told_job[reply.id] = _job_of(reply)
             asked.future.set_result(reply)
             return
         asked.waiting = False
         asked.again_s = asyncio.get_running_loop().time() + after_ms / 1000
         asyncio.get_running_loop().call_later(after_ms / 1000, self._again, reply.id)
+
+    def _answered_again(self, reply: Reply) -> None:
+        """To what is answered already, as every sending of it is; or to what was never asked."""
+        known = self._told_job.get(reply.id)
+        if known is None:
+            self._told(Told(**self._who(), kind="stray", name=str(reply.id)))
+        elif known and (job := _job_of(reply)) and job != known:
+            self._counts.unexpected.append(f"{self.device}: request {reply.id} was answered in two ways")
 
     def _again(self, request: UUID) -> None:
         asked = self.waiting.get(request)
@@ -360,6 +382,7 @@ class Phone(asyncio.Protocol):
     async def ask(self, frame: Request) -> Reply:
         """One request to its final answer, however often it has to be asked. Cancelled, it stays open what it did."""
         loop = asyncio.get_running_loop()
+        self._told_job[frame.id] = ""
         asked = self.waiting[frame.id] = Asked(framed(encode(frame)), loop.create_future())
         if self.live:
             self._out(asked, loop.time())
@@ -379,6 +402,12 @@ class Phone(asyncio.Protocol):
             for asked in self.waiting.values():
                 if asked.waiting and now - asked.sent_s > RESEND_AFTER_S:
                     self._out(asked, now)
+
+
+def _job_of(reply: Reply) -> str:
+    """A digest of the job in a yes; "": there is none."""
+    job = reply.data.get("job") if reply.ok and reply.data else None
+    return "" if job is None else digest("job", job)
 
 
 def _event_told(event: Event, who: dict[str, Any]) -> Told:

@@ -21,7 +21,7 @@ from bench.chaos.city import City, Habits
 from bench.chaos.cluster import MARKET, Cluster, Prepare, cluster, nothing
 from bench.chaos.money import bank_accounts
 from bench.chaos.nemesis import CLAIM, COMMITS, Marks, Nemesis, stricken
-from bench.chaos.phones import tend
+from bench.chaos.phones import Phone, tend
 from bench.chaos.plan import Planned
 from bench.chaos.recorder import Recorder
 from bench.chaos.stores import Build, Say
@@ -162,7 +162,7 @@ async def _loaded(
             await _drained(city, say)
             await _rested(wanted, made, city, say)
             await city.end()
-            applied = {phone.device: phone.session.seq for phone in city.phones if phone.live}
+            applied, lineless = at_the_end(city.phones)
             books = await _books(made)
             conn = await made.judge.connect()
             try:
@@ -170,6 +170,7 @@ async def _loaded(
             finally:
                 await conn.close()
             final.applied, final.books = applied, books
+            final.stuck += lineless
         finally:
             await city.end()
             for task in background:
@@ -180,6 +181,10 @@ async def _loaded(
             if not task.cancelled() and (error := task.exception()) is not None:
                 city.counts.unexpected.append(f"the harness itself failed: {error!r}")
     counts = city.counts
+    if asker.statuses[500]:
+        counts.unexpected.append(
+            f"{asker.statuses[500]} requests were answered with 500, which the server says of its own bugs"
+        )
     return final, {
         "load_s": round(took_s, 1),
         "skipped": nemesis.skipped,
@@ -192,6 +197,12 @@ async def _loaded(
         "complaints": dict(counts.complaints),
         "http_statuses": {str(status): count for status, count in asker.statuses.items()},
     }
+
+
+def at_the_end(phones: Sequence[Phone]) -> tuple[dict[str, int], list[str]]:
+    """(device → what it has applied, those without a line): nothing is wrong any more, so nobody has a reason to be without."""
+    applied = {phone.device: phone.session.seq for phone in phones if phone.live}
+    return applied, [f"{phone.device} has no line" for phone in phones if not phone.live]
 
 
 async def _flushing(recorder: Recorder) -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from bench.faults import job_register
-from bench.faults.history import NEVER, History, Op, Step, Told
+from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
 
 T = TypeVar("T")
@@ -22,6 +22,7 @@ S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
 TOLD_OF_SUSPENSION_NS = 5 * S
 """reliability.md §2, I7."""
+KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 PAY = {"earning": "pay", "cash_fee": "pay", "tip": "tip"}
 """Kinds of transactions of which a job has at most one: either of its two ways of being paid, and a tip."""
 
@@ -86,23 +87,32 @@ def single_winner(history: History) -> Iterator[Violation]:
 def no_false_loss(history: History) -> Iterator[Violation]:
     """I1b: who was told that a job is gone was told so after it had gone."""
     steps = _by(history.final.steps, lambda row: row.job)
-    offers = {(offer.job, offer.round, offer.user): offer for offer in history.final.offers}
+    offers = _by(history.final.offers, lambda offer: (offer.job, offer.user))
     for op in history.ops:
         if op.kind != "accept" or op.word not in ("accepted", "cancelled", "expired"):
             continue
         latest = op.done + history.clock_error
+        rows = [row for row in steps.get(op.job, ()) if row.at <= latest]
         gone = any(
-            row.at <= latest
-            and (row.to == op.word or row.round > op.round > 0 or (op.word == "expired" and row.to == "cancelled"))
-            for row in steps.get(op.job, ())
+            row.to == op.word or row.round > op.round > 0 or (op.word == "expired" and row.to == "cancelled")
+            for row in rows
         )
         if op.word == "expired" and not gone:
-            offer = offers.get((op.job, op.round, op.user))
-            # An offer that he named, of another round or none that he ever had: expired is the word for it too.
-            gone = offer is None or offer.expires <= latest or 0 < offer.responded <= latest
+            # Of an offer that he named, of another round or none that he ever had, it is the word too.
+            gone = not any(_stood(offer, op, rows, history.clock_error) for offer in offers.get((op.job, op.user), ()))
         if not gone:
             what = f"told that {op.job} is {op.word} at {op.done}, when round {op.round} was still open"
             yield Violation("I1b", what, (op.job,), (op.user,))
+
+
+def _stood(offer: Offer, op: Op, rows: Iterable[Step], slack: int) -> bool:
+    """Whether he asked by this offer, and it was good all the time. `rows`: of the job's history, until he was answered."""
+    if op.offer not in ("", offer.id) or op.round not in (0, offer.round):
+        return False
+    if not (op.offer or op.round) and offer.at + slack >= op.at:
+        return False  # made while he was asking: by then he may have had his answer
+    over = min([offer.expires, offer.responded or NEVER, *(row.at for row in rows if row.round > offer.round)])
+    return over > op.done + slack
 
 
 def one_job_each(history: History) -> Iterator[Violation]:
@@ -152,17 +162,17 @@ def _says(row: Step, op: Op) -> bool:
 
 
 def eligible(history: History) -> Iterator[Violation]:
-    """I4: nobody has a job without an offer of that round; offers are made to people who are free and may work."""
+    """I4: nobody has a job without an offer of that round; offers are made to people who are free, switched on, and may work."""
     offers = {(offer.job, offer.round, offer.user): offer for offer in history.final.offers}
     held = _by(holdings(history.final.steps), lambda one: one.user)
-    barred = _barred(history)
+    barred, off = _barred(history), _spans(history, "offline", "online", lambda op: op.user)
     for one in holdings(history.final.steps):
         offer = offers.get((one.job, one.round, one.user))
         if offer is None or offer.status != "accepted":
             text = f"{one.user} has job {one.job} round {one.round} without an accepted offer"
             yield Violation("I4", text, (one.job,), (one.user,))
     for offer in history.final.offers:
-        if offer.status == "accepted":
+        if offer.status == "accepted" and offer.expires <= offer.responded:
             continue  # from the open board: made in the accept itself
         for one in held.get(offer.user, ()):
             if one.since < offer.at < one.until:
@@ -172,6 +182,17 @@ def eligible(history: History) -> Iterator[Violation]:
             if since + history.clock_error < offer.at < until - history.clock_error:
                 text = f"offer {offer.id} was made to {offer.user}, who was suspended"
                 yield Violation("I4", text, (offer.job,), (offer.user,))
+        if _within(history, off.get(offer.user, ()), offer.at):
+            yield Violation(
+                "I4", f"offer {offer.id} was made to {offer.user}, who was off", (offer.job,), (offer.user,)
+            )
+    for row in history.final.steps:
+        if row.to == "accepted" and _within(history, off.get(row.actor, ()), row.at):
+            yield Violation("I4", f"{row.actor} accepted {row.job}, switched off", (row.job,), (row.actor,))
+
+
+def _within(history: History, spans: Iterable[tuple[int, int]], at: int) -> bool:
+    return any(since + history.clock_error < at < until - history.clock_error for since, until in spans)
 
 
 def books(history: History) -> Iterator[Violation]:
@@ -190,7 +211,7 @@ def books(history: History) -> Iterator[Violation]:
     for (job, kind), transactions in once.items():
         if len(transactions) > 1:
             yield Violation("I5", f"job {job} has {len(transactions)} transactions of kind {kind}", (job,))
-    if history.final.entries:
+    if history.final.paid:
         for row in history.final.jobs:
             if (row.status == "completed") != ((row.id, "pay") in once):
                 yield Violation("I5", f"job {row.id} is {row.status}, and its pay says otherwise", (row.id,))
@@ -227,10 +248,10 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
                     yield Violation("I6", f"{client}: event {told.seq} after {at}", (told.job,), (told.user,))
                 at = told.seq
                 known = committed.get(told.user, {}).get(told.seq)
-                if known is None and told.seq >= history.final.kept_from.get(told.user, 1):
+                if known is None:
                     text = f"{client} was told event {told.seq} ({told.name}), which was never committed"
                     yield Violation("I6", text, (told.job,), (told.user,))
-                elif known is not None and known != told.digest:
+                elif known != told.digest:
                     text = f"{client} was told another event {told.seq} ({told.name}) than was committed"
                     yield Violation("I6", text, (told.job,), (told.user,))
         end = history.final.applied.get(client)
@@ -238,9 +259,14 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
             text = f"{client} stands at {end} at the end, its user's history at {newest.get(frames[0].user, 0)}"
             yield Violation("I6", text, (), (frames[0].user,))
     for user, rows in history.final.events.items():
-        for (before, _), (after, _) in pairwise(rows):
+        # Nothing is forgotten in a run, so a history begins at its beginning.
+        for (before, _), (after, _) in pairwise([(0, ""), *rows]):
             if after != before + 1:
                 yield Violation("I6", f"the history of {user} goes from {before} to {after}", (), (user,))
+    for user, head in history.final.heads.items():
+        if head != newest.get(user, 0):
+            text = f"{user} was given numbers up to {head}, and his history ends at {newest.get(user, 0)}"
+            yield Violation("I6", text, (), (user,))
 
 
 def revoked(history: History) -> Iterator[Violation]:
@@ -324,16 +350,26 @@ def once_only(history: History) -> Iterator[Violation]:
                 yield Violation("I10", text, tuple({op.job for op in same}), (user,))
         if len({op.body for op in good}) > 1:
             yield Violation("I10", f"key {key} of {user} was good for two different requests", (), (user,))
-    asked = Counter(op.user for op in {(op.user, op.key): op for op in history.ops if op.kind == "create"}.values())
-    if asked:
-        made = Counter(job.customer for job in history.final.jobs)
-        for user, count in made.items():
-            if user in asked and count > asked[user]:
-                yield Violation("I10", f"{user} asked for {asked[user]} jobs and has {count}", (), (user,))
+        if any(op.word == KEY_REUSED for op in ops) and len({(op.kind, op.body) for op in ops}) == 1:
+            text = f"key {key} of {user} was refused as reused, and was only ever sent with one body"
+            yield Violation("I10", text, tuple({op.job for op in ops}), (user,))
+    made = _by(history.final.jobs, lambda job: job.customer)
+    for user, creates in _by((op for op in history.ops if op.kind == "create"), lambda op: op.user).items():
+        good = [op for op in creates if op.word == "ok"]
+        unknown = {op.key for op in creates if not op.final} - {op.key for op in good}
+        extra = {job.id for job in made.get(user, ())} - {op.job for op in good}
+        if len(extra) > len(unknown):
+            text = (
+                f"{user} has {len(extra)} jobs of which he was never told, and {len(unknown)} orders without an answer"
+            )
+            yield Violation("I10", text, tuple(extra), (user,))
 
 
 def isolated(history: History) -> Iterator[Violation]:
-    """I12: whoever is told of a job is its customer, has or had it, or was offered it; of an offer: it was made to him."""
+    """I12: whoever is told of a job is its customer, has or had it, or was offered it; of an offer: it was made to him; where a
+    provider is: he is the job's customer.
+    """
+    customers = {job.id: job.customer for job in history.final.jobs}
     about: dict[str, set[str]] = defaultdict(set)
     for job in history.final.jobs:
         about[job.id].add(job.customer)
@@ -347,17 +383,25 @@ def isolated(history: History) -> Iterator[Violation]:
         for job in (*([told.job] if told.job else ()), *told.jobs):
             if told.user not in about.get(job, ()):
                 yield Violation("I12", f"{told.client} was told of job {job}, which is not his", (job,), (told.user,))
+        if told.kind == "position" and customers.get(told.job) != told.user:
+            text = f"{told.client} was told where the provider of {told.job} is, and is not its customer"
+            yield Violation("I12", text, (told.job,), (told.user,))
         if told.offer and owner.get(told.offer) != told.user:
             yield Violation("I12", f"{told.client} was told of offer {told.offer}, which is not his", (), (told.user,))
 
 
 def own_frames(history: History) -> Iterator[Violation]:
-    """I13: no line carries another user's event: what it was told under a number is what that user has under it, and nobody else."""
+    """I13: no line carries another user's event: what it was told under a number is what that user has under it, and nobody else; nor
+    an answer to what another device had asked.
+    """
     whose: dict[str, set[str]] = defaultdict(set)
     for user, rows in history.final.events.items():
         for _, found in rows:
             whose[found].add(user)
     for told in history.told:
+        if told.kind == "stray":
+            text = f"{told.client} was given an answer to {told.name}, which it never asked"
+            yield Violation("I13", text, (), (told.user,))
         if told.kind == "event" and told.digest in whose and told.user not in whose[told.digest]:
             text = f"{told.client} was told event {told.seq} ({told.name}) of somebody else"
             yield Violation("I13", text, (told.job,), (told.user,))
@@ -408,25 +452,22 @@ def _accepted(history: History) -> Iterator[Op]:
 
 
 def _barred(history: History) -> dict[str, list[tuple[int, int]]]:
-    """When each provider was suspended for sure: from the answer that said so to the first attempt to take it back."""
+    """When each provider was suspended for sure."""
+    return _spans(history, "suspend", "reinstate", lambda op: op.target)
+
+
+def _spans(history: History, begins: str, ends: str, whose: Callable[[Op], str]) -> dict[str, list[tuple[int, int]]]:
+    """When somebody was in a state for sure: from the answer that said so to the first attempt to take it back."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    moves = sorted(
-        (op for op in history.ops if op.kind in ("suspend", "reinstate") and op.target), key=lambda op: op.at
-    )
-    for index, op in enumerate(moves):
-        if op.kind == "suspend" and op.word == "ok":
-            until = next(
-                (later.at for later in moves[index + 1 :] if later.kind == "reinstate" and later.target == op.target),
-                NEVER,
-            )
-            earlier = [
-                before.done if before.final else NEVER
-                for before in moves[:index]
-                if before.kind == "reinstate" and before.target == op.target
-            ]
-            # A reinstatement that was still under way may have come after it.
-            if all(done <= op.at for done in earlier):
-                found[op.target].append((op.done, until))
+    for user, moves in _by((op for op in history.ops if op.kind in (begins, ends) and whose(op)), whose).items():
+        moves.sort(key=lambda op: op.at)
+        for index, op in enumerate(moves):
+            if op.kind == begins and op.word == "ok":
+                until = next((later.at for later in moves[index + 1 :] if later.kind == ends), NEVER)
+                earlier = [before.done if before.final else NEVER for before in moves[:index] if before.kind == ends]
+                # An attempt that was still under way may have come after it.
+                if all(done <= op.at for done in earlier):
+                    found[user].append((op.done, until))
     return found
 
 

@@ -36,6 +36,8 @@ class Op(msgspec.Struct, tag="op", omit_defaults=True, kw_only=True):
     """The request id, or Idempotency-Key: unique per user."""
     body: str = ""
     """What was asked besides the key: two requests of one key with different bodies are told apart by it."""
+    offer: str = ""
+    """Of an accept: the offer it names; "": none."""
     job: str = ""
     """The job that is asked for, or, in a create's answer, was made."""
     round: int = 0
@@ -64,7 +66,8 @@ class Told(msgspec.Struct, tag="told", omit_defaults=True, kw_only=True):
     """One frame that reached a device: a welcome, an event as it was applied, a snapshot, a position of a tracked job.
 
     Events that the device had already are left out. «gap»: an event that it could not apply, because one before it had not come
-    on this line: `protocol.session.Gap`. Lines keep order, so that is the server's fault.
+    on this line: `protocol.session.Gap`. Lines keep order, so that is the server's fault. «stray»: an answer to a request that this
+    device never sent; `name` is its id.
     """
 
     at: int
@@ -72,7 +75,7 @@ class Told(msgspec.Struct, tag="told", omit_defaults=True, kw_only=True):
     user: str
     socket: str
     """The session of the last welcome: one line."""
-    kind: Literal["welcome", "event", "snapshot", "position", "gap"]
+    kind: Literal["welcome", "event", "snapshot", "position", "gap", "stray"]
     seq: int = 0
     """Of a welcome: the newest; of an event: its own; of a snapshot: what it covers."""
     name: str = ""
@@ -173,11 +176,13 @@ class Final(msgspec.Struct, kw_only=True):
     offers: list[Offer] = []
     events: dict[str, list[tuple[int, str]]] = {}
     """user → (seq, digest) in order."""
-    kept_from: dict[str, int] = {}
-    """user → the first seq that is still kept; absent: 1."""
+    heads: dict[str, int] = {}
+    """user → the newest seq that was given out (`inbox_head`)."""
     provider_users: list[str] = []
     entries: list[Entry] = []
     balances: list[Balance] = []
+    paid: bool = False
+    """Completed jobs are paid here. Where they are not, nothing is known of I5 but what stands in the books."""
     books: list[str] = []
     """What `dispatch ledger reconcile` found wrong, line by line."""
     stuck: list[str] = []

@@ -280,11 +280,12 @@ FAULTS = (
 
 LIMITS = (
     "Postgres is one primary: it is the floor of availability, and a failover to an asynchronous standby can lose what was answered. Promote only a synchronous one.",
-    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement, one after the other. A statement is one point of its time: races inside a statement are for the real Postgres (tests/races, tests/mutants). Money, papers and notifications are outside of it.",
+    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications, positions and blocked users are outside of it.",
     "A kill of a process is not a power cut: what the disk promises is the disk's.",
     "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
     "Postgres' clock is shifted by 0.4 s only: an hour would blind the checkers, which compare it with the clients'. Redis' clock is shifted in the simulator, and on real processes only where the build starts under libfaketime.",
-    "That a suspended provider is told within 5 s is judged only while his worker could hear and say something: not while it was stopped or cut off. What he can no longer do is judged always.",
+    "That a suspended provider is told within 5 s is judged only while his worker could hear and say something, which leaves few cases in the simulator. What he can no longer do is judged always.",
+    "A refusal that names no job's state (busy with another job, no offer, suspended) is not judged yet: a server that refused too often would look lawful.",
     "RFC 6455 asks a server to refuse unmasked frames; the HTTP library lets them pass, and so do we. A proxy in front may be stricter.",
     "Some ten thousand seeds are few beside what the databases with simulators of their own have run.",
 )

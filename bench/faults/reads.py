@@ -72,7 +72,11 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
                 )
             ],
             events=events,
-            kept_from={user: rows[0][0] for user, rows in events.items()},
+            heads={
+                str(row["user_id"]): row["seq"]
+                for row in await conn.fetch("SELECT user_id, seq FROM dispatch.inbox_head")
+            },
+            paid=True,
             provider_users=[str(row["user_id"]) for row in await conn.fetch("SELECT user_id FROM dispatch.providers")],
             entries=[
                 Entry(

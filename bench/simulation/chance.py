@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -66,6 +67,8 @@ def sealed(chance: random.Random, wall_s: Callable[[], float], monotonic_s: Call
         put(ids, "secrets", SimpleNamespace(token_hex=lambda n: chance.randbytes(n).hex(), token_urlsafe=_word(chance)))
         put(ids, "time", SimpleNamespace(time=wall_s))
         put(clock, "time", SimpleNamespace(monotonic=monotonic_s, monotonic_ns=lambda: int(monotonic_s() * 1e9)))
+        # `datetime` is built in and cannot be changed; nobody but kit may ask it (tests/tidy).
+        put(clock, "datetime", SimpleNamespace(now=_closed("datetime.now", datetime.now, thread, heard)))
         for place, name in SOURCES:
             if hasattr(place, name):
                 put(place, name, _closed(f"{place.__name__}.{name}", getattr(place, name), thread, heard))

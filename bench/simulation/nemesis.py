@@ -149,11 +149,13 @@ class Nemesis:
 
     def _redis_stale(self, fault: Fault) -> None:
         """A restart on an old backup: what was written since is gone, what was deleted is back."""
-        fault.met += len(self._backup[0])
+        old, now = self._backup[0], self.world.redis.data.keys
+        fault.met += sum(old.get(key) != now.get(key) for key in {*old, *now})
         self.world.redis.data.restore(self._backup)
 
     def _functions_lost(self, fault: Fault) -> None:
-        fault.met += len(self.world.redis.loaded)
+        # It has no length: who finds them gone, met it.
+        self.world.redis.unloaded_by = fault
         self.world.redis.loaded.clear()
 
     def _redis_clock(self, fault: Fault) -> Callable[[], None]:

@@ -170,7 +170,8 @@ class Provider(Phone):
         round = offer["round"] if self.chance.random() < 0.7 else None
         if self.temper == "board" and self.chance.random() < 0.5:
             offer_id = None
-        op = self._op("accept", own, job, round=round or 0, body=f"{job} {offer_id} {round}")
+        named = "" if offer_id is None else str(offer_id)
+        op = self._op("accept", own, job, round=round or 0, offer=named, body=f"{job} {offer_id} {round}")
         if self.chance.random() < 0.15:
             self.ask(op, self._accepted, http=("accept", (UUID(job), offer_id, round)))
         else:
@@ -191,7 +192,7 @@ class Provider(Phone):
         job = str(new_id()) if other else job
         offer_id = None if offer == "None" else UUID(offer)
         asked = None if round == "None" else int(round)
-        again = self._op("accept", UUID(op.key), job, round=asked or 0, body=f"{job} {offer} {round}")
+        again = self._op("accept", UUID(op.key), job, round=asked or 0, offer=op.offer, body=f"{job} {offer} {round}")
         if not other:
             again.at = op.at  # sent again with the same key, it stays one request
         self.ask(again, _nothing, http=("accept", (UUID(job), offer_id, asked)))

@@ -219,6 +219,8 @@ class Phone:
         if asking is None:
             if (first := self.answered.get(key)) is not None:
                 self._late(first, word, reply.data)
+            elif self.line is not None:
+                self._told(self.around.now_ns, self.line, "stray", name=key)
             return
         if word in UNDECIDED:
             after_ms = (None if reply.error is None else reply.error.retry_after_ms) or 300

@@ -102,7 +102,7 @@ def _final(world: "World") -> Final:
             for offer in rows["offers"].values()
         ],
         events=events,
-        kept_from={user: kept[0][0] for user, kept in events.items()},
+        heads={str(user): row["seq"] for user, row in rows["inbox_head"].items()},
         provider_users=[str(row["user_id"]) for row in rows["providers"].values()],
         stuck=_stuck(world),
         applied={phone.device: phone.session.seq for phone in world.phones if phone.session.live},

@@ -136,6 +136,8 @@ class Ideal:
     def rest(self) -> None:
         final = self.history.final
         final.at = self.now + 10 * S
+        final.paid = True
+        final.heads = dict(self.numbers)
         held: dict[str, int] = {}
         for entry in final.entries:
             held[entry.account] = held.get(entry.account, 0) + entry.amount
@@ -168,6 +170,16 @@ def told_too_early(history: History) -> None:
     loser.at, loser.done = accepted.at - 200 * MS, accepted.at - 100 * MS
 
 
+def told_expired_of_a_live_offer(history: History) -> None:
+    """By a request that names no round: his newest offer stood from his asking to his answer."""
+    told_too_early(history)
+    won = first(history, "accept", word="ok")
+    loser = first(history, "accept", word="accepted", job=won.job)
+    mine = next(o for o in history.final.offers if (o.job, o.round, o.user) == (loser.job, loser.round, loser.user))
+    mine.at = loser.at - 1
+    loser.word, loser.round = "expired", 0
+
+
 def two_jobs(history: History) -> None:
     one = next(row for row in history.final.steps if row.to == "accepted")
     other = next(row for row in history.final.steps if row.to == "accepted" and row.job != one.job)
@@ -187,6 +199,21 @@ def offered_while_busy(history: History) -> None:
     row = next(row for row in history.final.steps if row.to == "accepted")
     history.final.offers.append(
         Offer(id="x", job="j3", round=9, user=row.actor, status="expired", at=row.at + MS, expires=row.at + 2 * MS)
+    )
+
+
+def offered_while_off(history: History) -> None:
+    offer = next(one for one in history.final.offers if one.status == "withdrawn")
+    history.ops.append(
+        Op(at=offer.at - 3, done=offer.at - 2, client="x", user=offer.user, kind="offline", key="off", word="ok")
+    )
+
+
+def accepted_offer_made_while_busy(history: History) -> None:
+    row = next(row for row in history.final.steps if row.to == "accepted")
+    at = row.at + MS
+    history.final.offers.append(
+        Offer(id="x", job="j3", round=9, user=row.actor, status="accepted", at=at, expires=at + 9 * S, responded=at + S)
     )
 
 
@@ -210,6 +237,22 @@ def paid_twice(history: History) -> None:
 def unpaid(history: History) -> None:
     gone = history.final.entries[0].transaction
     history.final.entries = [entry for entry in history.final.entries if entry.transaction != gone]
+
+
+def nothing_booked(history: History) -> None:
+    history.final.entries, history.final.balances = [], []
+
+
+def a_history_that_begins_late(history: History) -> None:
+    """Nothing is forgotten in a run: a first number that was never committed is a gap like any other."""
+    user = next(user for user, rows in history.final.events.items() if len(rows) > 1)
+    del history.final.events[user][0]
+    history.told = [told for told in history.told if (told.user, told.kind, told.seq) != (user, "event", 1)]
+    next(told for told in history.told if (told.user, told.kind) == (user, "snapshot")).seq = 1
+
+
+def a_head_without_its_event(history: History) -> None:
+    history.final.heads["p1"] += 1
 
 
 def lost_event(history: History) -> None:
@@ -283,6 +326,23 @@ def answered_twice(history: History) -> None:
     history.ops.append(again)
 
 
+def refused_as_reused(history: History) -> None:
+    """A key that was only ever sent with one body."""
+    loser = first(history, "accept", word="accepted")
+    loser.word = "IDEMPOTENCY_KEY_REUSED"
+
+
+def made_twice_beside_a_refusal(history: History) -> None:
+    """An order that was refused for good explains no second job of another key."""
+    made = first(history, "create")
+    refused = deepcopy(made)
+    refused.key, refused.word, refused.job, refused.answer = "refused", "VALIDATION_ERROR", "", ""
+    history.ops.append(refused)
+    twin = next(deepcopy(job) for job in history.final.jobs if job.customer == made.user)
+    twin.id = "twin"
+    history.final.jobs.append(twin)
+
+
 def made_twice(history: History) -> None:
     twin = deepcopy(history.final.jobs[0])
     twin.id = "twin"
@@ -294,6 +354,22 @@ def overheard(history: History) -> None:
     history.told.append(
         Told(at=told.at, client="c-j3/phone", user="c-j3", socket="s", kind="position", job="j0" if told.job != "j3" else "j1")
     )  # fmt: skip
+
+
+def watched_by_a_loser(history: History) -> None:
+    """Where a provider is, is told to the customer: not to those who were only offered the job."""
+    offer = next(one for one in history.final.offers if one.status == "withdrawn")
+    told = next(told for told in history.told if told.user == offer.user)
+    history.told.append(
+        Told(at=told.at, client=told.client, user=told.user, socket="s", kind="position", job=offer.job)
+    )
+
+
+def anothers_answer(history: History) -> None:
+    told = history.told[-1]
+    history.told.append(
+        Told(at=told.at, client=told.client, user=told.user, socket="s", kind="stray", name="an id that he never sent")
+    )
 
 
 def anothers_frame(history: History) -> None:
@@ -312,14 +388,20 @@ def lost_cancel(history: History) -> None:
 BROKEN: dict[Callable[[History], None], str] = {
     second_winner: "I1",
     told_too_early: "I1b",
+    told_expired_of_a_live_offer: "I1b",
     two_jobs: "I2",
     forgotten_yes: "I3",
     no_offer: "I4",
     offered_while_busy: "I4",
+    offered_while_off: "I4",
+    accepted_offer_made_while_busy: "I4",
     unbalanced: "I5",
     below_the_floor: "I5",
     paid_twice: "I5",
     unpaid: "I5",
+    nothing_booked: "I5",
+    a_history_that_begins_late: "I6",
+    a_head_without_its_event: "I6",
     lost_event: "I6",
     last_event_lost: "I6",
     event_out_of_thin_air: "I6",
@@ -332,7 +414,11 @@ BROKEN: dict[Callable[[History], None], str] = {
     stuck: "I9",
     answered_twice: "I10",
     made_twice: "I10",
+    refused_as_reused: "I10",
+    made_twice_beside_a_refusal: "I10",
     overheard: "I12",
+    watched_by_a_loser: "I12",
+    anothers_answer: "I13",
     anothers_frame: "I13",
     lost_cancel: "linearizable",
 }
@@ -344,6 +430,14 @@ def test_each_breach_is_named(breach: Callable[[History], None]) -> None:
         history = Ideal(seed).history
         breach(history)
         assert BROKEN[breach] in {violation.invariant for violation in judge(history)}
+
+
+def test_a_reused_key_is_no_breach_where_it_was_reused() -> None:
+    history = Ideal(1).history
+    again = deepcopy(first(history, "accept", word="ok"))
+    again.body, again.word, again.answer, again.told_round = "another", "IDEMPOTENCY_KEY_REUSED", "", 0
+    history.ops.append(again)
+    assert judge(history) == []
 
 
 def test_every_checker_has_a_breach_that_it_finds() -> None:

@@ -47,6 +47,21 @@ def test_a_failing_seed_is_named_told_and_replayed(
     assert "nemesis" in again and "accept_job" in again, "with its whole story"
 
 
+def test_figures_that_could_not_be_written_are_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before the seeds, not after hours of them."""
+    assert main(["--seeds", "2", "--json", str(tmp_path / "nowhere" / "figures.json")]) == 2
+    said = capsys.readouterr()
+    assert "nowhere" in said.err and "accepts" not in said.out
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seed: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.simulate_faults.summary_of", interrupted)
+    assert main(["--seeds", "2"]) == 130
+
+
 def test_nonsense_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err

@@ -14,14 +14,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from bench.simulation import Outcome, PostgresModel, RedisModel, run_seed
-from bench.simulation.chance import RealSource
+from bench.simulation.chance import RealSource, sealed
 from bench.simulation.judge import Session, UnknownStatement, accept
 from bench.simulation.judge.lines import Asked
+from bench.simulation.loop import VirtualLoop
 from bench.simulation.nemesis import KINDS
+from bench.simulation.surroundings import Surroundings
 from bench.simulation.telling import report
+from bench.simulation.worker import LEFT_OUT, LOOPS, Worker, markets
 from dispatch.claims import Claims
 from dispatch.claims.model import Ask
+from dispatch.duties import duties
 from dispatch.inbox import Inbox
+from dispatch.kit.clock import SystemClock
 from dispatch.matching import JobNotAvailable, Matching
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +78,40 @@ def test_a_real_clock_or_die_inside_a_run_is_found_out(name: str, monkeypatch: p
     with pytest.raises(RealSource, match=name):
         run_seed(1)
     assert time.time() > 0 and os.urandom(1) and random.random() >= 0 and uuid4(), "open again"
+
+
+def test_the_systems_own_clock_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datetime` cannot be patched itself: its one reader in kit is."""
+    turn = Matching.settle
+
+    async def asks(self: Matching) -> None:
+        SystemClock().now()
+        await turn(self)
+
+    monkeypatch.setattr(Matching, "settle", asks)
+    with pytest.raises(RealSource, match="datetime.now"):
+        run_seed(1)
+    assert SystemClock().now().year > 2025, "open again"
+
+
+def test_every_duty_is_run_or_named_as_left_out() -> None:
+    """A new loop of the core that the simulated workers do not run would be outside of all that is proved here."""
+    with sealed(random.Random(1), lambda: 0.0, lambda: 0.0):
+        around = Surroundings(VirtualLoop(), random.Random(1))
+        worker = Worker(around, PostgresModel(around), RedisModel(around), 1, markets())
+        found = duties(worker._app)  # type: ignore[arg-type]
+        names = {name for name, _ in found}
+        for _, duty in found:
+            duty.close()
+        around.loop.close()
+    assert names == LOOPS | LEFT_OUT and not LOOPS & LEFT_OUT
+
+
+def test_lost_functions_count_when_somebody_calls_one() -> None:
+    """Not because they were there."""
+    faults = [one for seed in range(1, 61) for one in run_seed(seed).history.faults if one.kind == "functions_lost"]
+    met = [one.met for one in faults]
+    assert any(met) and len(set(met)) > 1, met
 
 
 def test_a_statement_without_a_model_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

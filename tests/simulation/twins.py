@@ -44,6 +44,9 @@ TABLES = {
     "provider_gate": "SELECT provider_id, user_id, status, online, narrowed, cleared, suspend_due, status_ver FROM provider_gate",
     "sockets": "SELECT user_id, device, attempt, worker_id, conn_id, lost_at FROM sockets",
     "workers": "SELECT id FROM workers",
+    "inbox_marks": "SELECT user_id, acked_seq FROM inbox_marks",
+    "providers": "SELECT id, status, approved_at, suspended_at, suspension_cause, suspension_reason, rejection_reason, last_lat, last_lng, located_at FROM providers",
+    "provider_log": "SELECT provider_id, what, actor_id, actor_role, reason FROM provider_log",
     "idem": "SELECT user_id, key, fingerprint, status FROM idem",
 }
 

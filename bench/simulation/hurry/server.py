@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as LineLost
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TooSlow
 
+from bench.faults.history import Fault
 from bench.simulation.hurry.clients import Client, Subscriber
 from bench.simulation.hurry.data import Data
 from bench.simulation.hurry.functions import FUNCTIONS, called
@@ -33,6 +34,8 @@ class RedisModel:
         self.clock_skew_s = 0.0
         self.data = Data(lambda: (self.loop.time() + self.clock_skew_s) * 1000, self.publish)
         self.loaded: set[str] = set()
+        self.unloaded_by: Fault | None = None
+        """The fault that took the functions away last."""
         self.subscribers: dict[Subscriber, None] = {}
 
     def client(self, worker: str, *, retries: int, timeout_s: float) -> Client:
@@ -89,7 +92,8 @@ class RedisModel:
                 return b"dispatch"
             if words[0] == "FCALL":
                 if words[1] not in self.loaded:
-                    self._met("functions_lost")
+                    if self.unloaded_by is not None:
+                        self.unloaded_by.met += 1
                     return ResponseError("Function not found")
                 return self.said(str(words[1]), words)
             return self.data.run(words)

@@ -82,7 +82,7 @@ def acked(db: Session, user_id: UUID) -> int:
 def mark_acked(db: Session, users: Sequence[UUID], seqs: Sequence[int]) -> None:
     for user_id, seq in zip(users, seqs, strict=True):
         db.lock("inbox_marks", user_id)
-        db.put("inbox_marks", user_id, {"acked_seq": max(seq, acked_of(db, user_id))})
+        db.put("inbox_marks", user_id, {"user_id": user_id, "acked_seq": max(seq, acked_of(db, user_id))})
 
 
 # --- sockets and workers
