@@ -140,6 +140,7 @@ class Judge:
         if self.running:
             self.go_on()
         await self._leave()
+        shutil.rmtree(self.place.sockets, ignore_errors=True)  # it may lie outside the run's folder
 
     async def connect(self, *, timeout_s: float = 5.0) -> "asyncpg.Connection[asyncpg.Record]":
         """Past all proxies, as the superuser."""
@@ -327,3 +328,4 @@ class Hurry:
         if self._child is not None and self.running:
             self.go_on()
             await self._child.stop(self._say)
+        shutil.rmtree(self._sockets, ignore_errors=True)
