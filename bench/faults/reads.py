@@ -1,6 +1,8 @@
 """The final reads: what the judge's own tables say when everything has come to rest."""
 
 import time
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +10,10 @@ import asyncpg
 import msgspec
 
 from bench.faults.history import Balance, Entry, Final, Job, Offer, Step, digest
+
+Row = Any
+"""A record of asyncpg or a dict: what has its columns by name."""
+Instant = Callable[[datetime | None], int]
 
 STUCK_S = 10
 """A job whose next action is overdue by more than this is stuck: I9."""
@@ -28,45 +34,19 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
         return Final(
             at=time.time_ns() if at is None else at,
             jobs=[
-                Job(
-                    id=str(row["id"]),
-                    status=row["status"],
-                    round=row["round"],
-                    version=row["version"],
-                    customer=str(row["customer_id"]),
-                    holder=_text(row["provider_user_id"]),
-                    key=_text(row["accept_id"]),
-                )
+                job_of(row)
                 for row in await conn.fetch(
                     "SELECT id, status, round, version, customer_id, provider_user_id, accept_id FROM dispatch.jobs"
                 )
             ],
             steps=[
-                Step(
-                    job=str(row["job_id"]),
-                    version=row["version"],
-                    was=row["from_status"] or "",
-                    to=row["to_status"],
-                    round=row["round"],
-                    actor=_text(row["actor_id"]),
-                    role=row["actor_role"],
-                    at=_ns(row["at"]),
-                )
+                step_of(row)
                 for row in await conn.fetch(
                     "SELECT job_id, version, from_status, to_status, round, actor_id, actor_role, at FROM dispatch.job_events ORDER BY job_id, version"
                 )
             ],
             offers=[
-                Offer(
-                    id=str(row["offer_id"]),
-                    job=str(row["job_id"]),
-                    round=row["round"],
-                    user=str(row["provider_user_id"]),
-                    status=row["status"],
-                    at=_ns(row["offered_at"]),
-                    expires=_ns(row["expires_at"]),
-                    responded=_ns(row["responded_at"]) if row["responded_at"] else 0,
-                )
+                offer_of(row)
                 for row in await conn.fetch(
                     "SELECT offer_id, job_id, round, provider_user_id, status, offered_at, expires_at, responded_at FROM dispatch.offers"
                 )
@@ -107,11 +87,51 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
         )
 
 
+def wall_ns(at: datetime | None) -> int:
+    """Nanoseconds since 1970; 0: none. Microseconds are whole, a float of seconds would round them."""
+    return 0 if at is None else int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1_000
+
+
+def job_of(row: Row) -> Job:
+    """Out of a row of `jobs`, a real one or the simulator's."""
+    return Job(
+        id=str(row["id"]),
+        status=row["status"],
+        round=row["round"],
+        version=row["version"],
+        customer=str(row["customer_id"]),
+        holder=_text(row["provider_user_id"]),
+        key=_text(row["accept_id"]),
+    )
+
+
+def step_of(row: Row, ns: Instant = wall_ns) -> Step:
+    """Out of a row of `job_events`. `ns` tells an instant on the clock of the run."""
+    return Step(
+        job=str(row["job_id"]),
+        version=row["version"],
+        was=row["from_status"] or "",
+        to=row["to_status"],
+        round=row["round"],
+        actor=_text(row["actor_id"]),
+        role=row["actor_role"],
+        at=ns(row["at"]),
+    )
+
+
+def offer_of(row: Row, ns: Instant = wall_ns) -> Offer:
+    """Out of a row of `offers`."""
+    return Offer(
+        id=str(row["offer_id"]),
+        job=str(row["job_id"]),
+        round=row["round"],
+        user=str(row["provider_user_id"]),
+        status=row["status"],
+        at=ns(row["offered_at"]),
+        expires=ns(row["expires_at"]),
+        responded=ns(row["responded_at"]),
+    )
+
+
 def _text(value: UUID | None) -> str:
     return "" if value is None else str(value)
-
-
-def _ns(at: Any) -> int:
-    # Microseconds are whole; a float of seconds would round them.
-    whole: int = int(at.timestamp()) * 1_000_000_000 + at.microsecond * 1_000
-    return whole

@@ -7,7 +7,8 @@ from uuid import UUID
 import orjson
 
 from bench.faults.checkers import TOLD_OF_SUSPENSION_NS
-from bench.faults.history import Fault, Final, History, Job, Offer, Step, digest
+from bench.faults.history import Fault, Final, History, digest
+from bench.faults.reads import STUCK_S, job_of, offer_of, step_of
 from bench.simulation.judge.views import OPEN, is_open
 
 if TYPE_CHECKING:
@@ -16,17 +17,11 @@ if TYPE_CHECKING:
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _HELD_UP = ("postgres_", "worker_freeze", "freeze_at_commit", "phone_", "row_held")
 _S = 1_000_000_000
-STUCK_S = 10
-"""As in `bench.faults.reads`."""
 
 
 def ns(at: datetime | None) -> int:
     """Virtual nanoseconds of an instant of Postgres' clock; 0: none."""
     return 0 if at is None else (at - _START) // timedelta(microseconds=1) * 1000
-
-
-def text(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def head_of(world: "World", user: UUID) -> int:
@@ -63,44 +58,12 @@ def _final(world: "World") -> Final:
     }
     return Final(
         at=world.around.now_ns,
-        jobs=[
-            Job(
-                id=str(job["id"]),
-                status=job["status"],
-                round=job["round"],
-                version=job["version"],
-                customer=str(job["customer_id"]),
-                holder=text(job["provider_user_id"]),
-                key=text(job["accept_id"]),
-            )
-            for job in rows["jobs"].values()
-        ],
+        jobs=[job_of(job) for job in rows["jobs"].values()],
         steps=[
-            Step(
-                job=str(row["job_id"]),
-                version=row["version"],
-                was=row["from_status"] or "",
-                to=row["to_status"],
-                round=row["round"],
-                actor=text(row["actor_id"]),
-                role=row["actor_role"],
-                at=ns(row["at"]),
-            )
+            step_of(row, ns)
             for row in sorted(rows["job_events"].values(), key=lambda row: (row["job_id"], row["version"]))
         ],
-        offers=[
-            Offer(
-                id=str(offer["offer_id"]),
-                job=str(offer["job_id"]),
-                round=offer["round"],
-                user=str(offer["provider_user_id"]),
-                status=offer["status"],
-                at=ns(offer["offered_at"]),
-                expires=ns(offer["expires_at"]),
-                responded=ns(offer["responded_at"]),
-            )
-            for offer in rows["offers"].values()
-        ],
+        offers=[offer_of(offer, ns) for offer in rows["offers"].values()],
         events=events,
         heads={str(user): row["seq"] for user, row in rows["inbox_head"].items()},
         provider_users=[str(row["user_id"]) for row in rows["providers"].values()],
