@@ -53,30 +53,13 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
             continue
 
 
-class Judge:
-    """Postgres. Synchronous commit, every acknowledged commit survives the death of its processes."""
+class _Server:
+    """What both are: one process that comes and goes."""
 
-    def __init__(self, folder: Path, logs: Path, say: Say) -> None:
-        """`logs` is on another disk than `folder`: it is told there that the disk is full. Raises EmbeddedError: it needs a user that
-        is not root.
-        """
-        self._say = say
-        self._logs = logs
-        self._starts = 0
-        try:
-            as_ = not_root()
-        except LookupError as error:
-            raise EmbeddedError("postgres", f"{error}.") from error
-        self.place: Place = settle(folder, as_, temporary=True)
-        self._stack: AsyncExitStack | None = None
+    def __init__(self) -> None:
         self._child: Child | None = None
-        self.version = ""
         self.wanted = False
         """It is meant to run: whoever finds it dead may start it."""
-
-    @property
-    def url(self) -> str:
-        return postgres.url(self.place.sockets, DATABASE)
 
     @property
     def pid(self) -> int:
@@ -86,6 +69,30 @@ class Judge:
     @property
     def running(self) -> bool:
         return self._child is not None and self._child.exit_code() is None
+
+
+class Judge(_Server):
+    """Postgres. Synchronous commit, every acknowledged commit survives the death of its processes."""
+
+    def __init__(self, folder: Path, logs: Path, say: Say) -> None:
+        """`logs` is on another disk than `folder`: it is told there that the disk is full. Raises EmbeddedError: it needs a user that
+        is not root.
+        """
+        super().__init__()
+        self._say = say
+        self._logs = logs
+        self._starts = 0
+        try:
+            as_ = not_root()
+        except LookupError as error:
+            raise EmbeddedError("postgres", f"{error}.") from error
+        self.place: Place = settle(folder, as_, temporary=True)
+        self._stack: AsyncExitStack | None = None
+        self.version = ""
+
+    @property
+    def url(self) -> str:
+        return postgres.url(self.place.sockets, DATABASE)
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
         """Start it and wait until it answers, recovery included. `prefix`: words before its command. Raises EmbeddedError."""
@@ -190,10 +197,11 @@ def redis_build(wanted: Path | None = None) -> Build:
     return Build(path, probe.brand, probe.version)
 
 
-class Hurry:
+class Hurry(_Server):
     """Redis or Valkey with an append-only file, one second behind at most."""
 
     def __init__(self, folder: Path, logs: Path, build: Build, say: Say, name: str = "redis") -> None:
+        super().__init__()
         self.folder = folder
         self.name = name
         self._logs = logs
@@ -204,21 +212,10 @@ class Hurry:
         self._sockets = place.sockets
         self._lock = folder / "redis.lock"
         self.data = folder / "redis"
-        self._child: Child | None = None
-        self.wanted = False
 
     @property
     def url(self) -> str:
         return f"unix://{quote(str(self._sockets), safe='/')}/{SOCKET}"
-
-    @property
-    def pid(self) -> int:
-        assert self._child is not None
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child is not None and self._child.exit_code() is None
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
         """Start it on what data there is and wait until it has loaded them. Raises EmbeddedError."""
