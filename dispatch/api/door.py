@@ -31,7 +31,7 @@ from dispatch.kit.log import name_request
 from dispatch.kit.postgres import LOST, STUCK
 from dispatch.kit.route import REQUEST_ID, SEAL, Call, Form, Route, Sent
 from protocol.codec import decode_body, wire_time
-from protocol.errors import ErrorCode, Refused, status_of, text_of
+from protocol.errors import DEFAULT_LOCALE, ErrorCode, Refused, status_of, text_of
 
 log = structlog.get_logger("api")
 
@@ -192,8 +192,12 @@ class Api:
 
     @staticmethod
     def _locale(request: web.Request, own: str) -> str:
+        """What to answer in. Messages are in Thai and English; whoever reads Arabic letters gets the default, as an unknown language does."""
+        spoken = ("th", "en")
         asked = request.headers.get("Accept-Language", "")[:2].lower()
-        return asked if asked in ("th", "en") else own
+        if asked in spoken:
+            return asked
+        return own if own in spoken else DEFAULT_LOCALE
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -58,6 +58,7 @@ class Call:
     key: str | None
     """Idempotency-Key."""
     locale: str
+    """th or en: what messages are in."""
     request_id: str
     address: str = ""
     """Where the request came from."""

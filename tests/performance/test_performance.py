@@ -187,6 +187,9 @@ async def test_the_dashboard_shows_the_day(server: Server) -> None:
         assert mine["ratings"] == [{"service_type": "ride", "rating": 3.0, "ratings_count": 1}]
         assert [one["warning"] for one in mine["warnings"]] == ["low_rating"]
         assert mine["warnings"][0]["message"].isascii()
+        await driver.http.patch_me(locale="ar")
+        in_thai = (await driver.http.performance.mine())["warnings"][0]["message"]
+        assert not in_thai.isascii(), "messages are not in Arabic, and Thai is what is spoken then"
         await driver.http.patch_me(locale="th")
     # Off, there is nothing to take.
     await driver.http.set_online(False)

@@ -76,8 +76,12 @@ def test_a_radius_is_one_to_fifty_kilometres(radius_m: float, wrong: bool) -> No
     assert wrong_fields(ProviderPatch, {"service_radius_m": radius_m}) == ["service_radius_m"] * wrong
 
 
-def test_locales_are_the_two_that_we_speak() -> None:
-    assert wrong_fields(MePatch, {"locale": "en"}) == []
+@pytest.mark.parametrize("spoken", ["th", "en", "ar"])
+def test_locales_are_those_that_we_speak(spoken: str) -> None:
+    assert wrong_fields(MePatch, {"locale": spoken}) == []
+
+
+def test_a_locale_that_we_do_not_speak_is_refused() -> None:
     assert wrong_fields(MePatch, {"locale": "de"}) == ["locale"]
 
 
