@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from protocol.errors import OFFLINE_TEXT, ONLINE_TEXT
+from protocol.http import Http
 from tests.support.server import BANGKOK, WITHIN_S, Server, denied, serving
 
 
@@ -170,6 +171,7 @@ async def test_odd_queries_are_bad_requests(server: Server, query: str) -> None:
 async def test_whoever_reads_arabic_is_answered_in_a_language_that_messages_have(server: Server) -> None:
     """Letters are in Arabic too, messages are not: to go online was an internal error for him, and so was to be warned."""
     driver = await server.provider()
-    await driver.http.patch_me(locale="ar")
-    assert (await driver.http.set_online(True, *BANGKOK))["message"] == ONLINE_TEXT["th"]
-    assert (await driver.http.set_online(False))["message"] == OFFLINE_TEXT["th"]
+    async with Http(server.url(), driver.token) as http:
+        await http.patch_me(locale="ar")
+        assert (await http.set_online(True, *BANGKOK))["message"] == ONLINE_TEXT["th"]
+        assert (await http.set_online(False))["message"] == OFFLINE_TEXT["th"]

@@ -10,6 +10,7 @@ import pytest
 
 from dispatch.kit.postgres import Actor
 from protocol.client import Client
+from protocol.http import Http
 from protocol.lifecycle import AdminAction
 from tests.support.ended import ended_job
 from tests.support.histories import Deal, write
@@ -187,8 +188,9 @@ async def test_the_dashboard_shows_the_day(server: Server) -> None:
         assert mine["ratings"] == [{"service_type": "ride", "rating": 3.0, "ratings_count": 1}]
         assert [one["warning"] for one in mine["warnings"]] == ["low_rating"]
         assert mine["warnings"][0]["message"].isascii()
-        await driver.http.patch_me(locale="ar")
-        in_thai = (await driver.http.performance.mine())["warnings"][0]["message"]
+        async with Http(server.url(), driver.token) as http:
+            await http.patch_me(locale="ar")
+            in_thai = (await http.performance.mine())["warnings"][0]["message"]
         assert not in_thai.isascii(), "messages are not in Arabic, and Thai is what is spoken then"
         await driver.http.patch_me(locale="th")
     # Off, there is nothing to take.
