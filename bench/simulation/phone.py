@@ -216,7 +216,8 @@ class Phone:
         key = str(reply.id)
         word = "ok" if reply.ok else _word_of(reply)
         asking = self.asking.get(key)
-        if asking is None:
+        if asking is None or not asking.frame:
+            # The second answer to a frame that was sent twice. What was asked since under the same key, over HTTP, is not answered here.
             if (first := self.answered.get(key)) is not None:
                 self._late(first, word, reply.data)
             elif self.line is not None:
