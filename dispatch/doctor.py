@@ -231,10 +231,10 @@ def _skew(offset_s: float) -> Finding:
 async def _connections(connection: "asyncpg.Connection[asyncpg.Record]", settings: Settings) -> Finding:
     allowed = int(await connection.fetchval("SHOW max_connections"))
     reserved = int(await connection.fetchval("SHOW superuser_reserved_connections"))
-    needed = settings.workers * (settings.pool_size * 2 + QUEUE_POOL) + OTHER_CONNECTIONS
+    needed = settings.workers * (settings.pool_size * 2 + 1 + QUEUE_POOL) + OTHER_CONNECTIONS
     if needed > allowed - reserved:
         text = (
-            f"{settings.workers} workers may want {needed} connections (two pools of {settings.pool_size} and one of {QUEUE_POOL} each, and "
+            f"{settings.workers} workers may want {needed} connections (two pools of {settings.pool_size}, one of {QUEUE_POOL} and one connection each, and "
             f"{OTHER_CONNECTIONS} others), Postgres allows {allowed - reserved}. Raise max_connections, or lower DISPATCH_POOL_SIZE"
         )
         return Finding("connections", "BAD", text)

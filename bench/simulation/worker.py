@@ -166,8 +166,8 @@ class Worker:
     def _build(self) -> None:
         around, (postgres, redis_model) = self.around, self._models
         self.clock = clock = WorkerClock(around, self.name)
-        app_pool, system_pool = postgres.pools(self.name)
-        pg = Postgres(cast("Any", app_pool), cast("Any", system_pool))
+        app, system, reserved = postgres.pools(self.name)
+        pg = Postgres(cast("Any", app), cast("Any", system), cast("Any", reserved))
         plain = redis_model.client(self.name, retries=1, timeout_s=1.0)
         once = redis_model.client(self.name, retries=0, timeout_s=0.5)
         self.redis = redis = Redis(cast("Any", plain), cast("Any", once), "model:")

@@ -376,8 +376,10 @@ class Inbox:
             await self.lost(ended)
 
     async def beat(self) -> None:
-        """Say that this worker lives."""
-        async with self._pg.system() as conn:
+        """Say that this worker lives. A crowd of its own clients must not keep it from saying so: taken for dead, it would be sent all of
+        them once more.
+        """
+        async with self._pg.reserved() as conn:
             await conn.execute(_Q["worker_beat"], self.worker_id)
         now = self._clock.monotonic()
         if now - self._beat_at > BEAT_LATE_S:

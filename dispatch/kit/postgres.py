@@ -82,11 +82,12 @@ async def _no_reset(conn: "asyncpg.Connection[Any]") -> None:
 
 
 class Postgres:
-    """The two pools. Open with `Postgres.open`, an async context manager."""
+    """The two pools, and beside them one connection that no crowd can take. Open with `Postgres.open`, an async context manager."""
 
-    def __init__(self, app: "asyncpg.Pool[Any]", system: "asyncpg.Pool[Any]") -> None:
+    def __init__(self, app: "asyncpg.Pool[Any]", system: "asyncpg.Pool[Any]", reserved: "asyncpg.Pool[Any]") -> None:
         self._app = app
         self._system = system
+        self._reserved = reserved
 
     @classmethod
     @asynccontextmanager
@@ -94,12 +95,12 @@ class Postgres:
         """`size` connections at most in each pool. Raises OSError or asyncpg errors when the database cannot be reached."""
         async with AsyncExitStack() as stack:
             pools = []
-            for role in ("dispatch_app", "dispatch_system"):
+            for role, most in (("dispatch_app", size), ("dispatch_system", size), ("dispatch_system", 1)):
                 pool = await stack.enter_async_context(
                     asyncpg.create_pool(
                         url,
                         min_size=1,
-                        max_size=size,
+                        max_size=most,
                         init=_init,
                         reset=_no_reset,
                         command_timeout=5,
@@ -142,6 +143,12 @@ class Postgres:
     async def system(self) -> AsyncIterator[Tx]:
         """A connection of the system role in autocommit: loops, sessions, questions of the server to itself."""
         async with self._acquired(self._system) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def reserved(self) -> AsyncIterator[Tx]:
+        """A connection of the system role that is kept for what must not wait behind clients: the word that this worker lives."""
+        async with self._acquired(self._reserved) as conn:
             yield conn
 
     @asynccontextmanager

@@ -48,3 +48,20 @@ async def test_after_an_outage_everybody_has_time_to_speak_before_he_is_buried(
                 await inbox.beat()
             await inbox.bury()
             assert await living() == 0, "silent though others spoke for 10 s"
+
+
+async def test_a_crowd_of_clients_does_not_keep_a_worker_from_saying_that_it_lives(
+    database_url: str, redis_url: str
+) -> None:
+    """Every connection was taken for greetings, the beat waited behind them, and after 10 s the worker's phones were sent away: more of
+    the same.
+    """
+    async with Postgres.open(database_url, size=2) as pg, Redis.open(redis_url) as redis:
+
+        async def no_state(user_id: object) -> object:
+            raise AssertionError("nobody is greeted here")
+
+        inbox = Inbox(pg, redis, ManualClock(), Nursery(), worker_id="one", state_of=no_state)  # type: ignore[arg-type]
+        async with pg.system() as one, pg.system(), pg.app(), pg.app():
+            await inbox.beat()
+            assert await one.fetchval("SELECT count(*) FROM workers WHERE id = 'one'") == 1

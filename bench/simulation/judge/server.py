@@ -47,8 +47,11 @@ class PostgresModel:
         """Postgres' own clock, which nobody shifts: virtual time."""
         return _START + timedelta(seconds=self.loop.time())
 
-    def pools(self, worker: str) -> tuple[Pool, Pool]:
-        return Pool(self, "app", worker, self.POOL), Pool(self, "system", worker, self.POOL)
+    def pools(self, worker: str) -> tuple[Pool, Pool, Pool]:
+        """Those of the two roles, and the one connection that is kept for a worker's word that it lives."""
+        sizes = (("app", self.POOL), ("system", self.POOL), ("system", 1))
+        app, system, reserved = (Pool(self, role, worker, size) for role, size in sizes)
+        return app, system, reserved
 
     # --- on the way in
 
