@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 from uuid import UUID
 
 import structlog
@@ -74,6 +74,10 @@ from protocol.notices import Channel, NoticeType
 log = structlog.get_logger("app")
 
 
+COLLECT_AFTER: Final = (700, 10, 100)
+"""The collector's three generations; the last (10 by default) after so many passes over the second, some 700,000 objects more."""
+
+
 @dataclass(slots=True, eq=False)
 class App:
     """One worker's server, built and running its loops; `listen` gives it a socket."""
@@ -126,10 +130,13 @@ class App:
 
         site = web.SockSite(runner, listener, backlog=1024)
         await site.start()
-        # What was made until now lives as long as the process: the collector need not look at it again. Never later: a
-        # closed socket is a cycle (aiohttp's request, protocol and tracebacks), and who is frozen in one is never freed.
+        # What was made until now lives as long as the process: the collector need not look at it again. Never later: what is
+        # frozen in a cycle is never freed.
         gc.collect()
         gc.freeze()
+        # A full pass stops the loop for about a microsecond per object, a hundred objects per open socket; by default it comes a
+        # dozen times while a storm of sockets returns. Closed ones are no cycles (gateway/door.py), so it may be rare.
+        gc.set_threshold(*COLLECT_AFTER)
         sweeping = repeat(sweep, every_s=SWEEP_EVERY_S, clock=self.clock, name="stranger_sweeper")
         try:
             async with running([("stranger_sweeper", sweeping)]):

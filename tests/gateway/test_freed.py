@@ -1,0 +1,97 @@
+"""A closed socket is freed by itself: nothing of it waits for the collector, which would stop the loop to find it."""
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+
+from dispatch.gateway.connection import Connection
+from protocol.errors import CloseCode
+from tests.support.server import WITHIN_S, Person, Server, serving
+
+SOCKETS = 3
+
+
+@pytest.fixture
+async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(database_url, redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def dialled(server: Server, person: Person) -> socket.socket:
+    """A line that has said hello."""
+    line = socket.create_connection(("127.0.0.1", server.ports[0]))
+    line.sendall(
+        b"GET /v1/socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: dispatch.v1\r\nAuthorization: Bearer " + person.token.encode() + b"\r\n\r\n"
+    )
+    hello = json.dumps({"type": "hello", "device": "d", "attempt": 1}).encode()
+    line.sendall(bytes((0x81, 0x80 | len(hello))) + bytes(4) + hello)
+    return line
+
+
+def closed(line: socket.socket, server: Server) -> None:
+    line.sendall(bytes((0x88, 0x82)) + bytes(4) + struct.pack("!H", 1000))
+
+
+def dropped(line: socket.socket, server: Server) -> None:
+    line.close()
+
+
+def reset(line: socket.socket, server: Server) -> None:
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    line.close()
+
+
+def broken(line: socket.socket, server: Server) -> None:
+    line.sendall(b"\xff\xff\xff\xff")
+
+
+def cut(line: socket.socket, server: Server) -> None:
+    for conn in server.app.door.connections.values():
+        conn.abort()
+
+
+def sent_away(line: socket.socket, server: Server) -> None:
+    for conn in server.app.door.connections.values():
+        conn.leave(CloseCode.RESTART, None)
+    closed(line, server)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("ends", [closed, dropped, reset, broken, cut, sent_away])
+async def test_a_closed_socket_is_freed_without_the_collector(
+    server: Server, ends: Callable[[socket.socket, Server], None]
+) -> None:
+    people = [await server.provider() for _ in range(SOCKETS)]
+    gc.collect()
+    lines = [dialled(server, person) for person in people]
+    door = server.app.door
+    async with asyncio.timeout(WITHIN_S):
+        while sum(conn.seat is not None for conn in door.connections.values()) < SOCKETS:
+            await asyncio.sleep(0)
+    for line in lines:
+        ends(line, server)
+    async with asyncio.timeout(WITHIN_S):
+        while door.connections:
+            await asyncio.sleep(0)
+    for line in lines:
+        line.close()
+    async with asyncio.timeout(WITHIN_S):
+        # Their greetings' tasks end on their own time.
+        while left := [one for one in gc.get_objects() if isinstance(one, Connection)]:
+            del left
+            await asyncio.sleep(0.01)
