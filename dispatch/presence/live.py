@@ -20,21 +20,23 @@ async def write(
     listing: Sequence[Live],
     unlisting: Sequence[Unlisting],
     released: Sequence[Live] = (),
-) -> None:
+) -> list[Live]:
     """One tick: new places of the listed, newly listed, taken off, no longer held by an offer. One pipeline, variadic, chunks of 500.
 
-    Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back.
+    Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back. Returns those of
+    `moved` who are on the map no more.
     Whoever is newly listed is held by nothing. The offer that held him may have ended while this worker had him on no map, so that
     its end freed nobody; if it still lives, the judge counts it.
     """
     geo: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    seen: dict[str, list[Any]] = defaultdict(list)
+    seen: dict[str, list[Live]] = defaultdict(list)
     for live in moved:
         if live.listed is not None:
             market, kinds = live.listed
             for kind in kinds:
                 geo[(market.code, kind)] += (live.lng, live.lat, live.key)
-            seen[market.code] += (live.seen_ms, live.key)
+            seen[market.code].append(live)
+    fixes: list[tuple[int, str, list[Live]]] = []
     async with redis.plain.pipeline(transaction=False) as pipe:
         for gone in unlisting:
             names = _names(gone.market, gone.service_types)
@@ -54,11 +56,22 @@ async def write(
         for (code, kind), flat in geo.items():
             for start in range(0, len(flat), 3 * _CHUNK):
                 pipe.execute_command("GEOADD", keys.free(code, kind), "XX", *flat[start : start + 3 * _CHUNK])
-        for code, flat in seen.items():
-            for start in range(0, len(flat), 2 * _CHUNK):
-                pipe.execute_command("ZADD", keys.seen(code), "XX", *flat[start : start + 2 * _CHUNK])
-        if pipe.command_stack:
-            await pipe.execute()
+        for code, lives in seen.items():
+            for start in range(0, len(lives), _CHUNK):
+                some = lives[start : start + _CHUNK]
+                fixes.append((len(pipe.command_stack), code, some))
+                flat = [word for live in some for word in (live.seen_ms, live.key)]
+                pipe.execute_command("ZADD", keys.seen(code), "XX", "CH", *flat)
+        answers = await pipe.execute() if pipe.command_stack else []
+    missing = []
+    for at, code, some in fixes:
+        # Fewer have changed than were written: one is not there, or his last fix was written already.
+        if int(answers[at]) < len(some):
+            scores = await cast(
+                "Any", redis.plain.execute_command("ZMSCORE", keys.seen(code), *(live.key for live in some))
+            )
+            missing += [live for live, score in zip(some, scores, strict=True) if score is None]
+    return missing
 
 
 def _names(market: Market, kinds: Iterable[str]) -> list[str]:

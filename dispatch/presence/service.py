@@ -298,7 +298,7 @@ class Presence:
                 listing.append(known)
         unlisting, self._unlisting = self._unlisting, []
         try:
-            await live.write(self._redis, moved, listing, unlisting, list(released.values()))
+            missing = await live.write(self._redis, moved, listing, unlisting, list(released.values()))
         except DOWN:
             for known in listing:
                 known.listed = None
@@ -308,6 +308,10 @@ class Presence:
             if len(self._unlisting) > 10_000:  # Redis was away for long: it will have been rebuilt by then
                 del self._unlisting[:-10_000]
             raise
+        for known in missing:
+            # Somebody else took him off, for silent or with an older state of Redis, and he sends: the next tick lists him again.
+            known.listed = None
+            self._dirty[known.user_id] = known
         for known in (*listing, *released.values()):
             for listener in self._freed:
                 listener(known)

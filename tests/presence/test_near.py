@@ -125,6 +125,18 @@ async def test_jobs_of_one_instant_do_not_pick_the_same(redis: Redis) -> None:
     assert len(await search(redis, 5, hold=True, now_ms=NOW + 2_001)) == 5, "a hold lapses by itself"
 
 
+async def test_a_hold_by_a_clock_that_ran_ahead_hides_nobody(redis: Redis) -> None:
+    """A worker's clock was an hour ahead for a while, and whom it had found was found by nobody for that hour."""
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    ahead = NOW + 3_600_000
+    one.listed, one.seen_ms = (BKK, ("ride",)), ahead
+    assert await live.write(redis, [one], [], []) == []
+    assert await search(redis, 5, hold=True, now_ms=ahead) == [one.provider_id]
+    assert await search(redis, 5, hold=True) == [one.provider_id]
+    assert await search(redis, 5, hold=True) == [], "and this hold stands"
+
+
 async def test_a_busy_provider_is_not_put_back_by_his_next_fix(redis: Redis) -> None:
     one = provider(*CENTRE)
     await listed(redis, [one])
@@ -132,6 +144,19 @@ async def test_a_busy_provider_is_not_put_back_by_his_next_fix(redis: Redis) -> 
     await live.write(redis, [], [], [off(one)])
     await live.write(redis, [one], [], [])
     assert await search(redis, 5) == []
+
+
+async def test_whoever_sends_and_is_on_the_map_no_more_is_noticed(redis: Redis) -> None:
+    """A worker whose clock ran ahead took everybody off for silent, and nobody found them until they switched off and on."""
+    taken, there = provider(*CENTRE), provider(*CENTRE)
+    await listed(redis, [taken, there])
+    await live.unlist_silent(redis, BKK, NOW + 1)
+    await listed(redis, [there])
+    for one in (taken, there):
+        one.listed, one.seen_ms = (BKK, ("ride",)), NOW + 1_000
+    assert await live.write(redis, [taken, there], [], []) == [taken]
+    assert await live.write(redis, [taken, there], [], []) == [taken], "also when nothing is new"
+    assert await live.write(redis, [there], [], []) == []
 
 
 async def test_only_the_connection_that_listed_him_takes_him_off(redis: Redis) -> None:

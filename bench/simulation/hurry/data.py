@@ -99,8 +99,12 @@ class Data:
         return gone
 
     def zadd(self, key: str, *words: Any) -> int:
-        only_known = bool(words) and words[0] == "XX"
-        return self._add(key, [(told(m), float(s)) for s, m in _chunks(words[only_known:], 2)], only_known)
+        only_known, changed = "XX" in words[:1], words[1:2] == ("CH",)
+        scores = [(told(m), float(s)) for s, m in _chunks(words[only_known + changed :], 2)]
+        before = dict(self.table(key))
+        added = self._add(key, scores, only_known)
+        after = self.table(key)
+        return sum(after.get(m) != before.get(m) for m in dict(scores)) if changed else added
 
     def geoadd(self, key: str, *words: Any) -> int:
         only_known = bool(words) and words[0] == "XX"
@@ -147,6 +151,8 @@ class Data:
                 return self.geoadd(*args)
             case "ZREM":
                 return self.remove(*args)
+            case "ZMSCORE":
+                return [self.table(args[0]).get(told(member)) for member in args[1:]]
             case "GEOPOS":
                 return [self.table(args[0]).get(told(member)) for member in args[1:]]
             case "SPUBLISH":
