@@ -267,7 +267,7 @@ async def build(
         greeter.door = door
         api = Api(_api_rules(settings, accounts), clock)
         metrics = metrics or Metrics()
-        health = Health(settings, redis, inbox, door, metrics, clock)
+        health = Health(settings, redis, [inbox.ear, tracking.ear], door, metrics, clock)
         gauges = Gauges(
             metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, sender, nursery, slot=slot
         )
