@@ -358,15 +358,15 @@ class Inbox:
         async with self._pg.system() as conn:
             living = {row["conn_id"] for row in await conn.fetch(_Q["sockets_of_worker"], self.worker_id)}
             gone = [seat for conn_id, seat in before.items() if conn_id not in living]
-            why = await conn.fetch(
-                _Q["sockets_why"],
-                [seat.line.conn_id for seat in gone],
-                [seat.user_id for seat in gone],
-                [seat.device for seat in gone],
-                [1 if seat.solo else DEVICES_MAX for seat in gone],
-            )
-        for row in why:
-            self.close(row["conn_id"], CloseCode(row["code"]))
+            if gone:
+                for row in await conn.fetch(
+                    _Q["sockets_why"],
+                    [seat.line.conn_id for seat in gone],
+                    [seat.user_id for seat in gone],
+                    [seat.device for seat in gone],
+                    [1 if seat.solo else DEVICES_MAX for seat in gone],
+                ):
+                    self.close(row["conn_id"], CloseCode(row["code"]))
         # Rows without a line: a greeting that failed half way. Seen twice, so that one under way is not meant.
         self._strange = living - self._lines.keys()
         if ended := list(self._strange & strange):
