@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dispatch.gateway import SWEEP_EVERY_S
 from dispatch.gauges import LAG_EVERY_S
 from dispatch.kit.tasks import repeat
 from protocol.errors import ByeReason, CloseCode
@@ -103,7 +104,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("socket_poller", 3.0, app.inbox.poll_sockets),
         loop("socket_revoker", 1.0, revoke),
         loop("key_refresher", 5.0, app.accounts.refresh_keys),
-        loop("socket_sweeper", 2.0, app.door.sweep),
+        loop("socket_sweeper", SWEEP_EVERY_S, app.door.sweep),
         loop("lost_noter", 0.5, note_lost),
         loop("presence_sweeper", 2.0, lambda: app.shifts.sweep(settings.gone_after_s)),
         loop("redis_watcher", 0.5, app.redis.watch),

@@ -259,7 +259,7 @@ class Worker:
 
     async def serve(self, line: Line, user_id: UUID) -> None:
         """A socket after its upgrade: as `Door.handle` goes on from there."""
-        conn = Connection(new_id(), cast("Any", line.transport), self.clock.monotonic(), address="")
+        conn = Connection(new_id(), cast("Any", line.transport), self.clock, address="")
         self.door.connections[conn.conn_id] = conn
         expires = self.clock.now() + timedelta(days=1)
         try:
