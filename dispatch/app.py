@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from dispatch import __version__
-from dispatch.accounts import Accounts, Idempotency, Pending, Tell, Voice
+from dispatch.accounts import RESET_JOB, Accounts, Idempotency, Pending, Tell, Voice
 from dispatch.accounts import Claims as TokenClaims
 from dispatch.accounts import routes as accounts_routes
 from dispatch.admin import Admin, Expiry, Office
@@ -171,7 +171,7 @@ async def build(
         nursery = Nursery()
         stamp = None if settings.stamp_file is None else stack.enter_context(_Stamps(f"{settings.stamp_file}.{slot}"))
 
-        accounts = Accounts(settings, pg, redis, clock, nursery)
+        accounts = Accounts(settings, pg, redis, clock)
         stack.callback(accounts.close)
         once = Idempotency(pg)
         inbox = Inbox(
@@ -211,7 +211,8 @@ async def build(
             role="dispatch_system",
             search_path="dispatch",
             schema="dispatch_queue",
-            work={f"notify.{channel}": sender.handle for channel in Channel} | {"payout": payouts.handle},
+            work={f"notify.{channel}": sender.handle for channel in Channel}
+            | {"payout": payouts.handle, RESET_JOB: accounts.sessions.send_reset},
             stale_after_s=sender.lease_s,
         )
         accounts.speak(Voice(_teller(notifications), append, inbox.deliver))
@@ -274,7 +275,7 @@ async def build(
         greeter.door = door
         api = Api(_api_rules(settings, accounts), clock)
         metrics = metrics or Metrics()
-        health = Health(settings, redis, inbox, door, metrics, clock)
+        health = Health(settings, redis, [inbox.ear, tracking.ear], door, metrics, clock)
         gauges = Gauges(
             metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, sender, nursery, slot=slot
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dispatch.gateway import SWEEP_EVERY_S
 from dispatch.gauges import LAG_EVERY_S
 from dispatch.kit.tasks import repeat
 from protocol.errors import ByeReason, CloseCode
@@ -87,8 +88,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
 
     return [
         loop("copier", 0.1, app.inbox.copier.run),
-        loop("hand_over", 0.1, app.inbox.listen),
-        loop("fix_hand_over", 0.1, app.tracking.listen),
+        loop("hand_over", 0.1, app.inbox.ear.listen),
+        loop("fix_hand_over", 0.1, app.tracking.ear.listen),
         loop("positions", settings.tick_s, app.presence.tick),
         loop("gate_refresher", settings.tick_s, lambda: app.presence.refresh(app.providers.states)),
         loop("tracker", 0.25, app.tracking.tick),
@@ -103,12 +104,13 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("socket_poller", 3.0, app.inbox.poll_sockets),
         loop("socket_revoker", 1.0, revoke),
         loop("key_refresher", 5.0, app.accounts.refresh_keys),
-        loop("socket_sweeper", 2.0, app.door.sweep),
+        loop("socket_sweeper", SWEEP_EVERY_S, app.door.sweep),
         loop("lost_noter", 0.5, note_lost),
         loop("presence_sweeper", 2.0, lambda: app.shifts.sweep(settings.gone_after_s)),
         loop("redis_watcher", 0.5, app.redis.watch),
         loop("redis_rebuilder", 1.0, app.presence.watch_epoch),
-        loop("canary", 1.0, app.inbox.canary),
+        loop("canary", 1.0, app.inbox.ear.speak),
+        loop("fix_canary", 1.0, app.tracking.ear.speak),
         loop("silence_sweeper", 5.0, app.presence.sweep_silent),
         loop("beat", 1.0, beat),
         loop("undertaker", 5.0, app.inbox.bury),

@@ -1,13 +1,14 @@
 """What operators and balancers ask: alive, ready, how much."""
 
 import ipaddress
+from collections.abc import Sequence
 
 import orjson
 from aiohttp import web
 
 from dispatch.gateway import Door
-from dispatch.inbox import Inbox
 from dispatch.kit.clock import Clock
+from dispatch.kit.ear import Ear
 from dispatch.kit.metrics import CONTENT_TYPE, Metrics
 from dispatch.kit.redis import Redis
 from dispatch.settings import Settings
@@ -19,11 +20,11 @@ class Health:
     """One per worker. `contract.md` §2 says when a worker is ready."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, inbox: Inbox, door: Door, metrics: Metrics, clock: Clock
+        self, settings: Settings, redis: Redis, ears: Sequence[Ear], door: Door, metrics: Metrics, clock: Clock
     ) -> None:
         self._settings = settings
         self._redis = redis
-        self._inbox = inbox
+        self._ears = ears
         self._door = door
         self._metrics = metrics
         self._clock = clock
@@ -33,9 +34,6 @@ class Health:
     def state(self) -> tuple[int, dict[str, object]]:
         """(HTTP status, why)."""
         now = self._clock.monotonic()
-        if not self._redis.reachable:
-            # A worker that cannot hear because there is nothing to hear is not deaf; its three seconds start when Redis is back.
-            self._inbox.canary_heard_at = now
         why: dict[str, object] = {"status": "ready"}
         if not self._redis.reachable:
             why["degraded"] = True
@@ -44,7 +42,7 @@ class Health:
             problems.append("draining")
         if now - self.postgres_at >= UNREACHABLE_S:
             problems.append("postgres")
-        if now - self._inbox.canary_heard_at >= UNREACHABLE_S:
+        if any(ear.unheard_s >= UNREACHABLE_S for ear in self._ears):
             problems.append("deaf")
         if problems:
             why |= {"status": "unready", "problems": problems}

@@ -73,7 +73,7 @@ LOOPS = frozenset(
 """The duties that belong to the protocol core."""
 LEFT_OUT = frozenset(
     {
-        "fix_hand_over", "tracker", "trail_flusher", "job_teller", "offer_nudger", "socket_revoker", "key_refresher", "gauges", "lag_feeler",
+        "fix_hand_over", "fix_canary", "tracker", "trail_flusher", "job_teller", "offer_nudger", "socket_revoker", "key_refresher", "gauges", "lag_feeler",
         "job_counter", "gate_judge", "delivery_rescuer", "payout_rescuer", "paper_sweeper", "deferred_suspender", "performance", "forgetter",
     }
 )  # fmt: skip
@@ -259,7 +259,7 @@ class Worker:
 
     async def serve(self, line: Line, user_id: UUID) -> None:
         """A socket after its upgrade: as `Door.handle` goes on from there."""
-        conn = Connection(new_id(), cast("Any", line.transport), self.clock.monotonic(), address="")
+        conn = Connection(new_id(), cast("Any", line.transport), self.clock, address="")
         self.door.connections[conn.conn_id] = conn
         expires = self.clock.now() + timedelta(days=1)
         try:

@@ -11,8 +11,10 @@ from dispatch.accounts.model import Access, Contact, OnVerified, Pending, Tell, 
 from dispatch.accounts.office import first_admin
 from dispatch.accounts.rules import Claims, mint, verify
 from dispatch.accounts.service import Accounts
+from dispatch.accounts.sessions import RESET_JOB
 
 __all__ = [
+    "RESET_JOB",
     "Access",
     "Accounts",
     "Answer",

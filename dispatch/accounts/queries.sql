@@ -42,6 +42,16 @@ SELECT users_sign_up($1, $2, $3, $4, $5, $6, $7);
 -- $1 email, in any case
 SELECT u.id, u.email, u.roles, u.blocked_at IS NOT NULL AS blocked, p.hash FROM users u LEFT JOIN passwords p ON p.user_id = u.id WHERE lower(u.email) = lower($1);
 
+-- name: user_email :value
+-- $1 user_id uuid
+SELECT email FROM users WHERE id = $1;
+
+-- name: reset_ask :exec
+-- A job that writes the mail for a new password; for an address that nobody has, one of the same form that finds nobody. $1 email, in any case,
+-- $2 entrypoint
+INSERT INTO dispatch_queue.pgqueuer (priority, entrypoint, payload, status)
+VALUES (10, $2, convert_to(coalesce((SELECT id FROM users WHERE lower(email) = lower($1)), gen_random_uuid())::text, 'UTF8'), 'queued');
+
 -- name: password_still :value
 -- Whether the password is still the one that was checked; no other takes its place until the transaction ends. $1 user_id, $2 hash
 SELECT true FROM passwords WHERE user_id = $1 AND hash = $2 FOR SHARE;

@@ -23,7 +23,6 @@ from dispatch.kit.ids import new_secret
 from dispatch.kit.postgres import Actor, Postgres, Tx
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.kit.sql import Queries
-from dispatch.kit.tasks import Nursery
 from dispatch.settings import Settings
 from protocol.notices import NoticeType
 
@@ -46,7 +45,7 @@ class _Seen:
 class Accounts:
     """Tokens in, actors out; what a person may change of himself, and an admin of him. Sessions and proofs have rooms of their own."""
 
-    def __init__(self, settings: Settings, pg: Postgres, redis: Redis, clock: Clock, nursery: Nursery) -> None:
+    def __init__(self, settings: Settings, pg: Postgres, redis: Redis, clock: Clock) -> None:
         self._pg = pg
         self._clock = clock
         self._redis = redis
@@ -55,7 +54,7 @@ class Accounts:
         self._issuers = Issuers(settings.issuers, clock)
         attempts = Attempts(settings, pg, settings.link_key)
         self.proofs = Proofs(settings, pg, attempts, settings.link_key)
-        self.sessions = Sessions(settings, pg, attempts, self.proofs, self.mint, nursery)
+        self.sessions = Sessions(settings, pg, attempts, self.proofs, self.mint)
         # Users asked about within the last second (AUT-10 allows that much). Bounded: emptied when full.
         self._seen: dict[UUID, _Seen] = {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -14,12 +14,11 @@ from dispatch.accounts.errors import EmailTaken
 from dispatch.accounts.passwords import Passwords
 from dispatch.accounts.proofs import Proofs
 from dispatch.accounts.rules import OWN_ROLES, hash_of, same_email
-from dispatch.kit.errors import Busy, Forbidden, SessionExpired, Unauthenticated
+from dispatch.kit.errors import Busy, Forbidden, Overloaded, SessionExpired, Unauthenticated
 from dispatch.kit.ids import new_id, new_secret
 from dispatch.kit.phone import e164
-from dispatch.kit.postgres import Actor, Postgres, Tx
+from dispatch.kit.postgres import LOST, STUCK, Actor, Postgres, Tx
 from dispatch.kit.sql import Queries
-from dispatch.kit.tasks import Nursery
 from dispatch.settings import Settings
 from protocol.notices import NoticeType
 from protocol.resources.accounts import SignUpRequest
@@ -28,6 +27,9 @@ log = structlog.get_logger("accounts")
 
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 
+RESET_JOB: Final = "accounts.reset"
+_POSTGRES_PAUSE_S: Final = 2.0
+
 Mint = Callable[[UUID, list[str], int, datetime], str]
 """(user, roles, life in seconds, issued at) → access token."""
 
@@ -35,14 +37,11 @@ Mint = Callable[[UUID, list[str], int, datetime], str]
 class Sessions:
     """One per worker."""
 
-    def __init__(
-        self, settings: Settings, pg: Postgres, attempts: Attempts, proofs: Proofs, mint: Mint, nursery: Nursery
-    ) -> None:
+    def __init__(self, settings: Settings, pg: Postgres, attempts: Attempts, proofs: Proofs, mint: Mint) -> None:
         self._pg = pg
         self._attempts = attempts
         self._proofs = proofs
         self._mint = mint
-        self._nursery = nursery
         self._access_s = settings.access_ttl_s
         self._refresh_s = float(settings.refresh_ttl_days * 86_400)
         self.passwords = Passwords()
@@ -122,17 +121,27 @@ class Sessions:
         log.info("user signed out everywhere", user_id=str(actor.user_id))
 
     async def forgot(self, email: str, address: str) -> None:
-        """Have a mail sent that leads to a new password, if there is such a user; the answer says nothing of it. Raises: Limited."""
-        await self._attempts.take(SEND, whose=same_email(email), address=address)
-        if not self._nursery.full:
-            # After the answer: how long it takes must not say whether there is one.
-            self._nursery.start(self._send_reset(email), "password mail")
+        """Have a mail sent that leads to a new password, if there is such a user; the answer says nothing of it. Raises: Limited.
 
-    async def _send_reset(self, email: str) -> None:
+        Only a job for it is written here, for an unknown address too: how long the answer takes must not say whether there is one, and an
+        outage a moment later must not swallow the mail.
+        """
+        await self._attempts.take(SEND, whose=same_email(email), address=address)
         async with self._pg.system() as conn:
-            row = await conn.fetchrow(_Q["user_by_email"], email)
-        if row is not None:
-            await self._proofs.ask_reset(row["id"], row["email"])
+            await conn.execute(_Q["reset_ask"], email, RESET_JOB)
+
+    async def send_reset(self, payload: bytes) -> float | None:
+        """A job of the queue: write that mail. Run twice it writes two, and either link does. Raises: ValueError for a payload that is no user."""
+        user_id = UUID(payload.decode("ascii"))
+        try:
+            async with self._pg.system() as conn:
+                email = await conn.fetchval(_Q["user_email"], user_id)
+            if email is not None:
+                await self._proofs.ask_reset(user_id, email)
+        except (*LOST, *STUCK, Overloaded) as error:
+            log.warning("no Postgres for a mail", user_id=str(user_id), error=repr(error))
+            return _POSTGRES_PAUSE_S
+        return None
 
     async def reset(self, token: str, password: str) -> UUID:
         """A new password for whoever reads the mail; all his sessions end. Raises: BadToken, TokenExpired, PasswordsBusy."""

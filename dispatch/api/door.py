@@ -147,8 +147,13 @@ class Api:
             if isinstance(route.body, Form):
                 body = parts_of(request, route.body, self._clock)
             elif route.body is not None:
-                async with asyncio.timeout(BODY_WITHIN_S):
-                    data = await request.read()
+                try:
+                    async with asyncio.timeout(BODY_WITHIN_S):
+                        data = await request.read()
+                except TimeoutError as error:
+                    # Not BUSY: nothing has been begun, and it is not we who are slow.
+                    problem = f"did not come within {BODY_WITHIN_S:g} s"
+                    raise Invalid("body", fields=[{"field": "body", "problem": problem}]) from error
                 body = decode_body(data, route.body)
             call = Call(
                 actor,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from dispatch.kit.clock import Clock
 from protocol import codec
 from protocol.errors import ByeReason, CloseCode
 from protocol.session import ServerSession
@@ -16,8 +17,11 @@ from protocol.session import ServerSession
 log = structlog.get_logger("gateway")
 
 WAITING_BYTES_MAX: Final = 256 * 1024
-BLOCKED_S_MAX: Final = 7.0
-"""Swept every two seconds, so nobody stays for more than 10 s after the first write that blocked (contract.md §3)."""
+SWEEP_EVERY_S: Final = 0.5
+STALLED_S: Final = 8.0
+"""Since a write first blocked. Whoever has read nothing for so long is told to go (4408), behind all that waits for him."""
+CUT_S: Final = 9.0
+"""Nobody stays for more than 10 s after the first write that blocked (contract.md §3): a second for sweeps that come late."""
 PING_S: Final = 15.0
 PINGS_UNANSWERED_MAX: Final = 2
 _CLOSE_GRACE_S: Final = 2.0
@@ -46,6 +50,7 @@ class Connection:
     __slots__ = (
         "_base",
         "_blocked_since",
+        "_clock",
         "_flood_window",
         "_flooded",
         "_frames",
@@ -72,7 +77,8 @@ class Connection:
         "user_id",
     )
 
-    def __init__(self, conn_id: UUID, transport: asyncio.Transport, now: float, *, address: str) -> None:
+    def __init__(self, conn_id: UUID, transport: asyncio.Transport, clock: Clock, *, address: str) -> None:
+        now = clock.monotonic()
         self.conn_id = conn_id
         self.user_id: UUID = UUID(int=0)
         self.identity: Any = None
@@ -92,6 +98,7 @@ class Connection:
         """A hello has been taken up, answered or not."""
         self.limited_at = -1e9
         self._transport = transport
+        self._clock = clock
         self._pings = 0
         self._base = 0
         self._blocked_since: float | None = None
@@ -109,7 +116,7 @@ class Connection:
         if not self._transport.is_closing():
             self._transport.write(data)
             if self._blocked_since is None and self._transport.get_write_buffer_size() > 0:
-                self._blocked_since = asyncio.get_running_loop().time()
+                self._blocked_since = self._clock.monotonic()
 
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
@@ -148,7 +155,7 @@ class Connection:
         if reason is not None and code not in _SILENT:
             self._write(_framed(0x1, codec.bye(reason, reconnect_after_ms)))
         self._write(_framed(0x8, struct.pack("!H", int(code))))
-        self.closing_since = asyncio.get_running_loop().time()
+        self.closing_since = self._clock.monotonic()
 
     def pong(self, payload: bytes, now: float) -> None:
         """Answer a ping. Who floods with them is closed as with frames, and who does not read the answers as with any."""
@@ -194,28 +201,24 @@ class Connection:
         if len(self._undecodable) == 5 and now - self._undecodable[0] <= 10.0:
             self.leave(CloseCode.NOT_OUR_PROTOCOL, None)
 
-    # --- the sweep, every two seconds
+    # --- the sweep
 
     def sweep(self, now: float, wall: datetime, hello_within_s: float) -> None:
         """Everything that time does to a connection: pings, stuck readers, silent newcomers, expired tokens, unanswered closes."""
+        blocked_s = self._blocked_s(now)
         if self.closing_since is not None:
-            if now - self.closing_since >= _CLOSE_GRACE_S:
+            # The close frame waits behind all the rest: whoever does not read hears neither, and is cut.
+            if now - self.closing_since >= _CLOSE_GRACE_S or blocked_s >= CUT_S:
                 self._transport.abort()
             return
         if self.expires_at is not None and self.expires_at <= wall:
             self.leave(CloseCode.UNAUTHENTICATED, ByeReason.EXPIRED)
         elif not self.session.greeted and now - self.opened_at >= hello_within_s:
             self.leave(CloseCode.UNRESPONSIVE, None)
-        elif self.waiting_bytes > 0:
-            if self._blocked_since is None:
-                self._blocked_since = now
-            elif now - self._blocked_since >= BLOCKED_S_MAX:
-                # A close frame would wait behind all the rest: whoever does not read hears neither.
-                self.leave(CloseCode.UNRESPONSIVE, None)
+        elif blocked_s >= STALLED_S:
+            self.leave(CloseCode.UNRESPONSIVE, None)
+            if blocked_s >= CUT_S:
                 self._transport.abort()
-        else:
-            self._blocked_since = None
-            self._base = 0
         if now >= self.next_ping_at and self.closing_since is None:
             if self._pings >= PINGS_UNANSWERED_MAX:
                 self.leave(CloseCode.UNRESPONSIVE, None)
@@ -223,3 +226,13 @@ class Connection:
             self._pings += 1
             self.next_ping_at = now + PING_S
             self._write(_PING)
+
+    def _blocked_s(self, now: float) -> float:
+        """How long something has waited for the peer to read on, as far as sweeps and writes saw."""
+        if self.waiting_bytes == 0:
+            self._blocked_since = None
+            self._base = 0
+            return 0.0
+        if self._blocked_since is None:
+            self._blocked_since = now
+        return now - self._blocked_since

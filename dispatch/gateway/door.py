@@ -133,7 +133,7 @@ class Door:
             return ws
         # Else the kernel takes megabytes for a reader that has stopped, and hides it (contract.md §3, 4408).
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-        conn = Connection(new_id(), transport, self._clock.monotonic(), address=address)
+        conn = Connection(new_id(), transport, self._clock, address=address)
         self.connections[conn.conn_id] = conn
         try:
             if ws.ws_protocol != SUBPROTOCOL:
@@ -346,7 +346,7 @@ class Door:
         )
 
     async def sweep(self) -> None:
-        """One pass over all connections, every two seconds, in place of timers for each."""
+        """One pass over all connections, every SWEEP_EVERY_S, in place of timers for each."""
         now, wall = self._clock.monotonic(), self._clock.now()
         most = 0
         for conn in tuple(self.connections.values()):

@@ -24,5 +24,5 @@ def user_of(channel: str) -> UUID:
 
 
 def orders(worker_id: str) -> str:
-    """Sharded channel: orders to one worker («close connection …») and its own canary."""
+    """Sharded channel: orders to one worker («close connection …») and what its subscription says to itself."""
     return f"{{w:{worker_id}}}:do"

@@ -11,7 +11,8 @@ import structlog
 from dispatch.inbox import keys, live, store
 from dispatch.inbox.model import Fact, Greeting, Line, OnFact, Seat, State
 from dispatch.kit.clock import Clock
-from dispatch.kit.ids import jitter_s, new_word
+from dispatch.kit.ear import Ear
+from dispatch.kit.ids import jitter_s
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.kit.sql import Queries
@@ -25,8 +26,6 @@ log = structlog.get_logger("inbox")
 
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 HEARTBEAT_S = 15
-DEAF_S = 3.0
-"""Three of our own words in a row unheard, though Redis takes them: the subscription is dead."""
 BEAT_LATE_S = 5.0
 BEATS_BACK_S = 10.0
 """Once our beats go through again, those of all who live do within so long."""
@@ -62,11 +61,9 @@ class Inbox:
         self._acks: dict[UUID, int] = {}
         self._strange: set[UUID] = set()
         self._listeners: list[OnFact] = []
-        self._pubsub = redis.subscriber()
-        self._subscribed: set[str] = set()
+        self.ear = Ear(redis, clock, nursery, own=keys.orders(worker_id), hear=self._hear)
+        """Hand-overs of our users and orders to this worker."""
         self.copier = live.Copier(redis, worker_id, self._refill)
-        self.canary_heard_at = clock.monotonic()
-        self._canary = ""
         self._beat_at = self._trusted_from = clock.monotonic()
         self.repeated = 0
         self.caught_up = 0
@@ -113,7 +110,7 @@ class Inbox:
             raise
         if session.missing is not None:
             self._catch_up(line.user_id)
-        self._follow(line.user_id)
+        self.ear.follow(keys.wake(line.user_id))
         return seat
 
     async def _welcome(self, seat: Seat, hello: Hello, opened: Any, greeting: Greeting) -> None:
@@ -189,7 +186,7 @@ class Inbox:
             others.remove(seat)
             if not others:
                 del self._seats[seat.user_id]
-                self._unfollow(seat.user_id)
+                self.ear.unfollow(keys.wake(seat.user_id))
 
     async def lost(self, conn_ids: Sequence[UUID]) -> None:
         """Write down that these connections of ours are gone."""
@@ -361,15 +358,15 @@ class Inbox:
         async with self._pg.system() as conn:
             living = {row["conn_id"] for row in await conn.fetch(_Q["sockets_of_worker"], self.worker_id)}
             gone = [seat for conn_id, seat in before.items() if conn_id not in living]
-            why = await conn.fetch(
-                _Q["sockets_why"],
-                [seat.line.conn_id for seat in gone],
-                [seat.user_id for seat in gone],
-                [seat.device for seat in gone],
-                [1 if seat.solo else DEVICES_MAX for seat in gone],
-            )
-        for row in why:
-            self.close(row["conn_id"], CloseCode(row["code"]))
+            if gone:
+                for row in await conn.fetch(
+                    _Q["sockets_why"],
+                    [seat.line.conn_id for seat in gone],
+                    [seat.user_id for seat in gone],
+                    [seat.device for seat in gone],
+                    [1 if seat.solo else DEVICES_MAX for seat in gone],
+                ):
+                    self.close(row["conn_id"], CloseCode(row["code"]))
         # Rows without a line: a greeting that failed half way. Seen twice, so that one under way is not meant.
         self._strange = living - self._lines.keys()
         if ended := list(self._strange & strange):
@@ -406,79 +403,14 @@ class Inbox:
         async with self._pg.system() as conn:
             await conn.execute(_Q["worker_gone"], self.worker_id)
 
-    def _follow(self, user_id: UUID) -> None:
-        channel = keys.wake(user_id)
-        if channel not in self._subscribed:
-            self._subscribed.add(channel)
-            self._nursery.start(self._subscribe(channel), "follow")
-
-    def _unfollow(self, user_id: UUID) -> None:
-        channel = keys.wake(user_id)
-        if channel in self._subscribed:
-            self._subscribed.discard(channel)
-            self._nursery.start(self._unsubscribe(channel), "unfollow")
-
-    async def _subscribe(self, channel: str) -> None:
-        try:
-            await self._pubsub.ssubscribe(channel)
-        except DOWN:
-            log.debug("subscription waits for Redis", channel=channel)
-
-    async def _unsubscribe(self, channel: str) -> None:
-        try:
-            await self._pubsub.sunsubscribe(channel)
-        except DOWN:
-            log.debug("unsubscription waits for Redis", channel=channel)
-
-    async def canary(self) -> None:
-        """Send ourselves a word through Redis; hearing it is what tells a deaf worker from a healthy one."""
-        self._canary = new_word()
-        await self._redis.once.execute_command("SPUBLISH", keys.orders(self.worker_id), f"canary {self._canary}")
-
-    async def listen(self) -> None:
-        """Hear hand-overs and orders until cancelled. A dropped connection is reopened and everything subscribed again; so is one that
-        looks open and has gone silent, which only our own words can tell.
-        """
-        self._subscribed.add(keys.orders(self.worker_id))
-        while True:
-            opened_at = self._clock.monotonic()
-            why = "silent"
-            try:
-                await self._pubsub.ssubscribe(*self._subscribed)
-                while not self._deaf_since(opened_at):
-                    message = await self._pubsub.get_message(timeout=1.0)
-                    if message is not None and message["type"] == "smessage":
-                        self._hear_safely(message["channel"], message["data"])
-            except DOWN as error:
-                why = repr(error)
-            log.info("hand-over channel lost, opening it again", error=why)
-            await self._pubsub.aclose()
-            self._pubsub = self._redis.subscriber()
-            await self._clock.sleep(0.2)
-
-    def _deaf_since(self, opened_at: float) -> bool:
-        unheard_s = self._clock.monotonic() - max(self.canary_heard_at, opened_at)
-        return self._redis.reachable and unheard_s >= DEAF_S
-
-    def _hear_safely(self, channel: bytes, data: bytes) -> None:
-        try:
-            self._hear(channel, data)
-        except Exception:
-            # One word that cannot be used must not make this worker deaf for the rest.
-            log.exception("hand-over not understood", channel=channel.decode(errors="replace"))
-
-    def _hear(self, channel: bytes, data: bytes) -> None:
+    def _hear(self, channel: str, data: bytes) -> None:
         head, _, rest = data.partition(b" ")
-        match head:
-            case b"close":
-                conn_id, _, code = rest.partition(b" ")
-                self.close(UUID(conn_id.decode()), CloseCode(int(code)))
-            case b"canary":
-                if rest.decode() == self._canary:
-                    self.canary_heard_at = self._clock.monotonic()
-            case _ if head.decode() != self.worker_id:  # our own hand-overs have reached the seats here already
-                seq, _, frame = rest.partition(b" ")
-                self._arrive(keys.user_of(channel.decode()), int(seq), frame)
+        if head == b"close":
+            conn_id, _, code = rest.partition(b" ")
+            self.close(UUID(conn_id.decode()), CloseCode(int(code)))
+        elif head.decode() != self.worker_id:  # our own hand-overs have reached the seats here already
+            seq, _, frame = rest.partition(b" ")
+            self._arrive(keys.user_of(channel), int(seq), frame)
 
     async def forget_events(self, *, days: int, batch: int = 5_000) -> int:
         """Forget one batch of events older than `days`. Returns how many went."""

@@ -16,6 +16,11 @@ def reserved(market: str) -> str:
     return f"{{{market}}}:reserved"
 
 
+def search(market: str, name: str) -> str:
+    """String: whom a search holds until when, so that it can be asked again or undone. TTL as the hold."""
+    return f"{{{market}}}:search:{name}"
+
+
 def radii(market: str) -> str:
     """Hash provider → service radius in metres."""
     return f"{{{market}}}:radii"

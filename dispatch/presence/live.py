@@ -8,7 +8,7 @@ from uuid import UUID
 from dispatch.kit.redis import Argument, Redis
 from dispatch.markets import Market
 from dispatch.presence import keys
-from dispatch.presence.model import Candidate, Live, Unlisting
+from dispatch.presence.model import Candidate, Hold, Live, Unlisting
 from protocol.lifecycle import ServiceType
 
 _CHUNK = 500
@@ -20,8 +20,10 @@ async def write(
     listing: Sequence[Live],
     unlisting: Sequence[Unlisting],
     released: Sequence[Live] = (),
+    unheard: Sequence[Hold] = (),
 ) -> list[Live]:
-    """One tick: new places of the listed, newly listed, taken off, no longer held by an offer. One pipeline, variadic, chunks of 500.
+    """One tick: new places of the listed, newly listed, taken off, no longer held by an offer or by a search that was not heard of.
+    One pipeline, variadic, chunks of 500.
 
     Moves use GEOADD XX: whoever became busy has been removed by somebody else, and a plain GEOADD would put him back. Returns those of
     `moved` who are on the map no more.
@@ -41,6 +43,9 @@ async def write(
         for gone in unlisting:
             names = _names(gone.market, gone.service_types)
             pipe.execute_command("FCALL", "unlist", len(names), *names, gone.provider, gone.connection)
+        for hold in unheard:
+            names = [keys.reserved(hold.market.code), keys.search(hold.market.code, hold.search)]
+            pipe.execute_command("FCALL", "near_undo", len(names), *names, hold.ttl_ms)
         for live in released:
             if live.listed is not None:
                 pipe.execute_command("ZREM", keys.reserved(live.listed[0].code), live.key)
@@ -98,11 +103,13 @@ async def near(
     fresh_ms: int,
     excluded: Sequence[UUID] = (),
     hold_ms: int,
+    search: str,
 ) -> list[Candidate]:
     """The nearest free providers, nearest first, at most `wanted`. Cells are 0.01°, about 1 km.
 
     With `hold_ms` they are held for so long, by the same call that found them: a hold written later could land after the
-    release of the offer that it was for.
+    release of the offer that it was for. `search` is the name of this one: redis-py asks again when a reply is lost, and by its name
+    the second run knows whom the first holds.
     """
     code = market.code
     names = [
@@ -111,6 +118,7 @@ async def near(
         keys.reserved(code),
         keys.radii(code),
         keys.learnt(code, service_type),
+        keys.search(code, search),
     ]
     cell = f"{int(lat * 100)}:{int(lng * 100)}"
     args: list[Argument] = [

@@ -64,6 +64,16 @@ class Unlisting:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A search whose answer did not come: it may hold whom it found, until `lapses_at` (monotonic) at most."""
+
+    market: Market
+    search: str
+    ttl_ms: int
+    lapses_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """One accepted fix of a provider, as tracking wants it."""
 

@@ -13,7 +13,7 @@ from dispatch.kit.redis import DOWN, Redis
 from dispatch.markets import Market, Markets
 from dispatch.presence import keys, live
 from dispatch.presence.errors import ClockSkew, PositionRejected
-from dispatch.presence.model import Candidate, Live, Move, Unlisting
+from dispatch.presence.model import Candidate, Hold, Live, Move, Unlisting
 from dispatch.presence.rules import FUTURE_MS_MAX, believable, judge
 from dispatch.providers import ProviderState
 from protocol.errors import WhyRejected
@@ -63,6 +63,7 @@ class Presence:
         self._dirty: dict[UUID, Live] = {}
         self._unlisting: list[Unlisting] = []
         self._released: dict[UUID, Live] = {}
+        self._unheard: list[Hold] = []
         self._epoch = ""
         self._movers: list[Callable[[Move], None]] = []
         self._freed: list[Callable[[Live], None]] = []
@@ -278,7 +279,8 @@ class Presence:
             del self._by_user[gone.user_id]
             self._dirty.pop(gone.user_id, None)
             self._revisions.pop(gone.user_id, None)
-        if not self._dirty and not self._unlisting and not self._released:
+        self._unheard = [hold for hold in self._unheard if hold.lapses_at > now]
+        if not (self._dirty or self._unlisting or self._released or self._unheard):
             return
         dirty, self._dirty = self._dirty, {}
         released, self._released = self._released, {}
@@ -297,13 +299,15 @@ class Presence:
                 known.listed, known.listed_radius_m = place, known.radius_m
                 listing.append(known)
         unlisting, self._unlisting = self._unlisting, []
+        unheard, self._unheard = self._unheard, []
         try:
-            missing = await live.write(self._redis, moved, listing, unlisting, list(released.values()))
+            missing = await live.write(self._redis, moved, listing, unlisting, list(released.values()), unheard)
         except DOWN:
             for known in listing:
                 known.listed = None
             self._dirty = {**dirty, **self._dirty}
             self._released = {**released, **self._released}
+            self._unheard = unheard + self._unheard
             self._unlisting = unlisting + self._unlisting
             if len(self._unlisting) > 10_000:  # Redis was away for long: it will have been rebuilt by then
                 del self._unlisting[:-10_000]
@@ -355,9 +359,11 @@ class Presence:
         """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
         searches pass them over; 0 looks only, past the holds of others (needs Redis).
 
-        Without Redis only the sockets of this worker are known, and they are searched by hand.
+        Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
+        same is undone by a later tick: whom it holds, nobody has been told.
         """
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms, hold_ms = int(self._clock.now().timestamp() * 1000), round(hold_s * 1000)
+        search = new_word(16) if hold_ms else ""
         try:
             return await live.near(
                 self._redis,
@@ -370,9 +376,12 @@ class Presence:
                 now_ms=now_ms,
                 fresh_ms=self._fresh_ms,
                 excluded=excluded,
-                hold_ms=round(hold_s * 1000),
+                hold_ms=hold_ms,
+                search=search,
             )
         except DOWN:
+            if hold_ms:
+                self._unheard.append(Hold(market, search, hold_ms, self._clock.monotonic() + hold_s))
             return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
 
     def _near_here(

@@ -15,6 +15,11 @@ def channel(job_id: UUID) -> str:
     return f"{{j:{job_id}}}:pos"
 
 
+def own(name: str) -> str:
+    """Sharded channel: what one worker's subscription says to itself."""
+    return f"{{tracking}}:{name}"
+
+
 def job_of(name: str) -> UUID:
     """The inverse of `channel`."""
     return UUID(name[3:39])

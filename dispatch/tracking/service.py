@@ -6,12 +6,13 @@ from pathlib import Path
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from dispatch.inbox import Line
 from dispatch.jobs import JobMissing, JobNotActive, NotYourJob, Trail, add_trails
 from dispatch.kit.clock import Clock
+from dispatch.kit.ear import Ear
 from dispatch.kit.geo import distance_m
+from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.kit.sql import Queries
@@ -22,8 +23,6 @@ from dispatch.tracking import keys
 from dispatch.tracking.model import Fix, Watch, Watched, Way
 from protocol import codec
 from protocol.lifecycle import ACTIVE, JobStatus
-
-log = structlog.get_logger("tracking")
 
 _Q = Queries(Path(__file__).with_name("queries.sql"))
 _STEP_M_MIN = 8.0
@@ -63,14 +62,14 @@ class Tracking:
         self._redis = redis
         self._markets = markets
         self._clock = clock
-        self._nursery = nursery
         self._every_s = every_s
         self._stale_after_s = stale_after_s
         self._watched: dict[UUID, Watched] = {}
         self._lines: dict[UUID, list[Watch]] = {}  # by conn_id
         self._ways: dict[UUID, Way] = {}
         self._outgoing: dict[UUID, bytes] = {}
-        self._pubsub = redis.subscriber()
+        self.ear = Ear(redis, clock, nursery, own=keys.own(new_word()), hear=self._heard)
+        """Fixes from other workers."""
         self.sent = 0
 
     # --- the customer's side
@@ -101,7 +100,7 @@ class Tracking:
             watched = self._watched.get(job_id)
             if watched is None:
                 watched = self._watched[job_id] = Watched()
-                self._nursery.start(self._subscribe(job_id), "track")
+                self.ear.follow(keys.channel(job_id))
             watched.watches.append(watch)
         watched = self._watched[job_id]
         if watched.fix is None:
@@ -148,7 +147,7 @@ class Tracking:
             watched.watches.remove(watch)
             if not watched.watches:
                 del self._watched[watch.job_id]
-                self._nursery.start(self._unsubscribe(watch.job_id), "untrack")
+                self.ear.unfollow(keys.channel(watch.job_id))
 
     def hear(self, user_id: UUID, name: str, body: bytes) -> None:
         """A fact reached this user's device: jobs he follows may have moved on or ended."""
@@ -280,39 +279,8 @@ class Tracking:
 
     # --- other workers' providers
 
-    async def _subscribe(self, job_id: UUID) -> None:
-        try:
-            await self._pubsub.ssubscribe(keys.channel(job_id))
-        except DOWN:
-            log.debug("not following across workers while Redis is away", job_id=str(job_id))
-
-    async def _unsubscribe(self, job_id: UUID) -> None:
-        try:
-            await self._pubsub.sunsubscribe(keys.channel(job_id))
-        except DOWN:
-            log.debug("unsubscription waits for Redis", job_id=str(job_id))
-
-    async def listen(self) -> None:
-        """Hear fixes from other workers until cancelled."""
-        while True:
-            try:
-                channels = [keys.channel(job_id) for job_id in self._watched]
-                await self._pubsub.ssubscribe("{tracking}:none", *channels)
-                while True:
-                    message = await self._pubsub.get_message(timeout=5.0)
-                    if message is not None and message["type"] == "smessage":
-                        try:
-                            self._heard(keys.job_of(message["channel"].decode()), message["data"])
-                        except (ValueError, msgspec.MsgspecError) as error:
-                            log.warning("fix not understood", error=repr(error))
-            except DOWN as error:
-                log.info("fix channel lost, opening it again", error=repr(error))
-                await self._pubsub.aclose()
-                self._pubsub = self._redis.subscriber()
-                await self._clock.sleep(0.2)
-
-    def _heard(self, job_id: UUID, raw: bytes) -> None:
-        watched = self._watched.get(job_id)
+    def _heard(self, channel: str, raw: bytes) -> None:
+        watched = self._watched.get(keys.job_of(channel))
         if watched is None:
             return
         lat, lng, at_ms, heading, _ = _FIX.decode(raw)

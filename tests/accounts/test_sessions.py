@@ -341,6 +341,32 @@ async def test_a_forgotten_password_is_replaced_by_whoever_reads_the_mail(server
             assert (await own.me())["email_verified"], "he read the mail"
 
 
+async def test_a_mail_that_was_promised_is_written_when_postgres_is_back(database_url: str, redis_url: str) -> None:
+    """The answer had gone out and the mail was given up: nobody tried again."""
+    async with Proxy(database_url) as line, serving(line.url, redis_url) as server, visitor(server) as http:
+        email = an_email()
+        made = await signed_up(http, email)
+        trap = line.cut_before(b"email_ask")
+        await http.account.forgot_password(email)
+        async with asyncio.timeout(WITHIN_S):
+            await trap.reached.wait()
+        async with asyncio.timeout(WITHIN_S):
+            while not await server.sql(
+                "SELECT 1 FROM notifications WHERE type = $1 AND recipient_id = $2",
+                str(NoticeType.PASSWORD_RESET),
+                UUID(made["user"]["id"]),
+            ):
+                await asyncio.sleep(0)
+
+
+async def test_a_mail_that_cannot_be_promised_is_refused(database_url: str, redis_url: str) -> None:
+    async with Proxy(database_url) as line, serving(line.url, redis_url) as server, visitor(server) as http:
+        await signed_up(http, email := an_email())
+        for address in (email, an_email()):  # a refusal tells no more than a yes
+            line.cut_before(b"dispatch_queue.pgqueuer (priority, entrypoint, payload, status)")
+            assert (await denied(http.account.forgot_password(address))).status == 503
+
+
 async def test_one_new_password_voids_the_other_links_that_lead_to_one(server: Server) -> None:
     email, kind = an_email(), NoticeType.PASSWORD_RESET
     async with visitor(server, patience_s=WITHIN_S) as http:

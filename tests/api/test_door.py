@@ -1,5 +1,6 @@
 """The HTTP door over a real line: what comes back for whatever is sent."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -123,6 +124,23 @@ async def refusal(response: ClientResponse, status: int, code: ErrorCode) -> dic
     assert error["timestamp"] == "2026-01-02T03:04:05.000Z"
     assert error["request_id"] == response.headers["X-Request-Id"]
     return error
+
+
+async def test_a_body_that_does_not_come_is_the_senders_fault(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was BUSY, as if it might have been done, and so it was sent again."""
+    monkeypatch.setattr("dispatch.api.door.BODY_WITHIN_S", 0.05)
+    over = asyncio.Event()
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield good_body()[:10]
+        await over.wait()
+
+    headers = {"Authorization": "Bearer good", "Content-Type": "application/json"}
+    answer = await house.client.request("POST", "/v1/things", data=drip(), headers=headers)
+    error = await refusal(answer, 400, ErrorCode.VALIDATION_ERROR)
+    over.set()
+    assert error["details"] == {"fields": [{"field": "body", "problem": "did not come within 0.05 s"}]}
+    assert house.calls == []
 
 
 def good_body() -> bytes:

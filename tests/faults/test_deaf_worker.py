@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
+import msgspec
 import pytest
 
 from bench.faults.lines import Line
 from bench.faults.proxy import Proxy
+from dispatch.tracking import keys
 from tests.support.server import WITHIN_S, Server, serving
 
 
@@ -29,7 +31,7 @@ async def until(server: Server, status: int) -> float:
 
 async def unsubscribed(server: Server, lines: list[Line]) -> None:
     """The connection lives, and nothing is subscribed on it any more."""
-    await server.app.inbox._pubsub.sunsubscribe()
+    await server.app.inbox.ear._pubsub.sunsubscribe()
 
 
 async def silenced(server: Server, lines: list[Line]) -> None:
@@ -62,6 +64,40 @@ async def test_a_deaf_worker_is_out_and_comes_back(
             await person.inbox.until(lambda: len(person.inbox.events) > seen)
             await phone.untrack(uuid4())
             assert phone.welcomes == 1, "its sockets lived through it"
+
+
+async def test_fixes_of_other_workers_are_heard_again(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other subscription of a worker, of those who watch their provider come: silent, and nobody opened it anew."""
+    _teach_lines_to_be_muted(monkeypatch)
+    async with Proxy(redis_url) as proxy, serving(database_url, proxy.url) as server:
+        customer = await server.person()
+        async with server.working() as (driver, _), customer.connected() as phone:
+            job = UUID((await server.request(customer))["id"])
+            await driver.http.accept(job)
+            await phone.track(job)
+            watched = server.app.tracking._watched[job]
+            at_ms = 0
+
+            async def heard() -> None:
+                """Some fix that another worker hands over from now on arrives."""
+                nonlocal at_ms
+                before = watched.fix
+                while watched.fix is before:
+                    at_ms = max(at_ms, int(server.app.clock.now().timestamp() * 1000)) + 1
+                    fix = msgspec.json.encode((13.75, 100.5, at_ms, None, str(driver.user_id)))
+                    await server.app.redis.plain.execute_command("SPUBLISH", keys.channel(job), fix)
+                    await asyncio.sleep(0.05)
+
+            async with asyncio.timeout(3 * WITHIN_S):
+                await heard()
+                channel = keys.channel(job).encode()
+                (line,) = [line for line in proxy.lines if channel in getattr(line, "heard", b"")]
+                line.mute = True  # type: ignore[attr-defined]
+                await until(server, 503)
+                await heard()
+                await until(server, 200)
 
 
 def _teach_lines_to_be_muted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from bench.faults.proxy import Proxy
+from dispatch.kit.clock import ManualClock
 from dispatch.kit.geo import distance_m
-from dispatch.kit.redis import Redis
+from dispatch.kit.redis import DOWN, Redis
 from dispatch.markets import Markets
-from dispatch.presence import live
-from dispatch.presence.model import Live, Unlisting
+from dispatch.presence import Presence, live
+from dispatch.presence.model import Hold, Live, Unlisting
 
 MARKETS = Markets.load()
 BKK = MARKETS["bkk"]
@@ -57,6 +59,7 @@ async def search(
     hold: bool = False,
     radius_max_m: float = 10_000,
     now_ms: int = NOW,
+    name: str | None = None,
 ) -> list[UUID]:
     found = await live.near(
         redis,
@@ -69,6 +72,7 @@ async def search(
         fresh_ms=30_000,
         excluded=excluded,
         hold_ms=2_000 if hold else 0,
+        search=name or str(uuid4()),
     )
     assert found == sorted(found, key=lambda candidate: candidate.distance_m), "nearest first"
     return [candidate.provider_id for candidate in found]
@@ -197,3 +201,60 @@ async def test_who_is_listed_anew_is_held_by_nothing(redis: Redis) -> None:
     await listed(redis, [back])
     await live.write(redis, [], [], [off(one)])
     assert await search(redis, 5, hold=True) == [one.provider_id]
+
+
+async def test_a_search_whose_reply_was_lost_is_answered_again_and_holds_nobody_else(
+    redis_url: str, redis: Redis
+) -> None:
+    """redis-py sends it a second time. Without a name that search passed over its own holds, and the first five stayed held for nobody."""
+    crowd = [provider(CENTRE[0] + n / 10_000, CENTRE[1]) for n in range(12)]
+    await listed(redis, crowd)
+    async with Proxy(redis_url) as proxy, Redis.open(proxy.url) as client:
+        await client.load()
+        trap = proxy.drop_next_reply(b"near")
+        found = await search(client, 5, hold=True)
+        assert trap.reached.is_set()
+    assert found == [one.provider_id for one in crowd[:5]]
+    assert await search(redis, 20, hold=True) == [one.provider_id for one in crowd[5:]], "held for nothing"
+
+
+async def test_a_search_that_was_never_answered_lets_go_of_whom_it_holds(redis_url: str, redis: Redis) -> None:
+    """Both replies lost: the worker searches by hand, and its next tick undoes what Redis did for nobody."""
+    crowd = [provider(CENTRE[0] + n / 10_000, CENTRE[1]) for n in range(4)]
+    clock = ManualClock()
+    now_ms = int(clock.now().timestamp() * 1000)
+    for one in crowd:
+        one.seen_ms = now_ms
+    await listed(redis, crowd)
+    async with Proxy(redis_url) as proxy, Redis.open(proxy.url) as client:
+        await client.load()
+        presence = Presence(client, MARKETS, clock, fresh_s=30.0)
+        lost = proxy.drop_some([b"near"], 1.0)
+        assert await presence.near(BKK, "ride", *CENTRE, wanted=3, radius_max_m=10_000, hold_s=15.0) == []
+        assert len(await search(redis, 5, hold=True, now_ms=now_ms)) == 1, "the other three are held"
+        proxy.end(lost)
+        lost = proxy.cut_some([b"near_undo"], 1.0)
+        with pytest.raises(DOWN):
+            await presence.tick()
+        proxy.end(lost)
+        await presence.tick()
+        assert len(await search(redis, 5, hold=True, now_ms=now_ms)) == 3, "three let go; another's hold stays"
+
+
+async def test_an_undone_search_that_comes_late_holds_nobody(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    await live.write(redis, [], [], [], [], [Hold(BKK, "late", 2_000, 0.0)])
+    assert await search(redis, 5, hold=True, name="late") == []
+    assert await search(redis, 5, hold=True) == [one.provider_id]
+
+
+async def test_undoing_leaves_alone_whom_another_search_holds_by_now(redis: Redis) -> None:
+    one = provider(*CENTRE)
+    await listed(redis, [one])
+    one.listed = (BKK, ("ride",))
+    assert await search(redis, 5, hold=True, name="first") == [one.provider_id]
+    await live.write(redis, [], [], [], [one])
+    assert await search(redis, 5, hold=True, now_ms=NOW + 1) == [one.provider_id]
+    await live.write(redis, [], [], [], [], [Hold(BKK, "first", 2_000, 0.0)])
+    assert await search(redis, 5, hold=True, now_ms=NOW + 2) == []

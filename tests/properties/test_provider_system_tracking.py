@@ -82,7 +82,7 @@ async def ride(scene: Scene) -> Any:
     ride = Ride(scene, driver, UUID(job["id"]))
     yield ride
     await scene.quiet()
-    await ride.tracking._pubsub.aclose()
+    await ride.tracking.ear.close()
 
 
 # In parts of a second that a float holds exactly, so that what happens at the same moment does.

@@ -154,10 +154,16 @@ def moves(pair: Pair, who: int, which: int, how: int) -> None:
 
 def searches(pair: Pair, who: int, which: int, how: int) -> None:
     _, seen, reserved, radii = _owners()
-    names = [presence_keys.free(MARKET, "ride"), seen, reserved, radii, presence_keys.learnt(MARKET, "ride")]
+    learnt, search = presence_keys.learnt(MARKET, "ride"), presence_keys.search(MARKET, f"s{how % 5}")
+    names = [presence_keys.free(MARKET, "ride"), seen, reserved, radii, learnt, search]
     hold = (0, 5_000)[how % 2]
     args = (100.5, 13.75, 1 + which, (200.0, 1500.0)[how % 3 == 0], 8000.0, NOW_MS, 30_000, hold, "1375:10050")
     pair.call("near", names, *args, *PEOPLE[: how % 4])
+
+
+def undoes(pair: Pair, who: int, which: int, how: int) -> None:
+    names = [presence_keys.reserved(MARKET), presence_keys.search(MARKET, f"s{how % 5}")]
+    pair.call("near_undo", names, 5_000)
 
 
 def lets_go(pair: Pair, who: int, which: int, how: int) -> None:
@@ -177,7 +183,7 @@ def sweeps(pair: Pair, who: int, which: int, how: int) -> None:
 
 Act = Callable[[Pair, int, int, int], None]
 ACTS: list[Act] = [
-    claims, settles, breaks_a_claim, loses_a_key, pushes, reads, lists, moves, searches, lets_go, unlists, sweeps, claims, pushes, lists, searches,
+    claims, settles, breaks_a_claim, loses_a_key, pushes, reads, lists, moves, searches, undoes, lets_go, unlists, sweeps, claims, pushes, lists, searches,
 ]  # fmt: skip
 acts = st.tuples(st.sampled_from(ACTS), st.integers(0, 6), st.integers(0, 3), st.integers(0, 11))
 

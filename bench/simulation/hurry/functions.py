@@ -82,7 +82,10 @@ def inbox_read(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> bytes 
 
 
 def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
-    free, seen, reserved, radii, learnt = keys
+    free, seen, reserved, radii, learnt, search = keys
+    if before := data.get(search):
+        words = before.split()[1:]
+        return [value for member, away in zip(words[::2], words[1::2], strict=True) for value in (member, int(away))]
     lng, lat, wanted, first = float(args[0]), float(args[1]), int(args[2]), float(args[3])
     largest, now, fresh, hold = float(args[4]), float(args[5]), float(args[6]), float(args[7])
     cell, out = args[8], set(args[9:])
@@ -119,7 +122,19 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
         data.hset(learnt, cell, lesson)
     if hold > 0 and chosen:
         data.zadd(reserved, *(word for member, _ in chosen for word in (now + hold, member)))
-    return [word for member, away in chosen for word in (member, math.floor(away + 0.5))]
+    answer = [word for member, away in chosen for word in (member, math.floor(away + 0.5))]
+    if hold > 0:
+        data.set(search, b" ".join([told(int(now + hold)), *map(told, answer)]), px=int(hold))
+    return answer
+
+
+def near_undo(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int:
+    until, *answer = (data.get(keys[1]) or b"0").split()
+    reserved = data.table(keys[0])
+    gone = [member for member in answer[::2] if reserved.get(member) == float(until)]
+    data.remove(keys[0], *gone)
+    data.set(keys[1], b"0", px=int(args[0]))
+    return len(gone)
 
 
 def unlist(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int:
@@ -140,7 +155,7 @@ def unlist_silent(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int
 
 FUNCTIONS: dict[str, Function] = {
     function.__name__: function
-    for function in (claim, claim_settle, inbox_push, inbox_read, near, unlist, unlist_silent)
+    for function in (claim, claim_settle, inbox_push, inbox_read, near, near_undo, unlist, unlist_silent)
 }
 
 

@@ -1,10 +1,12 @@
 --[[
-  near: the nearest free providers, and a short hold on them so that jobs of one instant do not all pick the same.
+  near: the nearest free providers, and a short hold on them so that jobs of one instant do not all pick the same. A search that holds
+  keeps its answer for as long, and asked again, because a reply was lost, it gives that one and holds nobody else.
   KEYS[1] free      geo set       {market}:geo:<service>
   KEYS[2] seen      sorted set    {market}:seen      provider -> last fix, ms
   KEYS[3] reserved  sorted set    {market}:reserved  provider -> held until, ms
   KEYS[4] radii     hash          {market}:radii     provider -> service radius, m
   KEYS[5] learnt    hash          {market}:learnt:<service>  cell -> first radius, m
+  KEYS[6] search    string        {market}:search:<id>  until when it holds, and its answer; TTL as the hold
   ARGV[1] lng  ARGV[2] lat
   ARGV[3] wanted: how many
   ARGV[4] first radius, m, where nothing is learnt  ARGV[5] largest radius, m
@@ -14,6 +16,14 @@
   ARGV[10..] providers left out
   returns flat list: provider, distance in whole metres, nearest first
 ]]
+local held_before = redis.call('GET', KEYS[6])
+if held_before then
+  local answer = {}
+  for word in string.gmatch(held_before, '[^ ]+') do answer[#answer + 1] = word end
+  table.remove(answer, 1)
+  for i = 2, #answer, 2 do answer[i] = tonumber(answer[i]) end
+  return answer
+end
 local wanted, largest, now = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local oldest, hold = now - tonumber(ARGV[7]), tonumber(ARGV[8])
 local out = {}
@@ -65,5 +75,8 @@ if hold > 0 and #chosen > 0 then
     marks[#marks + 1] = chosen[i]
   end
   redis.call('ZADD', KEYS[3], unpack(marks))
+end
+if hold > 0 then
+  redis.call('SET', KEYS[6], string.format('%.0f ', now + hold) .. table.concat(chosen, ' '), 'PX', hold)
 end
 return chosen
