@@ -147,8 +147,8 @@ def lists(pair: Pair, who: int, which: int, how: int) -> None:
 
 def moves(pair: Pair, who: int, which: int, how: int) -> None:
     pair.command("GEOADD", presence_keys.free(MARKET, "ride"), "XX", 100.51, 13.751 + how * 0.001, PEOPLE[who])
-    pair.command("ZADD", presence_keys.seen(MARKET), "XX", "CH", NOW_MS + how % 2, PEOPLE[who], NOW_MS, PEOPLE[0])
-    pair.command("ZMSCORE", presence_keys.seen(MARKET), PEOPLE[who], PEOPLE[0])
+    pair.command("ZADD", presence_keys.seen(MARKET), "XX", "CH", NOW_MS + how % 2, PEOPLE[who], NOW_MS, PEOPLE[who - 1])
+    pair.command("ZMSCORE", presence_keys.seen(MARKET), PEOPLE[who], PEOPLE[who - 1])
     pair.command("GEOPOS", presence_keys.free(MARKET, "ride"), PEOPLE[who])
 
 

@@ -45,7 +45,7 @@ while true do
     for i, row in ipairs(found) do
       local fix, held, own, distance = tonumber(fixes[i] or nil), tonumber(holds[i] or nil), tonumber(radii[i] or nil), tonumber(row[2])
       -- A hold that lasts longer than any that is made here was made by a clock that ran ahead: it would hide him for as long.
-      local hidden = held and held > now and held <= now + 2 * hold
+      local hidden = held and held > now and held <= now + math.max(2 * hold, 60000)
       if fix and fix >= oldest and not hidden and (not own or distance <= own) and not out[row[1]] then
         chosen[#chosen + 1] = row[1]
         chosen[#chosen + 1] = math.floor(distance + 0.5)
