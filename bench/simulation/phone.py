@@ -132,7 +132,7 @@ class Phone:
         at = self.around.now_ns
         if isinstance(frame, Welcome):
             line.session = frame.session
-            self._told(at, line, "welcome", seq=frame.seq, resumed=frame.resumed)
+            self._told(at, line, "welcome", name=line.worker, seq=frame.seq, resumed=frame.resumed)
         for effect in self.session.receive(frame):
             match effect:
                 case Apply(event):
@@ -214,11 +214,11 @@ class Phone:
 
     def _replied(self, reply: Reply) -> None:
         key = str(reply.id)
-        word = "ok" if reply.ok else _word_of(reply)
+        word, data = ("ok", reply.data) if reply.ok else (_word_of(reply), _details_of(reply))
         asking = self.asking.get(key)
         if asking is None:
             if (first := self.answered.get(key)) is not None:
-                self._late(first, word, reply.data)
+                self._late(first, word, data)
             elif self.line is not None:
                 self._told(self.around.now_ns, self.line, "stray", name=key)
             return
@@ -226,7 +226,7 @@ class Phone:
             after_ms = (None if reply.error is None else reply.error.retry_after_ms) or 300
             self.loop.after(after_ms / 1000 * (0.7 + self.chance.random() * 0.6), self._send, asking)
             return
-        self._decided(asking, word, reply.data)
+        self._decided(asking, word, data)
 
     def _call(self, asking: Asking) -> None:
         """One try over HTTP, at any worker."""
@@ -268,9 +268,9 @@ class Phone:
         """The same request's answer once more: it must be the same."""
         if word in UNDECIDED:
             return
-        again = msgspec.structs.replace(first, done=self.around.now_ns, word=word, told_round=0, answer="")
+        again = msgspec.structs.replace(first, done=self.around.now_ns, word=word, told_round=0, answer="", says="")
         _learn(again, data)
-        if (again.word, again.answer) != (first.word, first.answer):
+        if (again.word, again.answer, again.says) != (first.word, first.answer, first.says):
             self.world.ops.append(again)
 
     def give_up(self) -> None:
@@ -293,6 +293,9 @@ class Phone:
 
 
 def _learn(op: Op, data: Any) -> None:
+    """What an answer says besides its word: `data` is its body, or a refusal's details."""
+    if op.word == "INVALID_STATUS_TRANSITION" and data is not None:
+        op.says = str(data.get("status", ""))
     if op.word != "ok" or data is None:
         return
     job = data.get("job", data)
@@ -314,3 +317,7 @@ def _word_of(reply: Reply) -> str:
     assert reply.error is not None
     status = (reply.error.details or {}).get("status")
     return str(status) if reply.error.code == "JOB_NOT_AVAILABLE" and status else reply.error.code
+
+
+def _details_of(reply: Reply) -> Any:
+    return None if reply.error is None else reply.error.details

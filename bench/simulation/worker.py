@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
 import structlog
 
 from bench.simulation.chance import START_S
@@ -296,7 +297,7 @@ class Worker:
                     raise ValueError(what)
             return "ok", answer.body
         except DispatchError as error:
-            return _word_of(error), b""
+            return _word_of(error), orjson.dumps(error.details)
         except (*STUCK, *LOST):
             return "OVERLOADED", b""
         except Exception as error:

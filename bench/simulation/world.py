@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from bench.faults.checkers import Violation, judge
+from bench.faults.checkers import Looked, Violation, judge
 from bench.faults.history import History, Op, Told
 from bench.simulation import reading
 from bench.simulation.chance import START_S, RealSource, sealed
@@ -77,6 +77,8 @@ class Outcome:
     steps: int
     virtual_s: float
     story: list[tuple[float, str, str, str]] = field(default_factory=list)
+    looked: Looked = field(default_factory=Counter)
+    """How often the checkers had something to judge, by their names for it."""
 
     @property
     def faults_by_kind(self) -> dict[str, int]:
@@ -330,8 +332,9 @@ def run_seed(
         loop.close()
         if gc_was_on:
             gc.enable()
-    violations = judge(history) + [Violation("errors", text) for text in complaints]
-    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, told)
+    looked: Looked = Counter()
+    violations = judge(history, looked) + [Violation("errors", text) for text in complaints]
+    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, told, looked)
 
 
 def _run(loop: VirtualLoop, around: Surroundings, world: World) -> None:
