@@ -59,7 +59,7 @@ class Shape:
             jobs=chance.randint(9, 14) * (2 if long else 1),
             faults=chance.randint(4, 12) * (3 if long else 1),
             turmoil_s=chance.uniform(30, 50) if long else chance.uniform(9, 15),
-            suspensions=int(chance.random() < 0.5),
+            suspensions=chance.choice((0, 1, 1, 2)),
             policy=chance.choice(("waves", "waves", "waves", "broadcast", "nearest")),
             redispatch=chance.random() < 0.7,
             spares=int(chance.random() < 0.25),
@@ -106,6 +106,8 @@ class World:
         self.told: list[Told] = []
         self.complaints: list[str] = []
         self.healing = False
+        self.barred = 0
+        """Suspensions that the office has not taken back yet: nobody goes home before."""
         self.office = Phone(self, new_id(), "office")
 
     # --- what others ask of it
@@ -230,11 +232,17 @@ class World:
             phone.give_up()
 
     def suspend(self, provider: Provider) -> None:
-        """The office suspends somebody, and takes it back later."""
-        self._office("suspend", provider, lambda op, data: self.around.loop.after(2 + self.chance.random() * 5, back))
+        """The office suspends somebody, and takes it back later: as often as not so late that he must have been told of it before."""
+        chance = self.chance
+        long_s = chance.uniform(2, 7) if chance.random() < 0.5 else chance.uniform(8, 16)
+        self.barred += 1
+        self._office("suspend", provider, lambda op, data: self.around.loop.after(long_s, back))
 
         def back() -> None:
-            self._office("reinstate", provider, _heard)
+            self._office("reinstate", provider, let_in)
+
+        def let_in(op: Op, data: Any) -> None:
+            self.barred -= 1
 
     def _office(self, kind: Any, provider: Provider, then: Any) -> None:
         op = Op(
@@ -262,7 +270,7 @@ class World:
 
     def calm(self) -> bool:
         """Nothing is under way any more, and everybody knows all there is to know."""
-        if self.office.asking or any(phone.asking for phone in self.phones):
+        if self.barred or self.office.asking or any(phone.asking for phone in self.phones):
             return False
         tables = self.postgres.tables.rows
         if any(job["status"] not in ("completed", "cancelled") for job in tables["jobs"].values()):
