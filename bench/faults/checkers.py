@@ -14,7 +14,7 @@ from itertools import pairwise
 from bench.faults import job_register, refusals
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
-from bench.faults.spans import ACTIVE, Span, by, holdings, suspended, switched_off
+from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, suspended, switched_off
 
 S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
@@ -95,7 +95,7 @@ def _stood(offer: Offer, op: Op, rows: Iterable[Step], slack: int) -> bool:
 
 
 def no_false_refusal(history: History, looked: Looked) -> Iterator[Violation]:
-    """I1c: who was told that he is busy, switched off, suspended or not approved, or that there is no such job or offer for him, was
+    """I1c: who was told that he is busy, switched off, suspended, shut out or not approved, or that there is no such job or offer for him, was
     told what can have been so while he asked.
     """
     for claim in refusals.claims(history):
@@ -268,8 +268,9 @@ def inbox_prefix(history: History, looked: Looked) -> Iterator[Violation]:
 
 def revoked(history: History, looked: Looked) -> Iterator[Violation]:
     """I7: after a suspension is committed he has no job and accepts none, hears of no new offer a second later, and has been told
-    within 5 s.
+    within 5 s. A user who is shut out hears nothing and gets nothing done 5 s later.
     """
+    yield from _shut_out(history, looked)
     held = by(holdings(history.final.steps), lambda one: one.user)
     accepts = by((row for row in history.final.steps if row.to == "accepted"), lambda row: row.actor)
     frames = by(history.told, lambda told: told.user)
@@ -299,6 +300,29 @@ def revoked(history: History, looked: Looked) -> Iterator[Violation]:
                     bound = f"{TOLD_OF_SUSPENSION_NS / S:g} s"
                     text = f"{client} was not told of the suspension of {since} within {bound}"
                     yield Violation("I7", text, (), (user,))
+
+
+def _shut_out(history: History, looked: Looked) -> Iterator[Violation]:
+    """Where a worker could hear nothing of it, until 5 s after it could."""
+    frames, done = by(history.told, lambda told: told.user), by(history.ops, lambda op: op.user)
+    everywhere = {where for _, _, where in history.silences}
+    bound = TOLD_OF_SUSPENSION_NS
+    for user, spans in blocked(history).items():
+        for _, since, until in spans:
+            for client, heard in by(frames.get(user, ()), lambda told: told.client).items():
+                where = {told.socket: told.name for told in heard if told.kind == "welcome"}
+                for told in heard:
+                    if since + bound < told.at < until:
+                        here = {"", where.get(told.socket, ""), client}
+                        if told.at > _spoken_by(history, here, since + bound, bound):
+                            text = f"{client} heard {told.kind} {told.seq} at {told.at}, shut out since {since}"
+                            yield Violation("I7", text, (), (user,))
+            latest = _spoken_by(history, everywhere, since + bound, bound)
+            looked["I7 shut out"] += latest < until
+            for op in done.get(user, ()):
+                if latest < op.at and op.done < until and op.word == "ok":
+                    text = f"{op.kind} of {user} was answered with yes at {op.done}, shut out since {since}"
+                    yield Violation("I7", text, (op.job,) if op.job else (), (user,))
 
 
 def _told_in_time(history: History, client: str, frames: list[Told], span: Span) -> bool | None:
@@ -455,6 +479,7 @@ LOOKS = (
     "I1c another word",
     "I6 at the end",
     "I7 told",
+    "I7 shut out",
     "I10 asked again",
     "I12 position",
     "linearizable refused change",

@@ -30,7 +30,18 @@ class Op(msgspec.Struct, tag="op", omit_defaults=True, kw_only=True):
     user: str
     """Who acts: a user id."""
     kind: Literal[
-        "accept", "decline", "cancel", "advance", "create", "online", "offline", "suspend", "reinstate", "withdraw"
+        "accept",
+        "decline",
+        "cancel",
+        "advance",
+        "create",
+        "online",
+        "offline",
+        "suspend",
+        "reinstate",
+        "block",
+        "unblock",
+        "withdraw",
     ]
     key: str
     """The request id, or Idempotency-Key: unique per user."""
@@ -45,7 +56,7 @@ class Op(msgspec.Struct, tag="op", omit_defaults=True, kw_only=True):
     to: str = ""
     """Of an advance: the stage."""
     target: str = ""
-    """Of a suspend or reinstate: the provider's user id."""
+    """Of a suspend, reinstate, block or unblock: whose, a user id."""
     word: str = "unknown"
     """ok; the status of a JOB_NOT_AVAILABLE (accepted: it is or was somebody else's, cancelled, expired); another error's code; unknown."""
     says: str = ""

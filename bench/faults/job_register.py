@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from bench.faults.history import NEVER, History, Op
 from bench.faults.linearizable import Call
+from bench.faults.spans import meets, perhaps_blocked
 
 COMMIT_NS = 6_000_000_000
 """A row of history is stamped inside the transaction that commits it; a statement and the locks it waits for end within this."""
@@ -94,12 +95,15 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
     """The calls on each job: what clients asked, the rounds that the server opened, and the read at the end."""
     found: dict[str, list[Call[Did]]] = defaultdict(list)
     slack = history.clock_error
+    shut_out = perhaps_blocked(history)
     customers = {job.id: job.customer for job in history.final.jobs}
     given_back = {(row.job, row.actor) for row in history.final.steps if row.to == "offered" and row.role == "provider"}
     for op in _once_each(history.ops):
         # A provider's cancel that opened a round is told by that row.
         told = op.kind == "cancel" and (op.job, op.user) in given_back and (op.word == "ok" or not op.final)
-        if op.job and not told:
+        # To one who is shut out it says nothing of the job.
+        outside = op.word == "FORBIDDEN" and meets(shut_out.get(op.user, ()), op)
+        if op.job and not told and not outside:
             did = _did(op, customers.get(op.job, ""))
             if did is not None:
                 found[op.job].append(Call(op.at, op.done if op.final else NEVER, did, op.final))

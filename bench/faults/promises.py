@@ -60,7 +60,7 @@ PROMISES = (
     ),
     Promise(
         "I1c",
-        "No false refusal: who is told that he is busy, switched off, suspended, or that there is no such job or offer for him, may have been so while he asked.",
+        "No false refusal: who is told that he is busy, switched off, suspended or shut out, or that there is no such job or offer for him, may have been so while he asked.",
         ("F3", "F6", "F8", "F9", "F10"),
         "no_false_refusal",
         (),
@@ -107,7 +107,7 @@ PROMISES = (
     ),
     Promise(
         "I7",
-        "A suspended provider has no job and takes none, hears of no new offer a second later, and is told within 5 s.",
+        "A suspended provider has no job and takes none, hears of no new offer a second later, and is told within 5 s. Who is shut out hears nothing and gets nothing done 5 s later.",
         ("F3", "F9", "F10"),
         "revoked",
         ("EXISTS instead of lock, then read",),
@@ -287,7 +287,7 @@ FAULTS = (
 
 LIMITS = (
     "Postgres is one primary: it is the floor of availability, and a failover to an asynchronous standby can lose what was answered. Promote only a synchronous one.",
-    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications, positions and blocked users are outside of it.",
+    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications and positions are outside of it. Users are shut out in it alone, not on real processes.",
     "A kill of a process is not a power cut: what the disk promises is the disk's.",
     "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
     "Postgres' clock is shifted by 0.4 s only: an hour would blind the checkers, which compare it with the clients'. Redis' clock is shifted in the simulator, and on real processes only where the build starts under libfaketime.",

@@ -3,17 +3,18 @@
 What a no says of the job itself is judged by I1b and by the search of an order (`job_register`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.faults.history import History, Op
 from bench.faults.job_register import COMMIT_NS
-from bench.faults.spans import Maybe, by, holdings, perhaps_off, perhaps_suspended
+from bench.faults.spans import by, holdings, meets, perhaps_blocked, perhaps_off, perhaps_suspended
 
 ASKED = ("accept", "online", "offline", "create")
 BUSY, NO_OFFER, NO_JOB = "PROVIDER_HAS_ACTIVE_JOB", "OFFER_NOT_FOUND", "JOB_NOT_FOUND"
 SUSPENDED, NOT_APPROVED, OFF = "PROVIDER_SUSPENDED", "PROVIDER_NOT_APPROVED", "PROVIDER_OFFLINE"
-WORDS = frozenset({BUSY, NO_OFFER, NO_JOB, SUSPENDED, NOT_APPROVED, OFF})
+BLOCKED = "FORBIDDEN"
+WORDS = frozenset({BUSY, NO_OFFER, NO_JOB, SUSPENDED, NOT_APPROVED, OFF, BLOCKED})
 OF_THE_JOB = frozenset({"accepted", "cancelled", "expired", "IDEMPOTENCY_KEY_REUSED"})
 """Those are judged as I1b and I10."""
 
@@ -52,6 +53,7 @@ class _Facts:
         self._offers = by(history.final.offers, lambda offer: (offer.job, offer.user))
         self._born = {row.job: row.at for row in history.final.steps if row.was == ""}
         self._suspended = perhaps_suspended(history)
+        self._blocked = perhaps_blocked(history)
         self._off = perhaps_off(history)
         self._heard: dict[tuple[str, str], int] = {}
         for told in history.told:
@@ -67,10 +69,12 @@ class _Facts:
         if op.word == NO_JOB:
             return not self._there(op.user, op.job, asked)
         if op.word == SUSPENDED:
-            return _meets(self._suspended.get(op.user, ()), asked, op.done)
+            return meets(self._suspended.get(op.user, ()), op, asked)
+        if op.word == BLOCKED:
+            return meets(self._blocked.get(op.user, ()), op, asked)
         if op.word == OFF:
             # Of somebody whose switching on was never recorded nothing is known.
-            return _meets(self._off[op.user], asked, op.done) if op.user in self._off else None
+            return meets(self._off[op.user], op, asked) if op.user in self._off else None
         if op.word == NOT_APPROVED:
             return False  # nobody's approval is taken back in any run, and before it he is offered nothing
         # Papers, debts, places and bad words: those are in no simulated world, and judged by tests of their own on real ones.
@@ -97,7 +101,3 @@ class _Facts:
         if job not in self._born:
             return False
         return self._heard.get((user, job), asked) < asked or self._born[job] + self._slack + COMMIT_NS < asked
-
-
-def _meets(spans: Iterable[Maybe], asked: int, done: int) -> bool:
-    return any(one.since <= done and one.until >= asked for one in spans)

@@ -64,6 +64,11 @@ def suspended(history: History) -> dict[str, list[Span]]:
     return _sure(history, "suspend", "reinstate", lambda op: op.target)
 
 
+def blocked(history: History) -> dict[str, list[Span]]:
+    """When each user was shut out for sure."""
+    return _sure(history, "block", "unblock", lambda op: op.target)
+
+
 def switched_off(history: History) -> dict[str, list[Span]]:
     """When each provider was switched off for sure, by his own wish."""
     return _sure(history, "offline", "online", lambda op: op.user)
@@ -85,11 +90,21 @@ def _sure(history: History, begins: str, ends: str, whose: Callable[[Op], str]) 
 
 
 def perhaps_suspended(history: History) -> dict[str, list[Maybe]]:
-    """When each provider may have been suspended: from the asking to the answer of a reinstatement that was asked for afterwards."""
-    back = by((op for op in history.ops if op.kind == "reinstate"), lambda op: op.target)
+    """When each provider may have been suspended."""
+    return _perhaps(history, "suspend", "reinstate")
+
+
+def perhaps_blocked(history: History) -> dict[str, list[Maybe]]:
+    """When each user may have been shut out."""
+    return _perhaps(history, "block", "unblock")
+
+
+def _perhaps(history: History, begins: str, ends: str) -> dict[str, list[Maybe]]:
+    """From the asking to the answer of one that was asked for afterwards and took it back."""
+    back = by((op for op in history.ops if op.kind == ends), lambda op: op.target)
     found: dict[str, list[Maybe]] = defaultdict(list)
     for op in history.ops:
-        if op.kind == "suspend" and _may_count(op):
+        if op.kind == begins and _may_count(op):
             found[op.target].append(Maybe(op.at, _ended(op.done, back.get(op.target, ()))))
     return found
 
@@ -108,6 +123,12 @@ def perhaps_off(history: History) -> dict[str, list[Maybe]]:
     for user, ends in history.final.shifts_ended.items():
         found.setdefault(user, []).extend(Maybe(at - slack, _ended(at + slack, on.get(user, ()))) for at in ends)
     return found
+
+
+def meets(spans: Iterable[Maybe], op: Op, asked: int | None = None) -> bool:
+    """Whether somebody may have been in that state at some moment between his asking and his answer."""
+    since = op.at if asked is None else asked
+    return any(span.since <= op.done and span.until >= since for span in spans)
 
 
 def _may_count(op: Op) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.simulation.world import World
 
 ASK_AGAIN_S = 2.5
+_BLOCKED = int(CloseCode.BLOCKED).to_bytes(2, "big")
 _OTHER_DEVICE = int(CloseCode.OTHER_DEVICE).to_bytes(2, "big")
 SILENCE_S = 20.0
 
@@ -124,6 +125,8 @@ class Phone:
             line.up(CLOSE, payload)
             if payload[:2] == _OTHER_DEVICE:
                 self.wait_s = 2.0 + self.chance.random() * 3  # its owner takes it up again
+            elif payload[:2] == _BLOCKED:
+                self.wait_s = 1.0 + self.chance.random() * 2  # its owner does not believe it
             self.leave()
         else:
             self._frame(line, codec.decode_server(payload))

@@ -145,7 +145,7 @@ class Ideal:
         self.now += 300 * MS
 
     def suspension(self) -> None:
-        """One is suspended and let in again; another is switched off by the server, because his phone was gone."""
+        """One is suspended and let in again; another is switched off by the server, because his phone was gone; a third is shut out."""
         self.tick()
         self.op("suspend", "admin", "ok", target="p0")
         self.tell("p0", "provider.updated")
@@ -165,6 +165,13 @@ class Ideal:
         self.op("accept", "p1", "PROVIDER_OFFLINE", job="elsewhere")
         self.now += S
         self.op("online", "p1", "ok")
+        self.now += S
+        self.op("block", "admin", "ok", target="p2")
+        self.now += 20 * S
+        self.op("accept", "p2", "FORBIDDEN", job="elsewhere")
+        self.op("cancel", "p2", "FORBIDDEN", job="j0")
+        self.now += S
+        self.op("unblock", "admin", "ok", target="p2")
         self.now += S
 
     def rest(self) -> None:
@@ -351,6 +358,16 @@ def never_told(history: History) -> None:
     history.told = [told for told in history.told if told.name != "provider.updated"]
 
 
+def heard_while_shut_out(history: History) -> None:
+    shut = first(history, "block")
+    history.told.append(Told(at=shut.done + 6 * S, client="p2/phone", user="p2", socket="s", kind="welcome"))
+
+
+def answered_while_shut_out(history: History) -> None:
+    refused = first(history, "accept", word="FORBIDDEN")
+    refused.kind, refused.word = "online", "ok"
+
+
 def stuck(history: History) -> None:
     history.final.stuck.append("j0 offered, due 20 s ago")
 
@@ -473,6 +490,10 @@ def off_before_his_shift_was_ended(history: History) -> None:
     refusal(history, "PROVIDER_OFFLINE", user="p1", at=at - 9, done=at - 8)
 
 
+def shut_out_who_is_not(history: History) -> None:
+    refusal(history, "FORBIDDEN", kind="accept")
+
+
 def not_approved_who_was_offered_jobs(history: History) -> None:
     refusal(history, "PROVIDER_SUSPENDED", word="PROVIDER_NOT_APPROVED")
 
@@ -522,6 +543,7 @@ BROKEN: dict[Callable[[History], None], str] = {
     suspended_who_never_was: "I1c",
     off_who_is_on: "I1c",
     off_before_his_shift_was_ended: "I1c",
+    shut_out_who_is_not: "I1c",
     not_approved_who_was_offered_jobs: "I1c",
     papers_in_a_world_without_papers: "I1c",
     two_jobs: "I2",
@@ -546,6 +568,8 @@ BROKEN: dict[Callable[[History], None], str] = {
     kept_through_suspension: "I7",
     offered_suspended: "I7",
     never_told: "I7",
+    heard_while_shut_out: "I7",
+    answered_while_shut_out: "I7",
     stuck: "I9",
     answered_twice: "I10",
     made_twice: "I10",

@@ -24,6 +24,8 @@ from bench.simulation.nemesis import KINDS
 from bench.simulation.surroundings import Surroundings
 from bench.simulation.telling import report
 from bench.simulation.worker import LEFT_OUT, LOOPS, Worker, markets
+from dispatch.accounts import Accounts
+from dispatch.accounts import Claims as TokenClaims
 from dispatch.admin import service as admin
 from dispatch.claims import Claims
 from dispatch.claims.model import Ask
@@ -32,6 +34,7 @@ from dispatch.inbox import Inbox
 from dispatch.jobs import rules
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.errors import IllegalTransition
+from dispatch.kit.postgres import Actor
 from dispatch.matching import JobNotAvailable, Matching
 from protocol.lifecycle import Actor as Role
 from protocol.lifecycle import JobStatus
@@ -148,7 +151,19 @@ def test_worlds_of_weather_are_clean() -> None:
     words = Counter(op.word for outcome in outcomes for op in outcome.history.ops if op.kind == "accept")
     assert words["ok"] >= 10 * SEEDS and words["accepted"] >= 10 * SEEDS, "winners and losers"
     asked = Counter(op.kind for outcome in outcomes for op in outcome.history.ops)
-    for kind in ("decline", "cancel", "advance", "create", "online", "offline", "suspend", "reinstate", "withdraw"):
+    for kind in (
+        "decline",
+        "cancel",
+        "advance",
+        "create",
+        "online",
+        "offline",
+        "suspend",
+        "reinstate",
+        "block",
+        "unblock",
+        "withdraw",
+    ):
         assert asked[kind] > 0, kind
     resumed = sum(told.resumed for outcome in outcomes for told in outcome.history.told if told.kind == "welcome")
     assert resumed >= SEEDS, "lines were lost and taken up again"
@@ -163,10 +178,11 @@ def test_worlds_of_weather_are_clean() -> None:
 # --- that it can fail
 
 
-def _caught(**models: Any) -> Outcome:
+def _caught(named: str = "", **models: Any) -> Outcome:
+    """The first seed that breaks a promise, or the one that is named."""
     for seed in range(1, FOUND_WITHIN + 1):
         outcome = run_seed(seed, **models)
-        if outcome.violations:
+        if outcome.violations and named in {"", *_invariants(outcome)}:
             return outcome
     raise AssertionError(f"nothing found in {FOUND_WITHIN} seeds")
 
@@ -238,7 +254,7 @@ def test_events_that_nobody_relays_are_caught(monkeypatch: pytest.MonkeyPatch) -
         return None
 
     monkeypatch.setattr(Inbox, "poll_heads", idle)
-    assert "I6" in _invariants(_caught())
+    assert _caught("I6") and _caught("I7"), "some never hear of it, and some too late"
 
 
 def test_one_who_is_told_that_he_is_busy_with_what_he_had_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +299,26 @@ def test_one_who_is_not_told_of_his_suspension_is_caught(monkeypatch: pytest.Mon
     for seed in range(1, 31):
         found |= _invariants(run_seed(seed))
     assert found == {"I7"}
+
+
+def test_a_socket_of_one_who_is_shut_out_that_stays_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant of accounts: nobody is told whose rights have changed."""
+
+    async def nobody(self: Accounts) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(Accounts, "changed_lately", nobody)
+    assert _invariants(_caught()) == {"I7"}
+
+
+def test_a_door_that_stays_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant of accounts: who is shut out is let in again, by whichever door."""
+
+    async def anybody(self: Accounts, claims: TokenClaims, *, address: str = "", fresh: bool = False) -> Actor:
+        return Actor(claims.user_id, claims.roles, "en", address)
+
+    monkeypatch.setattr(Accounts, "actor", anybody)
+    assert _invariants(_caught()) == {"I7"}
 
 
 def test_a_failing_seed_tells_its_story(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ _SETS = frozenset({"told", "excluded", "wake"})
 _BAGS = frozenset(
     {
         "jobs_due",
+        "users_changed",
         "offers_left_open",
         "offers_of_busy",
         "providers_gone",
@@ -102,6 +103,7 @@ class Judges:
             "INSERT INTO users (id, first_name, last_name, phone_number) SELECT u, 'Somchai', NULL, NULL FROM unnest($1::uuid[]) u ON CONFLICT DO NOTHING",
             list(users),
         )
+        await self.owner.execute("UPDATE users SET blocked_at = NULL, access_at = NULL WHERE access_at IS NOT NULL")
         for number, (provider, user) in enumerate(working):
             await self.owner.execute(
                 "INSERT INTO providers (id, user_id, first_name, last_name, email, phone_number, service_types, status, provider_uid, approved_at) "
