@@ -291,7 +291,7 @@ LIMITS = (
     "A kill of a process is not a power cut: what the disk promises is the disk's.",
     "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
     "Postgres' clock is shifted by 0.4 s only: an hour would blind the checkers, which compare it with the clients'. Redis' clock is shifted in the simulator, and on real processes only where the build starts under libfaketime.",
-    "That a suspended provider is told within 5 s is judged only on lines that lived as long and while his worker could hear and say something: about one device in three in the simulator. What he can no longer do is judged always.",
+    "That a suspended provider is told within 5 s is judged only on lines that lived as long and while his worker could hear and say something: about one device in four in the simulator. What he can no longer do is judged always.",
     "Refusals for papers, debts or places are judged by tests of their own; on real processes no history explains them. How often each checker had something to judge stands in a run's result (`looked`).",
     "RFC 6455 asks a server to refuse unmasked frames; the HTTP library lets them pass, and so do we. A proxy in front may be stricter.",
     "Some ten thousand seeds are few beside what the databases with simulators of their own have run.",
