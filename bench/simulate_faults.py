@@ -32,6 +32,7 @@ class Score:
     violations: int = 0
     virtual_s: float = 0.0
     by_invariant: Counter[str] = field(default_factory=Counter)
+    looked: Counter[str] = field(default_factory=Counter)
     faults_by_kind: Counter[str] = field(default_factory=Counter)
     failed: list[int] = field(default_factory=list)
     trace: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
@@ -43,6 +44,7 @@ class Score:
         self.violations += one.violations
         self.virtual_s += one.virtual_s
         self.by_invariant.update(one.by_invariant)
+        self.looked.update(one.looked)
         self.faults_by_kind.update(one.faults_by_kind)
         self.trace.update(one.trace_hash.encode())
         if one.violations:
@@ -56,6 +58,7 @@ class Score:
             "faults": sum(self.faults_by_kind.values()),
             "violations": self.violations,
             "by_invariant": dict(sorted(self.by_invariant.items())),
+            "looked": dict(sorted(self.looked.items())),
             "seconds": round(seconds, 3),
             "trace_hash": self.trace.hexdigest(),
             "faults_by_kind": dict(sorted(self.faults_by_kind.items())),
@@ -73,6 +76,7 @@ class Summary:
     violations: int
     virtual_s: float
     by_invariant: dict[str, int]
+    looked: dict[str, int]
     faults_by_kind: dict[str, int]
     trace_hash: str
     told: list[str]
@@ -89,6 +93,7 @@ def summary_of(seed: int) -> Summary:
         len(outcome.violations),
         outcome.virtual_s,
         dict(counts),
+        dict(outcome.looked),
         outcome.faults_by_kind,
         outcome.trace_hash,
         list(report(outcome, outcome.violations[:2])),
@@ -190,6 +195,8 @@ def _print(figures: dict[str, Any]) -> None:
     )
     broken = {name: count for name, count in figures["by_invariant"].items() if count}
     print(f"violations: {figures['violations']}" + (f" {broken}, seeds {figures['failed']}" if broken else ""))
+    never = [name for name, count in figures["looked"].items() if not count]
+    print("judged nothing: " + (", ".join(never) or "none"))
     print("faults: " + ", ".join(f"{kind} {count:,}" for kind, count in figures["faults_by_kind"].items()))
     print(f"{figures['seconds']:.1f} s, {figures['virtual_s']:,} virtual; trace {figures['trace_hash']}")
 

@@ -1,7 +1,8 @@
 """The judges of a history. Each knows one invariant of docs/reliability.md and names what breaks it; none repairs or guesses.
 
 `judge(history)` runs them all. A checker sees what clients were told and what the judge's tables hold at the end, never the
-server's memory, so the same ones serve the simulator and real processes.
+server's memory, so the same ones serve the simulator and real processes. Each also counts how often it had something to judge: one
+that found nothing wrong because it never looked proves nothing.
 """
 
 from bisect import bisect_left
@@ -9,15 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
-from bench.faults import job_register
+from bench.faults import job_register, refusals
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
+from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, suspended, switched_off
 
-T = TypeVar("T")
-
-ACTIVE = ("accepted", "arrived", "in_progress")
 S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
 TOLD_OF_SUSPENSION_NS = 5 * S
@@ -37,36 +35,16 @@ class Violation:
     users: tuple[str, ...] = ()
 
 
-Checker = Callable[[History], Iterator[Violation]]
+Looked = Counter[str]
+"""Name of LOOKS → how many cases were judged."""
+Checker = Callable[[History, Looked], Iterator[Violation]]
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A provider has a job, from the row that says so to the row that ends it."""
-
-    job: str
-    round: int
-    user: str
-    since: int
-    until: int
-
-
-def holdings(steps: Iterable[Step]) -> list[Holding]:
-    """Who had which job when, out of the jobs' histories."""
-    found = []
-    for job, rows in _by(steps, lambda row: row.job).items():
-        rows.sort(key=lambda row: row.version)
-        for index, row in enumerate(rows):
-            if row.to == "accepted":
-                end = next((later.at for later in rows[index + 1 :] if later.to not in ACTIVE), NEVER)
-                found.append(Holding(job, row.round, row.actor, row.at, end))
-    return found
-
-
-def single_winner(history: History) -> Iterator[Violation]:
+def single_winner(history: History, looked: Looked) -> Iterator[Violation]:
     """I1: at most one provider is ever told that he has (job, round); a later one only after a committed release."""
     told: dict[tuple[str, int], set[str]] = defaultdict(set)
     for op in _accepted(history):
+        looked["I1"] += 1
         told[op.job, op.told_round].add(op.user)
     for (job, round), users in told.items():
         if len(users) > 1:
@@ -75,7 +53,7 @@ def single_winner(history: History) -> Iterator[Violation]:
     for (job, round), count in rounds.items():
         if count > 1:
             yield Violation("I1", f"job {job} round {round} was accepted {count} times in its history", (job,))
-    for job, rows in _by(history.final.steps, lambda row: row.job).items():
+    for job, rows in by(history.final.steps, lambda row: row.job).items():
         rows.sort(key=lambda row: row.version)
         for before, after in pairwise(rows):
             if after.version != before.version + 1 or after.was != before.to or after.round < before.round:
@@ -84,13 +62,14 @@ def single_winner(history: History) -> Iterator[Violation]:
                 yield Violation("I1", f"job {job} was accepted again without a release", (job,), (after.actor,))
 
 
-def no_false_loss(history: History) -> Iterator[Violation]:
+def no_false_loss(history: History, looked: Looked) -> Iterator[Violation]:
     """I1b: who was told that a job is gone was told so after it had gone."""
-    steps = _by(history.final.steps, lambda row: row.job)
-    offers = _by(history.final.offers, lambda offer: (offer.job, offer.user))
+    steps = by(history.final.steps, lambda row: row.job)
+    offers = by(history.final.offers, lambda offer: (offer.job, offer.user))
     for op in history.ops:
         if op.kind != "accept" or op.word not in ("accepted", "cancelled", "expired"):
             continue
+        looked["I1b"] += 1
         latest = op.done + history.clock_error
         rows = [row for row in steps.get(op.job, ()) if row.at <= latest]
         gone = any(
@@ -115,10 +94,24 @@ def _stood(offer: Offer, op: Op, rows: Iterable[Step], slack: int) -> bool:
     return over > op.done + slack
 
 
-def one_job_each(history: History) -> Iterator[Violation]:
+def no_false_refusal(history: History, looked: Looked) -> Iterator[Violation]:
+    """I1c: who was told that he is busy, switched off, suspended, shut out or not approved, or that there is no such job or offer for him, was
+    told what can have been so while he asked.
+    """
+    for claim in refusals.claims(history):
+        op = claim.op
+        looked["I1c"] += 1
+        looked[f"I1c {op.word}" if op.word in refusals.WORDS else "I1c another word"] += 1
+        if not claim.so:
+            text = f"{op.kind} of {op.job or op.user} was refused with {op.word} at {op.done}, which was not so"
+            yield Violation("I1c", text, (op.job,) if op.job else (), (op.user,))
+
+
+def one_job_each(history: History, looked: Looked) -> Iterator[Violation]:
     """I2: at every commit a provider has at most one active job."""
-    for user, held in _by(holdings(history.final.steps), lambda one: one.user).items():
+    for user, held in by(holdings(history.final.steps), lambda one: one.user).items():
         held.sort(key=lambda one: one.since)
+        looked["I2"] += len(held)
         for before, after in pairwise(held):
             if before.until > after.since:
                 text = f"provider {user} had {before.job} and {after.job} at once"
@@ -129,13 +122,14 @@ def one_job_each(history: History) -> Iterator[Violation]:
             yield Violation("I2", f"provider {user} has {count} active jobs at the end", (), (user,))
 
 
-def durable(history: History) -> Iterator[Violation]:
+def durable(history: History, looked: Looked) -> Iterator[Violation]:
     """I3: what was told as accepted, moved on, cancelled or made is in the history, and the job ends where its history ends."""
-    steps = _by(history.final.steps, lambda row: row.job)
+    steps = by(history.final.steps, lambda row: row.job)
     jobs = {job.id: job for job in history.final.jobs}
     for op in history.ops:
         if op.word != "ok" or op.kind not in ("accept", "advance", "cancel", "create"):
             continue
+        looked["I3"] += 1
         rows = steps.get(op.job, [])
         kept = any(_says(row, op) for row in rows)
         if not kept:
@@ -161,11 +155,12 @@ def _says(row: Step, op: Op) -> bool:
     return row.was == ""
 
 
-def eligible(history: History) -> Iterator[Violation]:
+def eligible(history: History, looked: Looked) -> Iterator[Violation]:
     """I4: nobody has a job without an offer of that round; offers are made to people who are free, switched on, and may work."""
     offers = {(offer.job, offer.round, offer.user): offer for offer in history.final.offers}
-    held = _by(holdings(history.final.steps), lambda one: one.user)
-    barred, off = _barred(history), _spans(history, "offline", "online", lambda op: op.user)
+    held = by(holdings(history.final.steps), lambda one: one.user)
+    barred, off = suspended(history), switched_off(history)
+    looked["I4"] += len(history.final.offers)
     for one in holdings(history.final.steps):
         offer = offers.get((one.job, one.round, one.user))
         if offer is None or offer.status != "accepted":
@@ -178,10 +173,9 @@ def eligible(history: History) -> Iterator[Violation]:
             if one.since < offer.at < one.until:
                 text = f"offer {offer.id} was made to {offer.user} while he had job {one.job}"
                 yield Violation("I4", text, (offer.job, one.job), (offer.user,))
-        for since, until in barred.get(offer.user, ()):
-            if since + history.clock_error < offer.at < until - history.clock_error:
-                text = f"offer {offer.id} was made to {offer.user}, who was suspended"
-                yield Violation("I4", text, (offer.job,), (offer.user,))
+        if _within(history, barred.get(offer.user, ()), offer.at):
+            text = f"offer {offer.id} was made to {offer.user}, who was suspended"
+            yield Violation("I4", text, (offer.job,), (offer.user,))
         if _within(history, off.get(offer.user, ()), offer.at):
             yield Violation(
                 "I4", f"offer {offer.id} was made to {offer.user}, who was off", (offer.job,), (offer.user,)
@@ -191,11 +185,11 @@ def eligible(history: History) -> Iterator[Violation]:
             yield Violation("I4", f"{row.actor} accepted {row.job}, switched off", (row.job,), (row.actor,))
 
 
-def _within(history: History, spans: Iterable[tuple[int, int]], at: int) -> bool:
-    return any(since + history.clock_error < at < until - history.clock_error for since, until in spans)
+def _within(history: History, spans: Iterable[Span], at: int) -> bool:
+    return any(span.since + history.clock_error < at < span.until - history.clock_error for span in spans)
 
 
-def books(history: History) -> Iterator[Violation]:
+def books(history: History, looked: Looked) -> Iterator[Violation]:
     """I5: transactions sum to nothing, balances are their entries, nobody is below his floor, nothing is paid twice."""
     sums: dict[tuple[str, str], int] = defaultdict(int)
     held: dict[tuple[str, str], int] = defaultdict(int)
@@ -205,6 +199,7 @@ def books(history: History) -> Iterator[Violation]:
         held[entry.account, entry.currency] += entry.amount
         if entry.job and entry.kind in PAY:
             once[entry.job, PAY[entry.kind]].add(entry.transaction)
+    looked["I5"] += len(sums)
     for (transaction, currency), total in sums.items():
         if total:
             yield Violation("I5", f"transaction {transaction} sums to {total} {currency}")
@@ -228,11 +223,11 @@ def books(history: History) -> Iterator[Violation]:
         yield Violation("I5", f"reconcile: {line}")
 
 
-def inbox_prefix(history: History) -> Iterator[Violation]:
+def inbox_prefix(history: History, looked: Looked) -> Iterator[Violation]:
     """I6: each device applies its user's events without gap, in order and as they were committed, or is told to start from a snapshot."""
     committed = {user: dict(rows) for user, rows in history.final.events.items()}
     newest = {user: max(rows, default=0) for user, rows in committed.items()}
-    for client, frames in _by(history.told, lambda told: told.client).items():
+    for client, frames in by(history.told, lambda told: told.client).items():
         at: int | None = None
         for told in frames:
             if told.kind == "snapshot":
@@ -244,6 +239,7 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
             elif told.kind == "gap":
                 yield Violation("I6", f"{client} was sent event {told.seq} after {at}", (told.job,), (told.user,))
             elif told.kind == "event":
+                looked["I6"] += 1
                 if at is None or told.seq != at + 1:
                     yield Violation("I6", f"{client}: event {told.seq} after {at}", (told.job,), (told.user,))
                 at = told.seq
@@ -255,6 +251,7 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
                     text = f"{client} was told another event {told.seq} ({told.name}) than was committed"
                     yield Violation("I6", text, (told.job,), (told.user,))
         end = history.final.applied.get(client)
+        looked["I6 at the end"] += end is not None
         if end is not None and end != newest.get(frames[0].user, 0):
             text = f"{client} stands at {end} at the end, its user's history at {newest.get(frames[0].user, 0)}"
             yield Violation("I6", text, (), (frames[0].user,))
@@ -269,16 +266,19 @@ def inbox_prefix(history: History) -> Iterator[Violation]:
             yield Violation("I6", text, (), (user,))
 
 
-def revoked(history: History) -> Iterator[Violation]:
+def revoked(history: History, looked: Looked) -> Iterator[Violation]:
     """I7: after a suspension is committed he has no job and accepts none, hears of no new offer a second later, and has been told
-    within 5 s.
+    within 5 s. A user who is shut out hears nothing and gets nothing done 5 s later.
     """
-    held = _by(holdings(history.final.steps), lambda one: one.user)
-    accepts = _by((row for row in history.final.steps if row.to == "accepted"), lambda row: row.actor)
-    frames = _by(history.told, lambda told: told.user)
+    yield from _shut_out(history, looked)
+    held = by(holdings(history.final.steps), lambda one: one.user)
+    accepts = by((row for row in history.final.steps if row.to == "accepted"), lambda row: row.actor)
+    frames = by(history.told, lambda told: told.user)
     made = {offer.id: offer.at for offer in history.final.offers}
-    for user, spans in _barred(history).items():
-        for since, until in spans:
+    for user, spans in suspended(history).items():
+        for span in spans:
+            looked["I7"] += 1
+            _, since, until = span
             for one in held.get(user, ()):
                 if one.since < since < one.until - history.clock_error:
                     text = f"{user} kept {one.job} through the suspension of {since}"
@@ -293,57 +293,86 @@ def revoked(history: History) -> Iterator[Violation]:
                 fresh = made.get(told.offer, 0) > since + history.clock_error
                 if late and told.name == "offer.created" and fresh:
                     yield Violation("I7", f"{user} heard of offer {told.offer}, suspended since {since}", (), (user,))
-            yield from _told_in_time(history, user, since, until)
+            for client, heard in by(frames.get(user, ()), lambda told: told.client).items():
+                in_time = _told_in_time(history, client, heard, span)
+                looked["I7 told"] += in_time is not None
+                if in_time is False:
+                    bound = f"{TOLD_OF_SUSPENSION_NS / S:g} s"
+                    text = f"{client} was not told of the suspension of {since} within {bound}"
+                    yield Violation("I7", text, (), (user,))
 
 
-def _told_in_time(history: History, user: str, since: int, until: int) -> Iterator[Violation]:
-    """Devices that had a line from the suspension on, and five seconds longer, must have heard of it by then."""
-    bound = history.limits.get("told_of_suspension", TOLD_OF_SUSPENSION_NS)
-    for client, frames in _by((told for told in history.told if told.user == user), lambda told: told.client).items():
-        times = [told.at for told in frames]
-        here = bisect_left(times, since)
-        if here == 0 or until - since < bound:
-            continue
-        socket = frames[here - 1].socket
-        rest = frames[here:]
-        latest = _spoken_by(history, _worker_of(frames, socket), since + bound, bound)
-        if until < latest or not any(told.at > latest and told.socket == socket for told in rest):
-            continue  # no sign that this line outlived the bound
-        if not any(told.name == "provider.updated" for told in _from(frames, since - bound) if told.at <= latest):
-            yield Violation(
-                "I7", f"{client} was not told of the suspension of {since} within {bound / S:g} s", (), (user,)
-            )
+def _shut_out(history: History, looked: Looked) -> Iterator[Violation]:
+    """Where a worker could hear nothing of it, until 5 s after it could."""
+    frames, done = by(history.told, lambda told: told.user), by(history.ops, lambda op: op.user)
+    everywhere = {where for _, _, where in history.silences}
+    bound = TOLD_OF_SUSPENSION_NS
+    for user, spans in blocked(history).items():
+        for _, since, until in spans:
+            for client, heard in by(frames.get(user, ()), lambda told: told.client).items():
+                where = {told.socket: told.name for told in heard if told.kind == "welcome"}
+                for told in heard:
+                    if since + bound < told.at < until:
+                        here = {"", where.get(told.socket, ""), client}
+                        if told.at > _spoken_by(history, here, since + bound, bound):
+                            text = f"{client} heard {told.kind} {told.seq} at {told.at}, shut out since {since}"
+                            yield Violation("I7", text, (), (user,))
+            latest = _spoken_by(history, everywhere, since + bound, bound)
+            looked["I7 shut out"] += latest < until
+            for op in done.get(user, ()):
+                if latest < op.at and op.done < until and op.word == "ok":
+                    text = f"{op.kind} of {user} was answered with yes at {op.done}, shut out since {since}"
+                    yield Violation("I7", text, (op.job,) if op.job else (), (user,))
+
+
+def _told_in_time(history: History, client: str, frames: list[Told], span: Span) -> bool | None:
+    """Whether a device that had a line from the suspension on, and five seconds longer, has heard of it by then. None: it had not."""
+    bound = TOLD_OF_SUSPENSION_NS
+    here = bisect_left([told.at for told in frames], span.since)
+    if here == 0:
+        return None
+    socket = frames[here - 1].socket
+    latest = _spoken_by(history, {"", _worker_of(frames, socket), client}, span.since + bound, bound)
+    on_it = [told.at for told in frames if told.socket == socket]
+    if client in history.final.applied and frames[-1].socket == socket:
+        on_it.append(history.final.at)  # it was connected when all was over
+    if span.until < latest or on_it[-1] <= latest:
+        return None  # taken back before, or no sign that this line outlived the bound
+    return any(
+        span.asked <= told.at <= latest
+        and (told.name == "provider.updated" or (told.kind == "snapshot" and told.at > span.since))
+        for told in frames
+    )
 
 
 def _worker_of(frames: list[Told], socket: str) -> str:
     return next((told.name for told in frames if told.kind == "welcome" and told.socket == socket), "")
 
 
-def _spoken_by(history: History, worker: str, latest: int, bound: int) -> int:
+def _spoken_by(history: History, concerned: set[str], latest: int, bound: int) -> int:
     """`latest`, or `bound` after the end of the last silence that lasted into it: a worker that is cut off from both stores, or from
     its clients, can tell nobody anything. What it may decide meanwhile is judged all the same.
     """
     for since, until, where in sorted(history.silences):
-        if where in ("", worker) and since < latest and until > latest - bound:
+        if where in concerned and since < latest and until > latest - bound:
             latest = max(latest, until + bound)
     return latest
 
 
-def _from(frames: list[Told], at: int) -> list[Told]:
-    return frames[bisect_left([told.at for told in frames], at) :]
-
-
-def unstuck(history: History) -> Iterator[Violation]:
+def unstuck(history: History, looked: Looked) -> Iterator[Violation]:
     """I9: when everything has healed, every job goes on by itself."""
+    looked["I9"] += len(history.final.jobs)
     for job in history.final.stuck:
         yield Violation("I9", f"job {job} is stuck", (job.split()[0],))
 
 
-def once_only(history: History) -> Iterator[Violation]:
+def once_only(history: History, looked: Looked) -> Iterator[Violation]:
     """I10: the same key is answered alike as often as it is sent, another body is refused, and the effect is there once."""
-    for (user, key), ops in _by(history.ops, lambda op: (op.user, op.key)).items():
+    for (user, key), ops in by(history.ops, lambda op: (op.user, op.key)).items():
+        looked["I10"] += 1
+        looked["I10 asked again"] += len(ops) > 1
         good = [op for op in ops if op.word == "ok"]
-        for kind, same in _by(good, lambda op: (op.kind, op.body)).items():
+        for kind, same in by(good, lambda op: (op.kind, op.body)).items():
             answers = {op.answer for op in same if op.answer}
             if len(answers) > 1:
                 text = f"key {key} of {user} ({kind[0]}) was answered in {len(answers)} ways"
@@ -353,8 +382,8 @@ def once_only(history: History) -> Iterator[Violation]:
         if any(op.word == KEY_REUSED for op in ops) and len({(op.kind, op.body) for op in ops}) == 1:
             text = f"key {key} of {user} was refused as reused, and was only ever sent with one body"
             yield Violation("I10", text, tuple({op.job for op in ops}), (user,))
-    made = _by(history.final.jobs, lambda job: job.customer)
-    for user, creates in _by((op for op in history.ops if op.kind == "create"), lambda op: op.user).items():
+    made = by(history.final.jobs, lambda job: job.customer)
+    for user, creates in by((op for op in history.ops if op.kind == "create"), lambda op: op.user).items():
         good = [op for op in creates if op.word == "ok"]
         unknown = {op.key for op in creates if not op.final} - {op.key for op in good}
         extra = {job.id for job in made.get(user, ())} - {op.job for op in good}
@@ -365,7 +394,7 @@ def once_only(history: History) -> Iterator[Violation]:
             yield Violation("I10", text, tuple(extra), (user,))
 
 
-def isolated(history: History) -> Iterator[Violation]:
+def isolated(history: History, looked: Looked) -> Iterator[Violation]:
     """I12: whoever is told of a job is its customer, has or had it, or was offered it; of an offer: it was made to him; where a
     provider is: he is the job's customer.
     """
@@ -381,8 +410,10 @@ def isolated(history: History) -> Iterator[Violation]:
         owner[offer.id] = offer.user
     for told in history.told:
         for job in (*([told.job] if told.job else ()), *told.jobs):
+            looked["I12"] += 1
             if told.user not in about.get(job, ()):
                 yield Violation("I12", f"{told.client} was told of job {job}, which is not his", (job,), (told.user,))
+        looked["I12 position"] += told.kind == "position"
         if told.kind == "position" and customers.get(told.job) != told.user:
             text = f"{told.client} was told where the provider of {told.job} is, and is not its customer"
             yield Violation("I12", text, (told.job,), (told.user,))
@@ -390,7 +421,7 @@ def isolated(history: History) -> Iterator[Violation]:
             yield Violation("I12", f"{told.client} was told of offer {told.offer}, which is not his", (), (told.user,))
 
 
-def own_frames(history: History) -> Iterator[Violation]:
+def own_frames(history: History, looked: Looked) -> Iterator[Violation]:
     """I13: no line carries another user's event: what it was told under a number is what that user has under it, and nobody else; nor
     an answer to what another device had asked.
     """
@@ -402,14 +433,19 @@ def own_frames(history: History) -> Iterator[Violation]:
         if told.kind == "stray":
             text = f"{told.client} was given an answer to {told.name}, which it never asked"
             yield Violation("I13", text, (), (told.user,))
+        looked["I13"] += told.kind == "event"
         if told.kind == "event" and told.digest in whose and told.user not in whose[told.digest]:
             text = f"{told.client} was told event {told.seq} ({told.name}) of somebody else"
             yield Violation("I13", text, (told.job,), (told.user,))
 
 
-def orderly(history: History) -> Iterator[Violation]:
+def orderly(history: History, looked: Looked) -> Iterator[Violation]:
     """Each job is linearizable: some order of all calls, respecting real time, explains every answer."""
     for job, calls in job_register.calls_of(history).items():
+        looked["linearizable"] += 1
+        looked["linearizable refused change"] += sum(
+            call.known and call.what.kind in ("advance", "cancel") and call.what.word != "ok" for call in calls
+        )
         try:
             fine = linearizable(calls, job_register.State(), job_register.step)
         except Undecided as gave_up:
@@ -422,6 +458,7 @@ def orderly(history: History) -> Iterator[Violation]:
 CHECKERS: Mapping[str, Checker] = {
     "I1": single_winner,
     "I1b": no_false_loss,
+    "I1c": no_false_refusal,
     "I2": one_job_each,
     "I3": durable,
     "I4": eligible,
@@ -436,46 +473,33 @@ CHECKERS: Mapping[str, Checker] = {
 }
 
 
-def judge(history: History) -> list[Violation]:
-    """All that is wrong with a history, by invariant."""
-    return [violation for check in CHECKERS.values() for violation in check(history)]
+LOOKS = (
+    *CHECKERS,
+    *(f"I1c {word}" for word in sorted(refusals.WORDS)),
+    "I1c another word",
+    "I6 at the end",
+    "I7 told",
+    "I7 shut out",
+    "I10 asked again",
+    "I12 position",
+    "linearizable refused change",
+)
+"""What is counted: what each checker judged, and of what it seldom meets each kind by itself."""
+
+
+def judge(history: History, looked: Looked | None = None) -> list[Violation]:
+    """All that is wrong with a history, by invariant. `looked`: counts how often there was something to judge."""
+    counts: Looked = Counter() if looked is None else looked
+    found = [violation for check in CHECKERS.values() for violation in check(history, counts)]
+    counts.update(dict.fromkeys(LOOKS, 0))  # those that never looked say so
+    return found
 
 
 def by_invariant(violations: Iterable[Violation]) -> dict[str, int]:
-    """How many of each; the checkers that found nothing say 0, so that a reader sees that they looked."""
+    """How many of each; the checkers that found nothing say 0, so that a reader sees that they ran."""
     counts = Counter(violation.invariant for violation in violations)
     return {name: counts[name] for name in CHECKERS}
 
 
 def _accepted(history: History) -> Iterator[Op]:
     return (op for op in history.ops if op.kind == "accept" and op.word == "ok")
-
-
-def _barred(history: History) -> dict[str, list[tuple[int, int]]]:
-    """When each provider was suspended for sure."""
-    return _spans(history, "suspend", "reinstate", lambda op: op.target)
-
-
-def _spans(history: History, begins: str, ends: str, whose: Callable[[Op], str]) -> dict[str, list[tuple[int, int]]]:
-    """When somebody was in a state for sure: from the answer that said so to the first attempt to take it back."""
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for user, moves in _by((op for op in history.ops if op.kind in (begins, ends) and whose(op)), whose).items():
-        moves.sort(key=lambda op: op.at)
-        for index, op in enumerate(moves):
-            if op.kind == begins and op.word == "ok":
-                until = next((later.at for later in moves[index + 1 :] if later.kind == ends), NEVER)
-                earlier = [before.done if before.final else NEVER for before in moves[:index] if before.kind == ends]
-                # An attempt that was still under way may have come after it.
-                if all(done <= op.at for done in earlier):
-                    found[user].append((op.done, until))
-    return found
-
-
-K = TypeVar("K")
-
-
-def _by(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    found: dict[K, list[T]] = defaultdict(list)
-    for item in items:
-        found[key(item)].append(item)
-    return found

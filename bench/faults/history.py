@@ -30,7 +30,18 @@ class Op(msgspec.Struct, tag="op", omit_defaults=True, kw_only=True):
     user: str
     """Who acts: a user id."""
     kind: Literal[
-        "accept", "decline", "cancel", "advance", "create", "online", "offline", "suspend", "reinstate", "withdraw"
+        "accept",
+        "decline",
+        "cancel",
+        "advance",
+        "create",
+        "online",
+        "offline",
+        "suspend",
+        "reinstate",
+        "block",
+        "unblock",
+        "withdraw",
     ]
     key: str
     """The request id, or Idempotency-Key: unique per user."""
@@ -45,9 +56,11 @@ class Op(msgspec.Struct, tag="op", omit_defaults=True, kw_only=True):
     to: str = ""
     """Of an advance: the stage."""
     target: str = ""
-    """Of a suspend or reinstate: the provider's user id."""
+    """Of a suspend, reinstate, block or unblock: whose, a user id."""
     word: str = "unknown"
     """ok; the status of a JOB_NOT_AVAILABLE (accepted: it is or was somebody else's, cancelled, expired); another error's code; unknown."""
+    says: str = ""
+    """Of a change of a job's status that was refused: the status that the job was said to have; "": none was recorded."""
     told_round: int = 0
     """Of an accept that was won: the round in the answer's job."""
     answer: str = ""
@@ -179,6 +192,8 @@ class Final(msgspec.Struct, kw_only=True):
     heads: dict[str, int] = {}
     """user → the newest seq that was given out (`inbox_head`)."""
     provider_users: list[str] = []
+    shifts_ended: dict[str, list[int]] = {}
+    """provider's user → when the server switched him off by itself, because no device of his had a line."""
     entries: list[Entry] = []
     balances: list[Balance] = []
     paid: bool = False
@@ -200,11 +215,9 @@ class History(msgspec.Struct, kw_only=True):
     final: Final
     clock_error: int = 0
     """How far the judge's clock may be from the clients', ns: nothing on one machine, more where a fault shifts Postgres' clock."""
-    limits: dict[str, int] = {}
-    """Bounds of this run in ns, by name, where they differ from the checkers' own."""
     silences: list[tuple[int, int, str]] = []
-    """(from, until, worker) while a worker, or with "" every one, could hear or say nothing by any way: no word can be in time then.
-    Which worker a line is on stands in the `name` of its welcome.
+    """(from, until, where) while a worker, a device, or with "" everybody could hear or say nothing by any way: no word can be in time
+    then. Which worker a line is on stands in the `name` of its welcome.
     """
 
     @property

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from bench.faults.history import NEVER, History, Op
 from bench.faults.linearizable import Call
+from bench.faults.spans import meets, perhaps_blocked
 
 COMMIT_NS = 6_000_000_000
 """A row of history is stamped inside the transaction that commits it; a statement and the locks it waits for end within this."""
@@ -31,6 +32,10 @@ class Did(NamedTuple):
     round: int = 0
     to: str = ""
     word: str = "ok"
+    customer: bool = False
+    """Of a cancel: by the job's customer."""
+    says: str = ""
+    """Of a refusal: the status that the job was said to have; "": none."""
 
 
 def step(state: State, did: Did, known: bool) -> State | None:
@@ -46,16 +51,33 @@ def step(state: State, did: Did, known: bool) -> State | None:
             return State("accepted", state.round, did.user) if fits else None
         case "accept":
             return state if _may_refuse(state, did) else None
+        case "cancel" | "advance" if known and did.word != "ok":
+            return state if _may_refuse_change(state, did) else None
         case "cancel":
             return None if state.status in ("completed", "cancelled") else state._replace(status="cancelled")
         case "advance":
-            may = state.holder == did.user and state.status in _STAGES[:3]
-            fits = may and _STAGES.index(did.to) == _STAGES.index(state.status) + 1
-            return state._replace(status=did.to) if fits else None
+            return state._replace(status=did.to) if _may_advance(state, did) else None
         case "read":
             same = state.status == did.to and (did.to == "cancelled" or state.holder == did.user)
             return state if same else None
     raise ValueError(f"no such operation: {did.kind}")
+
+
+def _may_advance(state: State, did: Did) -> bool:
+    may = state.holder == did.user and state.status in _STAGES[:3]
+    return may and _STAGES.index(did.to) == _STAGES.index(state.status) + 1
+
+
+def _may_refuse_change(state: State, did: Did) -> bool:
+    """To its customer and to who has it or had it last a job exists, and is where it is; to everybody else it does not."""
+    concerned = did.customer or state.holder == did.user
+    match did.word:
+        case "INVALID_STATUS_TRANSITION":
+            good = _may_advance(state, did) if did.kind == "advance" else state.status not in ("completed", "cancelled")
+            return concerned and not good and did.says in ("", state.status)
+        case "JOB_NOT_FOUND" | "FORBIDDEN":
+            return not concerned
+    return True  # of the request, and nothing about this job
 
 
 def _may_refuse(state: State, did: Did) -> bool:
@@ -73,11 +95,16 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
     """The calls on each job: what clients asked, the rounds that the server opened, and the read at the end."""
     found: dict[str, list[Call[Did]]] = defaultdict(list)
     slack = history.clock_error
+    shut_out = perhaps_blocked(history)
+    customers = {job.id: job.customer for job in history.final.jobs}
     given_back = {(row.job, row.actor) for row in history.final.steps if row.to == "offered" and row.role == "provider"}
     for op in _once_each(history.ops):
         # A provider's cancel that opened a round is told by that row.
-        if op.job and not (op.kind == "cancel" and (op.job, op.user) in given_back):
-            did = _did(op)
+        told = op.kind == "cancel" and (op.job, op.user) in given_back and (op.word == "ok" or not op.final)
+        # To one who is shut out it says nothing of the job.
+        outside = op.word == "FORBIDDEN" and meets(shut_out.get(op.user, ()), op)
+        if op.job and not told and not outside:
+            did = _did(op, customers.get(op.job, ""))
             if did is not None:
                 found[op.job].append(Call(op.at, op.done if op.final else NEVER, did, op.final))
     for row in history.final.steps:
@@ -110,12 +137,12 @@ def _once_each(ops: Iterable[Op]) -> Iterator[Op]:
     yield from done.values()
 
 
-def _did(op: Op) -> Did | None:
+def _did(op: Op, customer: str) -> Did | None:
     match op.kind:
         case "accept":
             return Did("accept", op.user, op.told_round or op.round, word=op.word)
-        case "cancel" if op.word == "ok" or not op.final:
-            return Did("cancel", op.user)
-        case "advance" if op.word == "ok" or not op.final:
-            return Did("advance", op.user, to=op.to)
+        case "cancel":
+            return Did("cancel", op.user, word=op.word, customer=op.user == customer, says=op.says)
+        case "advance":
+            return Did("advance", op.user, to=op.to, word=op.word, says=op.says)
     return None

@@ -59,6 +59,13 @@ PROMISES = (
         ("SET NX claim with retries", "taken from a pending claim"),
     ),
     Promise(
+        "I1c",
+        "No false refusal: who is told that he is busy, switched off, suspended or shut out, or that there is no such job or offer for him, may have been so while he asked.",
+        ("F3", "F6", "F8", "F9", "F10"),
+        "no_false_refusal",
+        (),
+    ),
+    Promise(
         "I2",
         "At every commit a provider has one active job at most, and a job one provider.",
         ("F2", "F5", "F6", "F7"),
@@ -100,7 +107,7 @@ PROMISES = (
     ),
     Promise(
         "I7",
-        "A suspended provider has no job and takes none, hears of no new offer a second later, and is told within 5 s.",
+        "A suspended provider has no job and takes none, hears of no new offer a second later, and is told within 5 s. Who is shut out hears nothing and gets nothing done 5 s later.",
         ("F3", "F9", "F10"),
         "revoked",
         ("EXISTS instead of lock, then read",),
@@ -280,12 +287,12 @@ FAULTS = (
 
 LIMITS = (
     "Postgres is one primary: it is the floor of availability, and a failover to an asynchronous standby can lose what was answered. Promote only a synchronous one.",
-    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications, positions and blocked users are outside of it.",
+    "The simulator runs the shipped protocol core against models of Postgres and Redis, not against them; a suite holds the models to the real ones, statement by statement and one at a time: how statements run into each other is modelled, and attacked on the real ones by tests/races and chaos. Money, papers, notifications and positions are outside of it. Users are shut out in it alone, not on real processes.",
     "A kill of a process is not a power cut: what the disk promises is the disk's.",
     "Everything ran on one machine with two cores, load generator included. Latencies are upper bounds, and network partitions are those of a proxy.",
     "Postgres' clock is shifted by 0.4 s only: an hour would blind the checkers, which compare it with the clients'. Redis' clock is shifted in the simulator, and on real processes only where the build starts under libfaketime.",
-    "That a suspended provider is told within 5 s is judged only while his worker could hear and say something, which leaves few cases in the simulator. What he can no longer do is judged always.",
-    "A refusal that names no job's state (busy with another job, no offer, suspended) is not judged yet: a server that refused too often would look lawful.",
+    "That a suspended provider is told within 5 s is judged only on lines that lived as long and while his worker could hear and say something: about one device in four in the simulator. What he can no longer do is judged always.",
+    "Refusals for papers, debts or places are judged by tests of their own; on real processes no history explains them. How often each checker had something to judge stands in a run's result (`looked`).",
     "RFC 6455 asks a server to refuse unmasked frames; the HTTP library lets them pass, and so do we. A proxy in front may be stricter.",
     "Some ten thousand seeds are few beside what the databases with simulators of their own have run.",
 )

@@ -1,7 +1,7 @@
 """The final reads: what the judge's own tables say when everything has come to rest."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -58,6 +58,12 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
             },
             paid=True,
             provider_users=[str(row["user_id"]) for row in await conn.fetch("SELECT user_id FROM dispatch.providers")],
+            shifts_ended=ends_of(
+                await conn.fetch(
+                    "SELECT p.user_id, l.at FROM dispatch.provider_log l JOIN dispatch.providers p ON p.id = l.provider_id "
+                    "WHERE l.what = 'offline' AND l.actor_role = 'system' ORDER BY l.at"
+                )
+            ),
             entries=[
                 Entry(
                     transaction=str(row["txn_id"]),
@@ -131,6 +137,14 @@ def offer_of(row: Row, ns: Instant = wall_ns) -> Offer:
         expires=ns(row["expires_at"]),
         responded=ns(row["responded_at"]),
     )
+
+
+def ends_of(rows: Iterable[Row], ns: Instant = wall_ns) -> dict[str, list[int]]:
+    """Out of the rows of `provider_log` that end a shift: user_id and at."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(str(row["user_id"]), []).append(ns(row["at"]))
+    return found
 
 
 def _text(value: UUID | None) -> str:

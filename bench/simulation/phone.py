@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.simulation.world import World
 
 ASK_AGAIN_S = 2.5
+_BLOCKED = int(CloseCode.BLOCKED).to_bytes(2, "big")
 _OTHER_DEVICE = int(CloseCode.OTHER_DEVICE).to_bytes(2, "big")
 SILENCE_S = 20.0
 
@@ -124,6 +125,8 @@ class Phone:
             line.up(CLOSE, payload)
             if payload[:2] == _OTHER_DEVICE:
                 self.wait_s = 2.0 + self.chance.random() * 3  # its owner takes it up again
+            elif payload[:2] == _BLOCKED:
+                self.wait_s = 1.0 + self.chance.random() * 2  # its owner does not believe it
             self.leave()
         else:
             self._frame(line, codec.decode_server(payload))
@@ -132,7 +135,7 @@ class Phone:
         at = self.around.now_ns
         if isinstance(frame, Welcome):
             line.session = frame.session
-            self._told(at, line, "welcome", seq=frame.seq, resumed=frame.resumed)
+            self._told(at, line, "welcome", name=line.worker, seq=frame.seq, resumed=frame.resumed)
         for effect in self.session.receive(frame):
             match effect:
                 case Apply(event):
@@ -214,12 +217,12 @@ class Phone:
 
     def _replied(self, reply: Reply) -> None:
         key = str(reply.id)
-        word = "ok" if reply.ok else _word_of(reply)
+        word, data = ("ok", reply.data) if reply.ok else (_word_of(reply), _details_of(reply))
         asking = self.asking.get(key)
         if asking is None or not asking.frame:
             # The second answer to a frame that was sent twice. What was asked since under the same key, over HTTP, is not answered here.
             if (first := self.answered.get(key)) is not None:
-                self._late(first, word, reply.data)
+                self._late(first, word, data)
             elif self.line is not None:
                 self._told(self.around.now_ns, self.line, "stray", name=key)
             return
@@ -227,7 +230,7 @@ class Phone:
             after_ms = (None if reply.error is None else reply.error.retry_after_ms) or 300
             self.loop.after(after_ms / 1000 * (0.7 + self.chance.random() * 0.6), self._send, asking)
             return
-        self._decided(asking, word, reply.data)
+        self._decided(asking, word, data)
 
     def _call(self, asking: Asking) -> None:
         """One try over HTTP, at any worker."""
@@ -269,9 +272,9 @@ class Phone:
         """The same request's answer once more: it must be the same."""
         if word in UNDECIDED:
             return
-        again = msgspec.structs.replace(first, done=self.around.now_ns, word=word, told_round=0, answer="")
+        again = msgspec.structs.replace(first, done=self.around.now_ns, word=word, told_round=0, answer="", says="")
         _learn(again, data)
-        if (again.word, again.answer) != (first.word, first.answer):
+        if (again.word, again.answer, again.says) != (first.word, first.answer, first.says):
             self.world.ops.append(again)
 
     def give_up(self) -> None:
@@ -294,6 +297,9 @@ class Phone:
 
 
 def _learn(op: Op, data: Any) -> None:
+    """What an answer says besides its word: `data` is its body, or a refusal's details."""
+    if op.word == "INVALID_STATUS_TRANSITION" and data is not None:
+        op.says = str(data.get("status", ""))
     if op.word != "ok" or data is None:
         return
     job = data.get("job", data)
@@ -315,3 +321,7 @@ def _word_of(reply: Reply) -> str:
     assert reply.error is not None
     status = (reply.error.details or {}).get("status")
     return str(status) if reply.error.code == "JOB_NOT_AVAILABLE" and status else reply.error.code
+
+
+def _details_of(reply: Reply) -> Any:
+    return None if reply.error is None else reply.error.details

@@ -6,17 +6,19 @@ from uuid import UUID
 
 import orjson
 
-from bench.faults.checkers import TOLD_OF_SUSPENSION_NS
 from bench.faults.history import Fault, Final, History, digest
-from bench.faults.reads import STUCK_S, job_of, offer_of, step_of
+from bench.faults.reads import STUCK_S, ends_of, job_of, offer_of, step_of
 from bench.simulation.judge.views import OPEN, is_open
 
 if TYPE_CHECKING:
     from bench.simulation.world import World
 
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-_HELD_UP = ("postgres_", "worker_freeze", "freeze_at_commit", "phone_", "row_held")
 _S = 1_000_000_000
+_SILENCING = ("postgres_", "worker_freeze", "freeze_at_commit", "phone_")
+"""Faults in which a worker or a phone cannot do its part. Redis' troubles give nobody more time, nor a row that is held: telling
+needs no lock.
+"""
 
 
 def ns(at: datetime | None) -> int:
@@ -31,23 +33,18 @@ def head_of(world: "World", user: UUID) -> int:
 
 def history_of(world: "World") -> History:
     """All of a run."""
-    limits = {"told_of_suspension": TOLD_OF_SUSPENSION_NS + _held_up(world.around.weather.all)}
-    return History(ops=world.ops, told=world.told, faults=world.around.weather.all, final=_final(world), limits=limits)
+    weather = world.around.weather.all
+    return History(ops=world.ops, told=world.told, faults=weather, final=_final(world), silences=_silences(weather))
 
 
-def _held_up(faults: list[Fault]) -> int:
-    """For how long in all Postgres, a worker or a phone could not do its part, ns. Redis' troubles give nobody more time."""
+def _silences(faults: list[Fault]) -> list[tuple[int, int, str]]:
+    """While who could hear or say nothing."""
     longer = {"freeze_at_commit": 5 * _S}  # it thaws after its fault has passed
-    spans = sorted(
-        (fault.at, fault.until + longer.get(fault.kind, 0))
+    return [
+        (fault.at, fault.until + longer.get(fault.kind, 0), fault.target)
         for fault in faults
-        if fault.until and fault.kind.startswith(_HELD_UP)
-    )
-    total, end = 0, 0
-    for begin, over in spans:
-        total += max(0, over - max(begin, end))
-        end = max(end, over)
-    return total
+        if fault.until and fault.kind.startswith(_SILENCING)
+    ]
 
 
 def _final(world: "World") -> Final:
@@ -67,6 +64,14 @@ def _final(world: "World") -> Final:
         events=events,
         heads={str(user): row["seq"] for user, row in rows["inbox_head"].items()},
         provider_users=[str(row["user_id"]) for row in rows["providers"].values()],
+        shifts_ended=ends_of(
+            (
+                {"user_id": rows["providers"][row["provider_id"]]["user_id"], "at": row["at"]}
+                for row in rows["provider_log"].values()
+                if (row["what"], row["actor_role"]) == ("offline", "system")
+            ),
+            ns,
+        ),
         stuck=_stuck(world),
         applied={phone.device: phone.session.seq for phone in world.phones if phone.session.live},
     )

@@ -1,6 +1,6 @@
 """One worker of the shipped modules on the models' doors: wired as `dispatch.app` wires it, with its own loops.
 
-Models here: who somebody is (tokens are judged elsewhere), the HTTP upgrade, and a payroll that books nothing: money is judged
+Models here: tokens and tickets (they are judged elsewhere), the HTTP upgrade, and a payroll that books nothing: money is judged
 on real processes.
 """
 
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
+import orjson
 import structlog
 
 from bench.simulation.chance import START_S
@@ -20,11 +21,12 @@ from bench.simulation.judge import PostgresModel
 from bench.simulation.loop import Owner
 from bench.simulation.surroundings import Surroundings
 from bench.simulation.wire import Line
-from dispatch.accounts import Idempotency
+from dispatch.accounts import Accounts, Answer, Idempotency, fingerprint_of
+from dispatch.accounts import Claims as TokenClaims
 from dispatch.admin import Admin
 from dispatch.claims import Claims
 from dispatch.duties import duties
-from dispatch.gateway import Connection, Door, Identity
+from dispatch.gateway import Connection, Door
 from dispatch.greeter import Greeter
 from dispatch.inbox import Inbox
 from dispatch.jobs import Completed, Jobs
@@ -59,6 +61,7 @@ LOOPS = frozenset(
         "unacked_repusher",
         "ack_writer",
         "socket_poller",
+        "socket_revoker",
         "socket_sweeper",
         "lost_noter",
         "presence_sweeper",
@@ -73,11 +76,11 @@ LOOPS = frozenset(
 """The duties that belong to the protocol core."""
 LEFT_OUT = frozenset(
     {
-        "fix_hand_over", "fix_canary", "tracker", "trail_flusher", "job_teller", "offer_nudger", "socket_revoker", "key_refresher", "gauges", "lag_feeler",
+        "fix_hand_over", "fix_canary", "tracker", "trail_flusher", "job_teller", "offer_nudger", "key_refresher", "gauges", "lag_feeler",
         "job_counter", "gate_judge", "delivery_rescuer", "payout_rescuer", "paper_sweeper", "deferred_suspender", "performance", "forgetter",
     }
 )  # fmt: skip
-"""Tracking, tokens, books, papers, messages, pushes, gauges and old age: they have their own tests."""
+"""Tracking, issuers' keys, books, papers, messages, pushes, gauges and old age: they have their own tests."""
 
 
 @cache
@@ -131,6 +134,13 @@ class NoNotices:
         return []
 
 
+_ACCESS = SimpleNamespace(
+    jwt_secrets=(), issuers=(), link_key=b"", email_link_template="", password_link_template="", access_ttl_s=0, refresh_ttl_days=0,
+    attempts_per_user=0, attempts_per_address=0, attempts_window_s=0, sends_per_user=0, sends_per_address=0, sends_window_s=0,
+)  # fmt: skip
+"""Nobody signs in here: people come with their claims."""
+
+
 class _Absent:
     """A part of the server that this world has not. Its loops are not run; asking it for one is how the list of duties is made."""
 
@@ -173,7 +183,8 @@ class Worker:
         self.redis = redis = Redis(cast("Any", plain), cast("Any", once), "model:")
         nursery = self.nursery = Nursery()
         places = self._city
-        idempotency = Idempotency(pg)
+        self.idempotency = idempotency = Idempotency(pg)
+        self.accounts = Accounts(cast("Any", _ACCESS), pg, redis, clock, nursery)
         notices, nobody = cast("Any", NoNotices()), cast("Any", None)
         self.inbox = inbox = Inbox(
             pg,
@@ -198,17 +209,18 @@ class Worker:
         presence.on_free(matching.freed)
         inbox.on_fact(presence.hear)
         inbox.on_fact(tracking.hear)
-        greeter = Greeter(nobody, inbox, presence, providers, tracking, nursery)
+        greeter = Greeter(self.accounts, inbox, presence, providers, tracking, nursery)
         inbox.on_fact(greeter.registered)
         settings = cast("Any", SimpleNamespace(tick_s=0.25, gone_after_s=GONE_AFTER_S, allowed_origins=()))
-        self.door = Door(greeter.rules(settings, jobs, matching, shifts, claims), clock, nursery, handshake_rate=1000)
+        rules = greeter.rules(settings, jobs, matching, shifts, claims)
+        rules.by_ticket = lambda ticket, address: greeter._identity(self._claims(UUID(ticket)), address)
+        self.door = Door(rules, clock, nursery, handshake_rate=1000)
         greeter.door = self.door
         absent = _Absent()
         parts = {
             name: absent
             for name in (
                 [
-                    "accounts",
                     "documents",
                     "teller",
                     "nudges",
@@ -228,7 +240,7 @@ class Worker:
             **parts,
             settings=settings, clock=clock, pg=pg, redis=redis, nursery=nursery, inbox=inbox, presence=presence,
             providers=providers, jobs=jobs, matching=matching, shifts=shifts, claims=claims, admin=self.admin, door=self.door,
-            lost=greeter.lost,
+            accounts=self.accounts, lost=greeter.lost,
         )  # fmt: skip
 
     def run(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
@@ -257,13 +269,19 @@ class Worker:
 
     # --- doors
 
+    def _claims(self, user_id: UUID) -> TokenClaims:
+        """What a good token of this user says."""
+        return TokenClaims(user_id, frozenset({"customer"}), self.clock.now() + timedelta(days=1))
+
     async def serve(self, line: Line, user_id: UUID) -> None:
         """A socket after its upgrade: as `Door.handle` goes on from there."""
         conn = Connection(new_id(), cast("Any", line.transport), self.clock, address="")
         self.door.connections[conn.conn_id] = conn
-        expires = self.clock.now() + timedelta(days=1)
         try:
-            self.door.identify(conn, Identity(user_id, expires, "en", Actor(user_id, frozenset({"customer"}), "en")))
+            # A ticket here is the name of who bought it: whether he may come in is for the shipped door to ask.
+            identity = await self.door._redeem(conn, str(user_id), "")
+            if identity is not None:
+                self.door.identify(conn, identity)
             await self.door._read(cast("Any", line.ws), conn)
         finally:
             conn.gone = True
@@ -274,9 +292,12 @@ class Worker:
 
     async def http(self, user_id: UUID, what: str, body: Any, key: str) -> tuple[str, bytes]:
         """One request past the HTTP door: (word, body)."""
-        actor = Actor(user_id, frozenset({"customer"}), "en")
         admin = Actor(user_id, frozenset({"admin"}), "en")
         try:
+            if what in ("block", "unblock"):
+                return await self._shut(admin, body, what == "block", key)
+            office = what in ("release", "suspend", "reinstate")
+            actor = admin if office else await self.accounts.actor(self._claims(user_id))
             match what:
                 case "create":
                     pickup = Place(body[0], body[1], "Rama I Road")
@@ -284,10 +305,10 @@ class Worker:
                 case "cancel":
                     answer = await self.jobs.cancel(actor, body, None, key)
                 case "release":
-                    answer = await self.jobs.release(admin, body, "asked for", key)
+                    answer = await self.jobs.release(actor, body, "asked for", key)
                 case "suspend" | "reinstate":
                     action = AdminAction.SUSPEND if what == "suspend" else AdminAction.REACTIVATE
-                    answer = await self.admin.act(admin, body, action, "because", key)
+                    answer = await self.admin.act(actor, body, action, "because", key)
                 case "accept":
                     job_id, offer_id, round = body
                     won = await self.claims.accept(actor, job_id, offer_id, round, key)
@@ -296,12 +317,23 @@ class Worker:
                     raise ValueError(what)
             return "ok", answer.body
         except DispatchError as error:
-            return _word_of(error), b""
+            return _word_of(error), orjson.dumps(error.details)
         except (*STUCK, *LOST):
             return "OVERLOADED", b""
         except Exception as error:
             log.error("request failed", what=what, error=repr(error), exc_info=error)
             return "INTERNAL_ERROR", b""
+
+    async def _shut(self, admin: Actor, user_id: UUID, blocked: bool, key: str) -> tuple[str, bytes]:
+        """What `Office.block` does, without its view. With the key, or a first try that was held up would shut him out once more."""
+        async with self.idempotency.once(
+            admin, key, fingerprint_of("block", {"user_id": user_id, "blocked": blocked})
+        ) as turn:
+            if turn.replay is None:
+                await self.accounts.blocked_set(turn.tx, user_id, blocked, "because")
+                turn.keep(Answer(b"{}"))
+        self.accounts.forget([user_id])
+        return "ok", b"{}"
 
     # --- ends
 

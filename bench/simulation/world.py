@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import structlog
 
-from bench.faults.checkers import Violation, judge
+from bench.faults.checkers import Looked, Violation, judge
 from bench.faults.history import History, Op, Told
 from bench.simulation import reading
 from bench.simulation.chance import START_S, RealSource, sealed
@@ -44,6 +45,8 @@ class Shape:
     rest_s: float = 45.0
     cancels: float = 0.1
     suspensions: int = 0
+    blocks: int = 0
+    """Users who are shut out for a while."""
     policy: str = "waves"
     redispatch: bool = True
     spares: int = 0
@@ -59,7 +62,8 @@ class Shape:
             jobs=chance.randint(9, 14) * (2 if long else 1),
             faults=chance.randint(4, 12) * (3 if long else 1),
             turmoil_s=chance.uniform(30, 50) if long else chance.uniform(9, 15),
-            suspensions=int(chance.random() < 0.5),
+            suspensions=chance.choice((0, 1, 1, 2)),
+            blocks=int(chance.random() < 0.4),
             policy=chance.choice(("waves", "waves", "waves", "broadcast", "nearest")),
             redispatch=chance.random() < 0.7,
             spares=int(chance.random() < 0.25),
@@ -77,6 +81,8 @@ class Outcome:
     steps: int
     virtual_s: float
     story: list[tuple[float, str, str, str]] = field(default_factory=list)
+    looked: Looked = field(default_factory=Counter)
+    """How often the checkers had something to judge, by their names for it."""
 
     @property
     def faults_by_kind(self) -> dict[str, int]:
@@ -104,6 +110,8 @@ class World:
         self.told: list[Told] = []
         self.complaints: list[str] = []
         self.healing = False
+        self.barred = 0
+        """Suspensions and blocks that the office has not taken back yet: nobody goes home before."""
         self.office = Phone(self, new_id(), "office")
 
     # --- what others ask of it
@@ -208,6 +216,8 @@ class World:
             loop.after(1.5 + chance.random() * (shape.turmoil_s - 3), chance.choice(self.customers).want)
         for _ in range(shape.suspensions):
             loop.after(2 + chance.random() * (shape.turmoil_s - 4), self.suspend, chance.choice(self.providers))
+        for _ in range(shape.blocks):
+            loop.after(2 + chance.random() * (shape.turmoil_s - 4), self.block, chance.choice(self.phones))
         for _ in range(int(shape.providers * shape.turmoil_s / 300) + 1):
             loop.after(3 + chance.random() * (shape.turmoil_s - 3), chance.choice(self.providers).switch_off)
         loop.after(4 + chance.random() * (shape.turmoil_s - 4), self.release)
@@ -229,17 +239,31 @@ class World:
 
     def suspend(self, provider: Provider) -> None:
         """The office suspends somebody, and takes it back later."""
-        self._office("suspend", provider, lambda op, data: self.around.loop.after(2 + self.chance.random() * 5, back))
+        self._bar("suspend", "reinstate", str(provider.user), provider.provider)
+
+    def block(self, phone: Phone) -> None:
+        """The office shuts a user out, and lets him in again later."""
+        self._bar("block", "unblock", str(phone.user), phone.user)
+
+    def _bar(self, begin: Any, end: Any, target: str, whom: UUID) -> None:
+        """As often as not for so long that what he was told and refused meanwhile can be judged."""
+        chance = self.chance
+        long_s = chance.uniform(2, 7) if chance.random() < 0.5 else chance.uniform(8, 16)
+        self.barred += 1
+        self._office(begin, target, whom, lambda op, data: self.around.loop.after(long_s, back))
 
         def back() -> None:
-            self._office("reinstate", provider, _heard)
+            self._office(end, target, whom, let_in)
 
-    def _office(self, kind: Any, provider: Provider, then: Any) -> None:
+        def let_in(op: Op, data: Any) -> None:
+            self.barred -= 1
+
+    def _office(self, kind: Any, target: str, whom: UUID, then: Any) -> None:
         op = Op(
             at=self.around.now_ns, client="office", user=str(self.office.user), kind=kind, key=str(new_id()),
-            body=f"{kind} {provider.provider}", target=str(provider.user),
+            body=f"{kind} {whom}", target=target,
         )  # fmt: skip
-        self.office.ask(op, then, http=(kind, provider.provider))
+        self.office.ask(op, then, http=(kind, whom))
 
     def release(self) -> None:
         """The office takes a job back from its provider."""
@@ -260,7 +284,7 @@ class World:
 
     def calm(self) -> bool:
         """Nothing is under way any more, and everybody knows all there is to know."""
-        if self.office.asking or any(phone.asking for phone in self.phones):
+        if self.barred or self.office.asking or any(phone.asking for phone in self.phones):
             return False
         tables = self.postgres.tables.rows
         if any(job["status"] not in ("completed", "cancelled") for job in tables["jobs"].values()):
@@ -330,8 +354,9 @@ def run_seed(
         loop.close()
         if gc_was_on:
             gc.enable()
-    violations = judge(history) + [Violation("errors", text) for text in complaints]
-    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, told)
+    looked: Looked = Counter()
+    violations = judge(history, looked) + [Violation("errors", text) for text in complaints]
+    return Outcome(seed, history, violations, trace_hash, steps, virtual_s, told, looked)
 
 
 def _run(loop: VirtualLoop, around: Surroundings, world: World) -> None:

@@ -1,6 +1,7 @@
 """The judges are judged: a history of an ideal server passes, and every way of breaking a promise is named by the invariant it breaks."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.faults.checkers import CHECKERS, S, by_invariant, judge
+from bench.faults.checkers import CHECKERS, LOOKS, S, by_invariant, judge
 from bench.faults.history import (
     NEVER,
     Balance,
@@ -79,6 +80,10 @@ class Ideal:
             self.history.told.append(
                 Told(at=self.now, client=f"{user}/phone", user=user, socket="s", kind="snapshot", seq=0)
             )
+            if user in self.people:
+                self.tick()
+                self.op("online", user, "ok")
+                self.now += 300 * MS
 
     def life(self, job: str) -> None:
         customer = f"c-{job}"
@@ -110,11 +115,15 @@ class Ideal:
             self.now += 700 * MS  # so that the losers ask after the winner has had his job for sure
             for loser in asked[1:]:
                 self.op("accept", loser, "accepted", job=job, round=round)
+            self.refused(job, round, winner, asked)
         for to in ("arrived", "in_progress", "completed"):
             self.tick()
             self.op("advance", holder, "ok", job=job, to=to)
             self.step(job, status, to, round, holder, "provider")
             status = to
+        self.now += 700 * MS
+        self.op("advance", holder, "INVALID_STATUS_TRANSITION", job=job, to="completed", says="completed")
+        self.op("cancel", customer, "INVALID_STATUS_TRANSITION", job=job, says="completed")
         self.tick()
         self.history.final.jobs.append(
             Job(id=job, status=status, round=round, version=sum(row.job == job for row in self.history.final.steps), customer=customer, holder=holder)
@@ -124,14 +133,46 @@ class Ideal:
                 Entry(transaction=f"t-{job}", kind="earning", account=account, currency="THB", amount=amount, job=job)
             )
 
+    def refused(self, job: str, round: int, winner: str, asked: list[str]) -> None:
+        """What the others are told, and the winner of other jobs, while he has this one."""
+        stranger = next(user for user in self.people if user not in asked)
+        self.op("accept", winner, "PROVIDER_HAS_ACTIVE_JOB", job=f"another than {job}")
+        self.op("accept", stranger, "OFFER_NOT_FOUND", job=job, offer=f"{job}/{round}/{winner}")
+        self.op("accept", stranger, "JOB_NOT_FOUND", job=f"none like {job}")
+        self.op("advance", asked[1], "JOB_NOT_FOUND", job=job, to="arrived")
+        self.op("cancel", asked[2], "FORBIDDEN", job=job)
+        self.op("advance", winner, "INVALID_STATUS_TRANSITION", job=job, to="completed", says="accepted")
+        self.now += 300 * MS
+
     def suspension(self) -> None:
+        """One is suspended and let in again; another is switched off by the server, because his phone was gone; a third is shut out."""
         self.tick()
         self.op("suspend", "admin", "ok", target="p0")
         self.tell("p0", "provider.updated")
         self.now += 20 * S
         self.history.told.append(Told(at=self.now, client="p0/phone", user="p0", socket="s", kind="welcome"))
+        self.op("accept", "p0", "PROVIDER_SUSPENDED", job="elsewhere")
+        self.op("online", "p0", "PROVIDER_SUSPENDED")
+        self.now += 700 * MS
         self.op("reinstate", "admin", "ok", target="p0")
-        self.tick()
+        self.now += S
+        self.op("accept", "p0", "PROVIDER_OFFLINE", job="elsewhere")
+        self.now += S
+        self.op("online", "p0", "ok")
+        self.now += S
+        self.history.final.shifts_ended["p1"] = [self.now]
+        self.now += S
+        self.op("accept", "p1", "PROVIDER_OFFLINE", job="elsewhere")
+        self.now += S
+        self.op("online", "p1", "ok")
+        self.now += S
+        self.op("block", "admin", "ok", target="p2")
+        self.now += 20 * S
+        self.op("accept", "p2", "FORBIDDEN", job="elsewhere")
+        self.op("cancel", "p2", "FORBIDDEN", job="j0")
+        self.now += S
+        self.op("unblock", "admin", "ok", target="p2")
+        self.now += S
 
     def rest(self) -> None:
         final = self.history.final
@@ -275,7 +316,8 @@ def event_out_of_thin_air(history: History) -> None:
 
 
 def out_of_order(history: History) -> None:
-    events = [told for told in history.told if told.kind == "event" and told.user == "p1"]
+    user = next(user for user, rows in history.final.events.items() if len(rows) > 1)
+    events = [told for told in history.told if told.kind == "event" and told.user == user]
     events[0].seq, events[1].seq = events[1].seq, events[0].seq
 
 
@@ -314,6 +356,16 @@ def offered_suspended(history: History) -> None:
 
 def never_told(history: History) -> None:
     history.told = [told for told in history.told if told.name != "provider.updated"]
+
+
+def heard_while_shut_out(history: History) -> None:
+    shut = first(history, "block")
+    history.told.append(Told(at=shut.done + 6 * S, client="p2/phone", user="p2", socket="s", kind="welcome"))
+
+
+def answered_while_shut_out(history: History) -> None:
+    refused = first(history, "accept", word="FORBIDDEN")
+    refused.kind, refused.word = "online", "ok"
 
 
 def stuck(history: History) -> None:
@@ -385,10 +437,115 @@ def lost_cancel(history: History) -> None:
     history.ops.append(op)
 
 
+def refusal(history: History, like: str, after: int = 10 * S, **given: object) -> None:
+    """One more, of the last who asked so: a while after everything, when nothing of it is so any more."""
+    told = next(op for op in reversed(history.ops) if op.word == like)
+    again = deepcopy(told)
+    again.key, again.at, again.done = "once more", history.final.at + after, history.final.at + after + S
+    for name, value in given.items():
+        setattr(again, name, value)
+    history.ops.append(again)
+
+
+def busy_without_a_job(history: History) -> None:
+    refusal(history, "PROVIDER_HAS_ACTIVE_JOB")
+
+
+def busy_with_this_very_job(history: History) -> None:
+    busy = first(history, "accept", word="PROVIDER_HAS_ACTIVE_JOB")
+    busy.job = next(op.job for op in history.ops if op.word == "ok" and op.kind == "accept" and op.user == busy.user)
+
+
+def no_such_offer_that_he_names(history: History) -> None:
+    mine = history.final.offers[-1]
+    refusal(history, "OFFER_NOT_FOUND", user=mine.user, offer=mine.id, job=mine.job)
+
+
+def no_such_offer_though_he_had_heard(history: History) -> None:
+    """He names none, and was offered the job a moment ago: long before its row could be thought late."""
+    mine = history.final.offers[0]
+    told = next(one for one in history.told if one.offer == mine.id)
+    at = told.at + MS
+    refusal(history, "OFFER_NOT_FOUND", user=mine.user, offer="", job=mine.job, at=at, done=at + MS)
+
+
+def no_such_job_though_there_is(history: History) -> None:
+    refusal(history, "JOB_NOT_FOUND", kind="accept", job="j0")
+
+
+def suspended_after_he_was_let_in(history: History) -> None:
+    refusal(history, "PROVIDER_SUSPENDED")
+
+
+def suspended_who_never_was(history: History) -> None:
+    first(history, "online", word="PROVIDER_SUSPENDED").user = "p3"
+
+
+def off_who_is_on(history: History) -> None:
+    refusal(history, "PROVIDER_OFFLINE")
+
+
+def off_before_his_shift_was_ended(history: History) -> None:
+    (at,) = history.final.shifts_ended["p1"]
+    refusal(history, "PROVIDER_OFFLINE", user="p1", at=at - 9, done=at - 8)
+
+
+def shut_out_who_is_not(history: History) -> None:
+    refusal(history, "FORBIDDEN", kind="accept")
+
+
+def not_approved_who_was_offered_jobs(history: History) -> None:
+    refusal(history, "PROVIDER_SUSPENDED", word="PROVIDER_NOT_APPROVED")
+
+
+def papers_in_a_world_without_papers(history: History) -> None:
+    history.final.paid = False
+    refusal(history, "PROVIDER_SUSPENDED", word="DOCUMENTS_INCOMPLETE")
+
+
+def may_not_move_on_what_he_may(history: History) -> None:
+    history.ops.remove(first(history, "advance", word="ok", to="completed"))
+    history.final.steps = [row for row in history.final.steps if row.to != "completed"]
+    for job in history.final.jobs:
+        job.status, job.version = "in_progress", job.version - 1
+    refusal(history, "INVALID_STATUS_TRANSITION", kind="advance", to="completed", says="")
+
+
+def refused_in_a_state_that_it_was_not_in(history: History) -> None:
+    first(history, "advance", word="INVALID_STATUS_TRANSITION").says = "arrived"
+
+
+def his_job_is_none_of_his(history: History) -> None:
+    first(history, "advance", word="INVALID_STATUS_TRANSITION", to="completed").word = "JOB_NOT_FOUND"
+
+
+def its_customer_may_not_cancel(history: History) -> None:
+    created = first(history, "create")
+    at = created.done + 1
+    word = "INVALID_STATUS_TRANSITION"
+    refusal(history, word, kind="cancel", user=created.user, job=created.job, says="", at=at, done=at)
+
+
+def its_customer_is_told_that_it_is_not_his(history: History) -> None:
+    first(history, "cancel", word="INVALID_STATUS_TRANSITION").word = "FORBIDDEN"
+
+
 BROKEN: dict[Callable[[History], None], str] = {
     second_winner: "I1",
     told_too_early: "I1b",
     told_expired_of_a_live_offer: "I1b",
+    busy_without_a_job: "I1c",
+    busy_with_this_very_job: "I1c",
+    no_such_offer_that_he_names: "I1c",
+    no_such_offer_though_he_had_heard: "I1c",
+    no_such_job_though_there_is: "I1c",
+    suspended_after_he_was_let_in: "I1c",
+    suspended_who_never_was: "I1c",
+    off_who_is_on: "I1c",
+    off_before_his_shift_was_ended: "I1c",
+    shut_out_who_is_not: "I1c",
+    not_approved_who_was_offered_jobs: "I1c",
+    papers_in_a_world_without_papers: "I1c",
     two_jobs: "I2",
     forgotten_yes: "I3",
     no_offer: "I4",
@@ -411,6 +568,8 @@ BROKEN: dict[Callable[[History], None], str] = {
     kept_through_suspension: "I7",
     offered_suspended: "I7",
     never_told: "I7",
+    heard_while_shut_out: "I7",
+    answered_while_shut_out: "I7",
     stuck: "I9",
     answered_twice: "I10",
     made_twice: "I10",
@@ -421,6 +580,11 @@ BROKEN: dict[Callable[[History], None], str] = {
     anothers_answer: "I13",
     anothers_frame: "I13",
     lost_cancel: "linearizable",
+    may_not_move_on_what_he_may: "linearizable",
+    refused_in_a_state_that_it_was_not_in: "linearizable",
+    his_job_is_none_of_his: "linearizable",
+    its_customer_may_not_cancel: "linearizable",
+    its_customer_is_told_that_it_is_not_his: "linearizable",
 }
 
 
@@ -471,7 +635,9 @@ def test_unknown_calls_may_have_happened_or_not() -> None:
 
 def test_a_kept_answer_may_be_told_again_after_everything() -> None:
     history = Ideal(3).history
-    again = deepcopy(first(history, "accept", word="ok"))
+    holder = {job.id: job.holder for job in history.final.jobs}
+    # Of a job that went to somebody else afterwards: he would have to have it for a second request to be told yes.
+    again = deepcopy(next(op for op in history.ops if op.told_round and op.user != holder[op.job]))
     again.at, again.done = history.final.at - 2 * S, history.final.at - S
     history.ops.append(again)
     assert judge(history) == []
@@ -517,7 +683,7 @@ def _told_late(told_at_s: int) -> History:
 
 
 def _late(history: History) -> bool:
-    return any(violation.invariant == "I7" for violation in CHECKERS["I7"](history))
+    return any(violation.invariant == "I7" for violation in CHECKERS["I7"](history, Counter()))
 
 
 def test_a_worker_that_is_cut_off_is_late_and_no_later_than_that() -> None:
@@ -533,3 +699,66 @@ def test_a_worker_that_is_cut_off_is_late_and_no_later_than_that() -> None:
     assert _late(cut_off), "nor one that was over"
     cut_off.silences = [(95 * S, 103 * S, ""), (107 * S, 109 * S, "worker 0")]
     assert not _late(cut_off), "one silence after the other"
+    cut_off.silences = [(95 * S, 108 * S, "p/phone")]
+    assert not _late(cut_off), "his own device's"
+    cut_off.silences = [(95 * S, 108 * S, "another's phone")]
+    assert _late(cut_off)
+
+
+def test_what_he_heard_before_he_was_suspended_told_him_nothing() -> None:
+    """That he is switched on is the same event."""
+    assert _late(_told_late(98)) and not _late(_told_late(99))
+
+
+def _looked(history: History) -> Counter[str]:
+    looked: Counter[str] = Counter()
+    judge(history, looked)
+    return looked
+
+
+def test_a_line_that_lived_to_the_end_has_outlived_the_bound() -> None:
+    """A suspended provider hears of little: that his device was connected when all was over is a sign as good as a frame."""
+    silent = _told_late(150)
+    del silent.told[1:]
+    assert not _late(silent) and not _looked(silent)["I7 told"]
+    silent.final.applied = {"p/phone": 0}
+    assert _late(silent) and _looked(silent)["I7 told"] == 1
+    silent.final.at = 104 * S
+    assert not _late(silent), "too early to say"
+
+
+def test_a_refusal_is_of_the_time_since_it_was_first_asked() -> None:
+    """Sent again by another door, it is given what was decided for the first."""
+    history = Ideal(2).history
+    back = first(history, "reinstate")
+    told = first(history, "accept", word="PROVIDER_SUSPENDED")
+    again = deepcopy(told)
+    again.at, again.done = back.done + MS, back.done + 2 * MS
+    history.ops.append(again)
+    assert judge(history) == []
+    again.key = "another"
+    assert {violation.invariant for violation in judge(history)} == {"I1c"}
+
+
+def test_everything_that_may_have_barred_him_is_thought_of() -> None:
+    """Whose suspension was never answered may be suspended ever after; a reinstatement that was under way meanwhile ends nothing."""
+    history = Ideal(2).history
+    suspended, back = first(history, "suspend"), first(history, "reinstate")
+    refusal(history, "PROVIDER_SUSPENDED")
+    assert judge(history), "he was let in"
+    back.at = suspended.done - 1
+    assert "I1c" not in {violation.invariant for violation in judge(history)}, "before or after it, nobody knows"
+    back.at = suspended.done + 20 * S
+    unknown = deepcopy(suspended)
+    unknown.key, unknown.word, unknown.done = "unknown", "unknown", NEVER
+    history.ops.append(unknown)
+    assert "I1c" not in {violation.invariant for violation in judge(history)}
+
+
+def test_each_checker_says_how_often_it_looked() -> None:
+    """And those that never did say so."""
+    looked = _looked(Ideal(1).history)
+    assert set(looked) == set(LOOKS)
+    unseen = {"I1c PROVIDER_NOT_APPROVED", "I1c another word", "I10 asked again", "I12 position"}
+    assert {name for name, count in looked.items() if not count} == unseen
+    assert _looked(History(final=Final(at=0))) == dict.fromkeys(LOOKS, 0)

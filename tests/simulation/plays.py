@@ -309,6 +309,14 @@ class Play:
         if how % 3 == 0:
             await self.judges.ask("accounts", "idem_begin", self.users[(who + 1) % 5], key, "f", actor=actor)
 
+    async def shut(self, who: int, which: int, how: int) -> None:
+        """An admin shuts somebody out or lets him in; a door asks who he is; the revoker asks who has changed."""
+        user = self.users[who % 5] if which else self.id()
+        if which:
+            await self.judges.ask("accounts", "user_blocked_set", user, how % 2 == 0, "because", actor=self.admin)
+        await self.judges.ask("accounts", "user_ensure", user, "Somchai", None, None, None, False, role="app")
+        await self.judges.ask("accounts", "users_changed")
+
     async def audited(self, who: int, which: int, how: int) -> None:
         fields = (self.id(), self.admin.user_id, "release", "job", self.id(), b"{}", None, "because", None, None)
         await self.judges.ask("audit", "write", *fields, actor=self.admin)
@@ -328,7 +336,7 @@ Act = Callable[[Play, int, int, int], Awaitable[None]]
 ACTS: list[Act] = [
     Play.create, Play.look, Play.advance, Play.cancel, Play.strangers_cancel, Play.release, Play.offer, Play.due, Play.lapse, Play.close, Play.void,
     Play.decline, Play.rest, Play.accept, Play.accept_nothing, Play.on, Play.off, Play.judged, Play.stands, Play.socket, Play.hang_up,
-    Play.beat, Play.sign_off, Play.bury, Play.tell, Play.read, Play.ack, Play.once, Play.audited, Play.later,
+    Play.beat, Play.sign_off, Play.bury, Play.tell, Play.read, Play.ack, Play.once, Play.shut, Play.audited, Play.later,
 ]  # fmt: skip
 LIKELY: list[Act] = [
     Play.create,
@@ -349,6 +357,7 @@ EVERY: list[tuple[Act, int, int, int]] = [
     (Play.accept, 2, 0, 4), (Play.close, 0, 0, 0), (Play.advance, 0, 0, 1), (Play.advance, 0, 0, 1), (Play.advance, 0, 0, 0),
     (Play.rest, 0, 1, 1), (Play.offer, 1, 1, 1), (Play.later, 0, 0, 1), (Play.lapse, 0, 1, 0), (Play.accept, 0, 1, 3), (Play.void, 0, 0, 1),
     (Play.cancel, 0, 1, 0), (Play.stands, 0, 0, 1), (Play.judged, 0, 0, 0), (Play.off, 1, 0, 1), (Play.hang_up, 0, 0, 0), (Play.beat, 0, 0, 0),
-    (Play.bury, 0, 0, 1), (Play.sign_off, 0, 0, 1), (Play.audited, 0, 0, 0), (Play.accept_nothing, 0, 0, 0), (Play.strangers_cancel, 0, 1, 0),
+    (Play.bury, 0, 0, 1), (Play.sign_off, 0, 0, 1), (Play.audited, 0, 0, 0), (Play.accept_nothing, 0, 0, 0), (Play.strangers_cancel, 0, 1, 0), (Play.shut, 0, 0, 0),
+    (Play.shut, 1, 1, 0), (Play.shut, 1, 1, 1),
 ]  # fmt: skip
 """A history in which every modelled statement occurs."""

@@ -19,6 +19,7 @@ def test_clean_seeds_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (figures["seeds"], figures["first"], figures["violations"]) == (4, 7, 0)
     assert figures["accepts"] > 50 and figures["faults"] == sum(figures["faults_by_kind"].values()) > 0
     assert {"I1", "I3", "I6", "linearizable"} <= set(figures["by_invariant"]), "the checkers that looked say 0"
+    assert figures["looked"]["I6"] > 0 and "I7 told" in figures["looked"], "and how often each had something to judge"
     assert "4 seeds from 7" in capsys.readouterr().out
 
 
@@ -35,7 +36,7 @@ def test_a_failing_seed_is_named_told_and_replayed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(accept, "standing", lambda db, job, offer, named: offer is not None)
-    assert main(["--seeds", "15"]) == 1
+    assert main(["--seeds", "30"]) == 1
     out = capsys.readouterr().out
     told = next(line for line in out.splitlines() if line.startswith("seed ") and " breaks " in line)
     seed = told.split()[1]

@@ -15,9 +15,15 @@ from bench.simulation.judge import OUTSIDE, QUERIES
 from dispatch.kit.postgres import Postgres
 from tests.machines.stage import MACHINE
 from tests.simulation.plays import ACTS, EVERY, LIKELY, Act, Play
-from tests.simulation.twins import Judges, modelled
+from tests.simulation.twins import Judges, as_bag, modelled
 
 acts = st.tuples(st.sampled_from([*ACTS, *LIKELY, *LIKELY]), st.integers(0, 7), st.integers(0, 3), st.integers(0, 12))
+
+
+def test_rows_without_an_order_are_equal_whatever_the_order_of_their_columns() -> None:
+    """With the columns in their order, «offered» would come before a later id in one list and after it in the other."""
+    real = [{"job": "1", "status": "pending"}, {"job": "2", "status": "offered"}]
+    assert as_bag([{"status": "offered", "job": "2"}, {"status": "pending", "job": "1"}]) == as_bag(real)
 
 
 def test_every_statement_of_the_simulated_slices_has_a_model_or_is_named_as_outside() -> None:

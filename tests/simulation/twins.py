@@ -1,5 +1,6 @@
 """One statement or call asked of a model and of the real store: the answers must be the same but for times."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ _SETS = frozenset({"told", "excluded", "wake"})
 _BAGS = frozenset(
     {
         "jobs_due",
+        "users_changed",
         "offers_left_open",
         "offers_of_busy",
         "providers_gone",
@@ -68,14 +70,19 @@ def plain(value: Any) -> Any:
             return int(value) if value.is_integer() else round(value, 6)
         case asyncpg.Record() | dict():
             fields = {name: plain(field) for name, field in dict(value).items() if name != "riding_s"}
-            return {name: _sorted(field) if name in _SETS else field for name, field in fields.items()}
+            return {name: as_bag(field) if name in _SETS else field for name, field in fields.items()}
         case list() | tuple():
             return [plain(item) for item in value]
     return value
 
 
-def _sorted(items: Any) -> Any:
-    return sorted(items, key=repr) if isinstance(items, list) else items
+def as_bag(items: Any) -> Any:
+    """Rows in one order, whatever the order of their columns: those of the model and those of Postgres are not."""
+    return (
+        sorted(items, key=lambda row: json.dumps(row, sort_keys=True, default=repr))
+        if isinstance(items, list)
+        else items
+    )
 
 
 class Judges:
@@ -96,6 +103,7 @@ class Judges:
             "INSERT INTO users (id, first_name, last_name, phone_number) SELECT u, 'Somchai', NULL, NULL FROM unnest($1::uuid[]) u ON CONFLICT DO NOTHING",
             list(users),
         )
+        await self.owner.execute("UPDATE users SET blocked_at = NULL, access_at = NULL WHERE access_at IS NOT NULL")
         for number, (provider, user) in enumerate(working):
             await self.owner.execute(
                 "INSERT INTO providers (id, user_id, first_name, last_name, email, phone_number, service_types, status, provider_uid, approved_at) "
@@ -138,7 +146,7 @@ class Judges:
         if kind == "exec":
             one = other = None
         if name in _BAGS:
-            one, other = _sorted(one), _sorted(other)
+            one, other = as_bag(one), as_bag(other)
         assert other == one, f"{room}.{name}{args}: the model says {other}, Postgres {one}"
         return real
 
@@ -173,7 +181,7 @@ class Judges:
             real = [plain(row) for row in await self.owner.fetch(query)]
             names = [name.strip() for name in query.removeprefix("SELECT ").split(" FROM ")[0].split(",")]
             model = [plain({name: row.get(name) for name in names}) for row in self.tables.rows[table].values()]
-            assert _sorted(model) == _sorted(real), f"{table} differs"
+            assert as_bag(model) == as_bag(real), f"{table} differs"
         real_events = [
             plain(row) for row in await self.owner.fetch("SELECT user_id, seq, name, body::text AS body FROM events")
         ]
@@ -182,7 +190,7 @@ class Judges:
             for kept in self.tables.rows["events"].values()
             for fact in kept["rows"]
         ]
-        assert _sorted(model_events) == _sorted(real_events), "events differ"
+        assert as_bag(model_events) == as_bag(real_events), "events differ"
 
     async def age(self, table: str, column: str, seconds: float) -> None:
         """Set a column of all rows back, in both."""

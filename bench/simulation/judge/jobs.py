@@ -122,7 +122,8 @@ def cash_is_not_modelled(job: Row) -> None:
 
 @models("jobs", "customer_name")
 def customer_name(db: Session, user_id: UUID) -> Row | None:
-    return db.get("users", user_id)
+    row = db.get("users", user_id)
+    return None if row is None else {name: row[name] for name in ("first_name", "last_name", "phone_number")}
 
 
 @models("jobs", "job_create")

@@ -25,7 +25,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
     ),
 }  # fmt: skip
 """Statements of these slices that no part of the simulated core runs: registration, lists of an office, gauges, old age. Of accounts
-only the request ids are modelled.
+only the request ids are modelled, and who is shut out.
 """
 
 QUERIES: dict[str, Queries] = {name: Queries(Path(dispatch.__file__).parent / name / "queries.sql") for name in SLICES}

@@ -106,11 +106,15 @@ class Session:
 
     def all(self, table: str) -> Iterable[Row]:
         """Every row, in the order of their making."""
+        return [row for _, row in self.pairs(table)]
+
+    def pairs(self, table: str) -> Iterable[tuple[Key, Row]]:
+        """The same, each with its key."""
         base: Mapping[Key, Row | None] = self.tables.rows[table]
         for layer in (self._writes.get(table), self._fresh.get(table)):
             if layer:
                 base = {**base, **layer}
-        return [row for row in base.values() if row is not None]
+        return [(key, row) for key, row in base.items() if row is not None]
 
     def of_job(self, job_id: UUID) -> list[Row]:
         """The offers of a job."""
