@@ -409,17 +409,22 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
 
 
 async def disk_full(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's."""
+    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's:
+    it lasts until both answer again, so that the next fault meets a Postgres and not the remains of one.
+    """
     made = nemesis.cluster
     if made.disk is None:
         raise Skipped(made.no_disk)
-    before = _refusals(made.folder)
-    try:
-        made.disk.fill()
-        await asyncio.sleep(planned.length_s)
-    finally:
-        made.disk.free()
-    return "postgres and redis", _refusals(made.folder) - before
+    async with nemesis.lock("postgres"), nemesis.lock("redis"):
+        before = _refusals(made.folder)
+        try:
+            made.disk.fill()
+            await asyncio.sleep(planned.length_s)
+        finally:
+            made.disk.free()
+            await made.judge.back()
+            await made.hurry.back()
+        return "postgres and redis", _refusals(made.folder) - before
 
 
 def _refusals(logs: Path) -> int:

@@ -145,7 +145,7 @@ async def scenario(
             outcome = await run(wanted, place, say)
             rounds.append(outcome.figures | {"seed": seed})
             _show(wanted, outcome, place)
-            if shown.keep is None and not outcome.violations and not outcome.figures["unexpected"]:
+            if shown.keep is None and not code_of_run(outcome.figures):
                 shutil.rmtree(place, ignore_errors=True)
             if left_s < SHORTEST_S:
                 break

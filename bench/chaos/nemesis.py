@@ -68,7 +68,7 @@ class Nemesis:
         self.splits = 0
         self._recorder = recorder
         self._blows = blows
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = {"postgres": cluster.judge.turn, "redis": cluster.hurry.turn}
         self._tasks: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
 

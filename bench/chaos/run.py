@@ -181,6 +181,7 @@ async def _loaded(
             if not task.cancelled() and (error := task.exception()) is not None:
                 city.counts.unexpected.append(f"the harness itself failed: {error!r}")
     counts = city.counts
+    counts.unexpected += made.broken
     if asker.statuses[500]:
         counts.unexpected.append(
             f"{asker.statuses[500]} requests were answered with 500, which the server says of its own bugs"
