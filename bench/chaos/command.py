@@ -49,7 +49,16 @@ SUMS: tuple[str, ...] = (
         "seconds",
     ),
 )
-COUNTS = ("faults_by_kind", "by_invariant", "answers", "closes", "http_statuses", "ended_by_themselves")
+COUNTS = (
+    "faults_by_kind",
+    "by_invariant",
+    "answers",
+    "closes",
+    "http_statuses",
+    "ended_by_themselves",
+    "worker_deaths",
+    "excused_lines",
+)
 SPREADS = ("resume_ms", "accept_ms", "accept_ms_redis_dead", "postgres_to_first_accept_s", "unknown_commits_settled_s")
 SIZE, SHORT_SIZE = (500, 100, 16.0), (200, 60, 8.0)
 """Providers, customers, jobs per second."""

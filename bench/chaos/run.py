@@ -19,6 +19,7 @@ from bench.chaos.asking import Asker
 from bench.chaos.blows import BLOWS
 from bench.chaos.city import City, Habits
 from bench.chaos.cluster import MARKET, Cluster, Prepare, cluster, nothing
+from bench.chaos.logs import judged
 from bench.chaos.money import bank_accounts
 from bench.chaos.nemesis import CLAIM, COMMITS, Marks, Nemesis, stricken
 from bench.chaos.phones import Phone, tend
@@ -117,9 +118,15 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     ) as made:
         say(f"{wanted.workers} workers ready after {time.monotonic() - began:.1f} s")
         final, found = await _loaded(wanted, made, recorder, marks, say)
+        ended = [*made.ended]
         (record / "final.json").write_bytes(msgspec.json.encode(final))
         versions = {"postgres": made.judge.version, "redis": wanted.build.version}
     say("judging")
+    # All of them: also what workers said as they stopped.
+    logs = await asyncio.to_thread(judged, [node.worker for node in made.nodes], ended)
+    found["unexpected"] += logs.unexpected
+    # A fault leaves a store as it found it, so none of them ends but in its turn.
+    found["unexpected"] += [f"{name} ended by itself" for name in ended if not name.startswith("worker")]
     history = await asyncio.to_thread(read, record)
     history.clock_error = figures.clock_error(history)
     history.silences = figures.silences(history)
@@ -129,7 +136,9 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
         | found
         | {
             "versions": versions,
-            "ended_by_themselves": dict(Counter(made.ended)),
+            "ended_by_themselves": dict(Counter(ended)),
+            "worker_deaths": dict(logs.deaths),
+            "excused_lines": dict(logs.excused),
             "seconds": round(time.monotonic() - began, 1),
         }
     )
