@@ -30,6 +30,7 @@ from bench.demo.stage import Person, StageError
 from bench.faults import reads
 from bench.faults.checkers import Violation, judge
 from bench.faults.history import Final, History, read
+from bench.faults.tables import judge_tables
 from bench.fleet import cloud
 from dispatch.accounts import mint
 from dispatch.kit.clock import SystemClock
@@ -130,7 +131,7 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     history = await asyncio.to_thread(read, record)
     history.clock_error = figures.clock_error(history)
     history.silences = figures.silences(history)
-    violations = await asyncio.to_thread(judge, history)
+    violations = await asyncio.to_thread(lambda: judge(history) + judge_tables(history))
     measured = (
         figures.measured(history, marks, violations)
         | found
