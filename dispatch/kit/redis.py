@@ -34,6 +34,13 @@ class _Line:
         except RuntimeError as error:
             raise LineLost(f"the line to Redis is closed: {error}") from error
 
+    async def read_response(self, *args: Any, **given: Any) -> Any:
+        try:
+            return await super().read_response(*args, **given)  # type: ignore[misc]
+        except RuntimeError as error:
+            # Of two who use a subscription, both may open its line again, and each then reads its first answer.
+            raise LineLost(f"the line to Redis is read by another: {error}") from error
+
 
 def _lined(client: "aioredis.Redis") -> "aioredis.Redis":
     """`client`, which has no connection yet, on such lines: TCP, TLS or a Unix socket, as its address says."""
