@@ -33,7 +33,9 @@ AWAY = {
     "LockNotAvailableError": r"canceling statement due to lock timeout",
     # No space left (F11).
     "DiskFullError": r"could not .*: No space left on device",
-    "ResponseError": r"(Command .* of pipeline caused error: \(')?MISCONF Errors writing to the AOF file: No space left on device(',\))?",
+    "ResponseError": r"(Command .* of pipeline caused error: \(')?MISCONF Errors writing to the AOF file: No space left on device(',\))?"
+    # Its functions were flushed, or it is another one (F4, F5); whoever calls next loads them.
+    r"|Command .* of pipeline caused error: \('Function not found',\)",
     # Redis was killed or stopped, or its link was cut (F3, F10).
     "ConnectionError": r"Error \d+ connecting to .*|Error while reading from .*|Connection closed by server\.|the line to Redis is closed.*"
     r"|Error .* while writing to socket.*|unexpected connection_lost\(\) call",
@@ -57,15 +59,22 @@ PLAIN = {
 }
 """Whole lines that are no JSON."""
 NO_POSTGRES = "started without a Postgres"
+NOT_READY = "a worker that starts needs Postgres; its supervisor starts the next"
 DIED = "worker died"
-KILLED = -9
+KILLED, FAILED = -9, 1
+"""Exit codes: by SIGKILL, and by an exception."""
 
 
 def excused(line: Line) -> str:
     """Why this line may be there; "": nothing explains it."""
+    said = AWAY.get(line.error)
+    if not line.entry and line.error:
+        started = (
+            line.text.startswith("Process dispatch-worker-") and said is not None and re.fullmatch(said, line.said)
+        )
+        return NOT_READY if started else ""
     if not line.entry:
         return next((why for pattern, why in PLAIN.items() if re.fullmatch(pattern, line.text)), "")
-    said = AWAY.get(line.error)
     if said is not None and re.fullmatch(said, line.said):
         return EVENTS.get(line.event, "")
     return ""
@@ -92,13 +101,15 @@ def judged(workers: Sequence[Worker], ended: Sequence[str]) -> Read:
 
 
 def _one(worker: Worker, log: Path, ends: int, found: Read, wrong: Counter[str]) -> None:
-    killed, torn, without = worker.killed, worker.killed + worker.killed_whole, 0
+    killed, torn, without, unready = worker.killed, worker.killed + worker.killed_whole, 0, 0
     for line in wrong_lines(log.read_text(errors="replace") if log.exists() else ""):
         if line.event == DIED:
             code = line.entry.get("exit_code")
             found.deaths[f"exit code {code}"] += 1
             if code == KILLED and killed > 0:
                 killed -= 1
+            elif code == FAILED and line.entry.get("was_ready") is False and unready > 0:
+                unready -= 1
             else:
                 wrong[f"worker {worker.number} died by itself with exit code {code}"] += 1
         elif not line.entry and line.text.startswith('{"') and torn > 0:
@@ -106,6 +117,7 @@ def _one(worker: Worker, log: Path, ends: int, found: Read, wrong: Counter[str])
         elif why := excused(line):
             found.excused[why] += 1
             without += why == NO_POSTGRES
+            unready += why == NOT_READY
         else:
             wrong[line.text] += 1
     if ends > without:

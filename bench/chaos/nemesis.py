@@ -138,10 +138,6 @@ class Nemesis:
         """Connections to a store that found nobody, so far."""
         return sum(getattr(node, store).refused for node in self.cluster.nodes)
 
-    def asked(self, store: str) -> int:
-        """Statements to a store, so far."""
-        return sum(getattr(node, store).asked for node in self.cluster.nodes)
-
 
 def stricken(recorder: Recorder, marks: Marks) -> Callable[[int, str], Struck]:
     """What the links tell of single statements: each that lost its reply is a fault of its own."""

@@ -340,11 +340,17 @@ class Hurry(_Server):
 
     # --- its data; not while it runs
 
-    def keep_copy(self) -> None:
-        """A copy of the append-only file as it is now: what a backup or a replica that lags would have. Also while it runs."""
+    def size(self) -> int:
+        """Bytes of what was appended to its file. Also while it runs."""
+        return sum(path.stat().st_size for path in self.data.rglob("*.incr.aof"))
+
+    def keep_copy(self) -> int:
+        """A copy of the append-only file as it is now: what a backup or a replica that lags would have. Also while it runs; its size."""
         copy = self.folder / "redis.copy"
         shutil.rmtree(copy, ignore_errors=True)
+        size = self.size()
         shutil.copytree(self.data, copy)
+        return size
 
     def restore_copy(self) -> None:
         shutil.rmtree(self.data)

@@ -56,7 +56,7 @@ def test_what_a_fault_must_cause_is_excused(worker: Worker, text: str) -> None:
     ],
 )
 def test_what_no_fault_explains_breaks_the_run(worker: Worker, text: str) -> None:
-    worker.log.write_text(f"{text}\n{text}\n")
+    worker.log.write_text(f"{text}\n{line('greeting failed')}\n{text}\n")
     assert len(judged([worker], []).unexpected) == 1 and "2x" in judged([worker], []).unexpected[0]
 
 
@@ -66,6 +66,27 @@ def test_each_death_needs_a_kill_of_ours(worker: Worker) -> None:
     assert not judged([worker], []).unexpected
     worker.killed = 1
     assert any("died by itself" in text for text in judged([worker], []).unexpected)
+
+
+BORN_DEAD = """Process dispatch-worker-0:
+ConnectionResetError: [Errno 104] Connection reset by peer
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "x.py", line 1, in run
+asyncpg.exceptions.ConnectionDoesNotExistError: connection was closed in the middle of operation
+"""
+UNREADY = line("worker died", level="error", exit_code=1, was_ready=False)
+
+
+def test_a_worker_that_starts_without_a_store_may_end_and_says_why(worker: Worker) -> None:
+    worker.log.write_text(BORN_DEAD + UNREADY + "\nready: http://127.0.0.1:80 (1 worker)\n")
+    assert not judged([worker], []).unexpected
+    worker.log.write_text(BORN_DEAD + UNREADY + "\n" + UNREADY)
+    assert len(judged([worker], []).unexpected) == 1
+    worker.log.write_text(BORN_DEAD.replace("asyncpg.exceptions.ConnectionDoesNotExistError", "KeyError") + UNREADY)
+    assert len(judged([worker], []).unexpected) == 2
 
 
 def test_a_kill_may_tear_one_line(worker: Worker) -> None:
