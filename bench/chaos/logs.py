@@ -47,6 +47,8 @@ EVENTS = {
     "loop failed": "every loop of a worker needs a store, and comes again",
     "search failed": "a search needs Postgres; its lease ends and another worker takes it",
     "Failed to restore the pool connection floor; retrying": "asyncpg's pool, which goes on trying",
+    r"Exception while processing entrypoint/job-id: notify\.\w+/\d+": "a notice needs Postgres; the rescuer sends what was not sent",
+    r"Flush failed, requeuing \d+ items": "the queue's own book, which it writes again",
 }
 """What may end in one of those, and why nothing is lost by it."""
 
@@ -76,7 +78,7 @@ def excused(line: Line) -> str:
     if not line.entry:
         return next((why for pattern, why in PLAIN.items() if re.fullmatch(pattern, line.text)), "")
     if said is not None and re.fullmatch(said, line.said):
-        return EVENTS.get(line.event, "")
+        return next((why for event, why in EVENTS.items() if re.fullmatch(event, line.event)), "")
     return ""
 
 

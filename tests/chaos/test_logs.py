@@ -30,6 +30,7 @@ def worker(tmp_path: Path) -> Worker:
         line("search failed", "asyncpg.exceptions.LockNotAvailableError: canceling statement due to lock timeout", "error"),
         line("loop failed", "redis.exceptions.TimeoutError: Timeout reading from 127.0.0.1:1"),
         line("loop failed", "TimeoutError"),
+        line("Exception while processing entrypoint/job-id: notify.sms/35", AWAY, "error"),
         "ready: http://127.0.0.1:80 (1 worker)",
     ],
 )  # fmt: skip

@@ -155,6 +155,26 @@ async def _write(judge: Judge, acked: list[int], number: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_no_start_while_a_backend_of_the_last_one_lives(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers on one folder destroy it: the last process of the one before holds its lock."""
+    monkeypatch.setattr("bench.chaos.stores.GONE_WITHIN_S", 0.3)
+    conn = await asyncpg.connect(judge.url)
+    orphan = await conn.fetchval("SELECT pg_backend_pid()")
+    os.kill(orphan, signal.SIGSTOP)
+    try:
+        os.kill(judge.pid, signal.SIGKILL)
+        while judge.running:
+            await asyncio.sleep(0.01)
+        with pytest.raises(EmbeddedError, match="its last processes hold"):
+            await judge.start()
+    finally:
+        os.kill(orphan, signal.SIGCONT)
+    monkeypatch.undo()
+    await judge.start()
+    assert judge.running and not _alive(orphan)
+    conn.terminate()
+
+
 async def test_killed_while_it_recovers_it_comes_up_all_the_same(judge: Judge) -> None:
     before = judge.pid
     await judge.kill()
