@@ -43,3 +43,14 @@ async def test_a_line_that_two_read_at_once_is_redis_being_away(redis_url: str) 
             await conn.read_response()
         await asyncio.wait([first])
         await redis.plain.connection_pool.release(conn)
+
+
+async def test_a_line_that_another_closes_before_it_is_written_to_is_redis_being_away(redis_url: str) -> None:
+    """Of two who use a subscription, one gives its line up while the other is about to write."""
+    async with Redis.open(redis_url) as redis:
+        conn = await redis.plain.connection_pool.get_connection()
+        await conn.connect()
+        conn.check_health = lambda: conn.disconnect(nowait=True)
+        with pytest.raises(DOWN):
+            await conn.send_command("PING")
+        await redis.plain.connection_pool.release(conn)
