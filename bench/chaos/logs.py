@@ -37,7 +37,7 @@ AWAY = {
     # Its functions were flushed, or it is another one (F4, F5); whoever calls next loads them.
     r"|Command .* of pipeline caused error: \('Function not found',\)",
     # Redis was killed or stopped, or its link was cut (F3, F10).
-    "ConnectionError": r"Error \d+ connecting to .*|Error while reading from .*|Connection closed by server\.|the line to Redis is closed.*"
+    "ConnectionError": r"Error \d+ connecting to .*|Error while reading from .*|Connection closed by server\.|the line to Redis (is closed: .*|was closed by another|is read by another: .*)"
     r"|Error .* while writing to socket.*|unexpected connection_lost\(\) call",
     "BusyLoadingError": r"Redis is loading the dataset in memory",
 }
