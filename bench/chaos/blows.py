@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from bench.chaos.asking import now_ns
+from bench.chaos.clocks import clock_postgres, clock_redis, clock_worker
 from bench.chaos.cluster import Node
-from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
+from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped, name_of
 from bench.chaos.phones import Phone
 from bench.chaos.plan import Planned
 from bench.chaos.stores import Hurry, send
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
     import redis.asyncio as aioredis
 
 REVIVED_WITHIN_S = 30.0
-SHIFTS_S = (3600.0, -3600.0)
-CLOSE_S = 5.0
-"""A clock that is an hour off may be told so much later."""
-FAKETIME = (
-    "usr/lib/*/faketime/libfaketimeMT.so.1",
-    "usr/lib*/faketime/libfaketimeMT.so.1",
-    "usr/local/lib/faketime/libfaketimeMT.so.1",
-)
-
-
-def _name(node: Node) -> str:
-    return f"worker {node.worker.number}"
 
 
 # --- workers
@@ -49,18 +38,18 @@ def _name(node: Node) -> str:
 async def worker_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the requests of clients and the statements of its own that were under way."""
     node = nemesis.node(dice)
-    async with nemesis.lock(_name(node)):
+    async with nemesis.lock(name_of(node)):
         met = await nemesis.aim(lambda: nemesis.city.in_flight(node.worker.number))
         met = max(met, nemesis.calls_at(node))
         clients = nemesis.clients_of(node)
         old = node.worker.kill()
         if old is None:
-            return _name(node), 0
+            return name_of(node), 0
         _watch_resumes(nemesis, clients)
         began = time.monotonic()
         while node.worker.pid in (None, old) and time.monotonic() - began < REVIVED_WITHIN_S:
             await asyncio.sleep(0.05)
-        return _name(node), met
+        return name_of(node), met
 
 
 def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
@@ -80,11 +69,11 @@ def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
 async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the requests and statements that waited for it, at its beginning or its end."""
     node = nemesis.node(dice)
-    async with nemesis.lock(_name(node)):
+    async with nemesis.lock(name_of(node)):
         await nemesis.aim(lambda: nemesis.calls_at(node))
         pid = node.worker.pid
         if pid is None:
-            return _name(node), 0
+            return name_of(node), 0
         send([pid], signal.SIGSTOP)
         met = nemesis.calls_at(node)
         try:
@@ -92,7 +81,7 @@ async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -
             met = max(met, nemesis.calls_at(node))
         finally:
             send([pid], signal.SIGCONT)
-        return _name(node), met
+        return name_of(node), met
 
 
 # --- redis
@@ -173,7 +162,7 @@ async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -
                 node.redis.turn_to(made.hurry.url)
             await other.leave()
             shutil.rmtree(other.folder, ignore_errors=True)
-    return ", ".join(_name(node) for node in half), met
+    return ", ".join(name_of(node) for node in half), met
 
 
 async def _keys(client: "aioredis.Redis") -> set[bytes]:
@@ -375,54 +364,54 @@ async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) ->
     if link is node.clients:
         met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
         link.cut()
-        return f"{_name(node)}, {name}", met
+        return f"{name_of(node)}, {name}", met
     executed = dice.random() < 0.5
     trap = link.drop_next_reply() if executed else link.hold_next()
     try:
         async with asyncio.timeout(AIM_WITHIN_S):
             await trap.reached.wait()
     except TimeoutError:
-        return f"{_name(node)}, {name}", 0
+        return f"{name_of(node)}, {name}", 0
     finally:
         link.forget(trap)
         met = max(int(executed), link.in_flight)
         link.cut()
         trap.release()
-    return f"{_name(node)}, {name}, {'executed' if executed else 'not executed'}", met
+    return f"{name_of(node)}, {name}, {'executed' if executed else 'not executed'}", met
 
 
 async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the calls on the link meanwhile: `_until_healed`."""
     node, link, name = _link(nemesis, dice)
     silent = dice.choice(("requests", "replies"))
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.half_open("requests" if silent == "requests" else "replies")
-        return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the calls on the link meanwhile."""
     node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.blackhole()
-        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the calls on the link meanwhile: all of them are answered late."""
     node, link, name = _link(nemesis, dice)
     delay_s = dice.uniform(0.05, 2.0)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.delay_s, link.jitter_s = delay_s, delay_s / 2
-        return f"{_name(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
     """Met are the calls on the link meanwhile: all of them are slow."""
     node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
-        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
@@ -479,7 +468,7 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
     return "machine", met
 
 
-# --- disk and clocks
+# --- disk
 
 
 async def disk_full(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
@@ -505,107 +494,6 @@ def _refusals(logs: Path) -> int:
     """Writes that found no room so far; the logs lie on another disk."""
     stores = (*logs.glob("postgres-*.log"), *logs.glob("redis-*.log"))
     return sum(log.read_bytes().count(b"No space left on device") for log in stores)
-
-
-def fake_time(shift_s: float) -> tuple[str, ...]:
-    """Words before a command that put its wall clock off. The monotonic one stays true: event loops sleep by it. Raises Skipped."""
-    library = next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern))), None)
-    if library is None:
-        raise Skipped("libfaketime is not installed")
-    return (
-        "/usr/bin/env",
-        f"LD_PRELOAD={library}",
-        f"FAKETIME={shift_s:+.3f}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        "FAKETIME_DISABLE_SHM=1",
-    )
-
-
-async def clock_worker(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """A worker dies and comes back with a wrong clock. Met are the most requests that the wrong clock judged at any look, their tokens
-    among what it judged; where the clock is right all the same, nobody.
-    """
-    node = nemesis.node(dice)
-    shift_s = dice.choice((*SHIFTS_S, 0.4, -0.4))
-    prefix = fake_time(shift_s)
-    async with nemesis.lock(_name(node)):
-        await nemesis.aim(lambda: nemesis.calls_at(node))
-        met = 0
-        try:
-            await node.worker.kill_all()
-            await node.worker.start(prefix)
-            await node.worker.ready()
-            pid, until = node.worker.pid, time.monotonic() + planned.length_s
-            wrong = pid is not None and b"libfaketime" in Path(f"/proc/{pid}/maps").read_bytes()
-            while time.monotonic() < until:
-                await asyncio.sleep(0.02)
-                met = max(met, nemesis.city.in_flight(node.worker.number) if wrong else 0)
-        finally:
-            await node.worker.kill_all()
-            await node.worker.start()
-        await node.worker.ready()
-    return f"{_name(node)}, {shift_s:+g} s", met
-
-
-async def clock_redis(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the keys with a time to live, which by this clock are an hour overdue or live an hour too long; nobody, if the clock
-    that Redis tells is right all the same.
-    """
-    shift_s = dice.choice(SHIFTS_S)
-    prefix = fake_time(shift_s)
-    hurry = nemesis.cluster.hurry
-    async with nemesis.lock("redis"):
-        if not await hurry.runs_under(prefix):
-            raise Skipped(f"{hurry.build} does not start under libfaketime")
-        client = hurry.client()
-        try:
-            mortal = sum(int(found["expires"]) for found in (await client.info("keyspace")).values())
-            at = now_ns()
-            await hurry.kill()
-            await hurry.start(prefix)
-            nemesis.marks.redis_dead.append((at, now_ns()))
-            told_s, _ = await client.time()
-            met = mortal if abs(told_s - time.time() - shift_s) < CLOSE_S else 0
-            await asyncio.sleep(planned.length_s)
-        finally:
-            await client.aclose()
-            await hurry.kill()
-            await hurry.start()
-    return f"redis, {shift_s:+g} s", met
-
-
-STAMPED = "SELECT count(*) FROM job_events WHERE at >= $1"
-
-
-async def clock_postgres(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """0.4 s only: what the judge's clock says is what the judges of the run compare with. Met are the steps of jobs that it stamped; nobody,
-    if the clock that Postgres tells is right all the same.
-    """
-    shift_s = dice.choice((0.4, -0.4))
-    prefix = fake_time(shift_s)
-    judge = nemesis.cluster.judge
-    async with nemesis.lock("postgres"):
-        try:
-            await judge.quit()
-            await judge.start(prefix)
-            conn = await judge.connect()
-            try:
-                began_s = time.time()
-                since = await conn.fetchval("SELECT clock_timestamp()")
-                off_s = since.timestamp() - began_s
-                # The question took a while, by which it looks later than it is.
-                wrong = -0.1 <= off_s - shift_s <= time.time() - began_s + 0.1
-                before = await conn.fetchval(STAMPED, since)
-                await asyncio.sleep(planned.length_s)
-                met = await conn.fetchval(STAMPED, since) - before if wrong else 0
-            finally:
-                conn.terminate()
-        finally:
-            if judge.running:
-                await judge.quit()
-            await judge.start()
-            nemesis.marks.postgres_up.append(now_ns())
-    return f"postgres, {shift_s:+g} s", met
 
 
 BLOWS: dict[str, Blow] = {

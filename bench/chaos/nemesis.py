@@ -56,6 +56,10 @@ Blow = Callable[["Nemesis", Planned, random.Random], Awaitable[tuple[str, int]]]
 """One fault from strike to heal: (whom, how many calls it met)."""
 
 
+def name_of(node: Node) -> str:
+    return f"worker {node.worker.number}"
+
+
 class Nemesis:
     """One per run."""
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 
-from bench.chaos import blows
-from bench.chaos.blows import clock_worker, flushall, redis_empty, redis_split, redis_stale
+from bench.chaos import blows, clocks
+from bench.chaos.blows import flushall, redis_empty, redis_split, redis_stale
+from bench.chaos.clocks import clock_worker
 from bench.chaos.nemesis import Marks
 from bench.chaos.plan import Planned
 from bench.chaos.stores import Hurry, redis_build
@@ -122,7 +123,7 @@ async def test_a_worker_whose_clock_is_right_all_the_same_was_not_met(monkeypatc
     async def nothing(*_: object) -> None:
         """It is no process."""
 
-    monkeypatch.setattr(blows, "fake_time", lambda shift_s: ())
+    monkeypatch.setattr(clocks, "fake_time", lambda shift_s: ())
     worker = SimpleNamespace(number=0, pid=os.getpid(), kill_all=nothing, start=nothing, ready=nothing)
     nemesis = _nemesis(None)
     nemesis.node = lambda dice: SimpleNamespace(worker=worker)
