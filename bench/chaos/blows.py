@@ -1,4 +1,7 @@
-"""The faults, one function each: strike, wait, heal; (whom, how many calls were met). All heal also when they are cancelled."""
+"""The faults, one function each: strike, wait, heal; (whom, how many calls were met). All heal also when they are cancelled.
+
+A fault counts by what it did to a call or to state, never by having been done: each function says what it calls met.
+"""
 
 import asyncio
 import random
@@ -9,46 +12,44 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
 
 from bench.chaos.asking import now_ns
+from bench.chaos.clocks import clock_postgres, clock_redis, clock_worker
 from bench.chaos.cluster import Node
-from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped
+from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped, name_of
 from bench.chaos.phones import Phone
 from bench.chaos.plan import Planned
 from bench.chaos.stores import Hurry, send
 from bench.demo.stage import end_with_us
 from bench.faults.proxy import Proxy
 
+if TYPE_CHECKING:
+    import redis.asyncio as aioredis
+
 REVIVED_WITHIN_S = 30.0
-SHIFTS_S = (3600.0, -3600.0)
-FAKETIME = (
-    "usr/lib/*/faketime/libfaketimeMT.so.1",
-    "usr/lib*/faketime/libfaketimeMT.so.1",
-    "usr/local/lib/faketime/libfaketimeMT.so.1",
-)
-
-
-def _name(node: Node) -> str:
-    return f"worker {node.worker.number}"
 
 
 # --- workers
 
 
 async def worker_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the requests of clients and the statements of its own that were under way."""
     node = nemesis.node(dice)
-    async with nemesis.lock(_name(node)):
+    async with nemesis.lock(name_of(node)):
         met = await nemesis.aim(lambda: nemesis.city.in_flight(node.worker.number))
         met = max(met, nemesis.calls_at(node))
         clients = nemesis.clients_of(node)
         old = node.worker.kill()
         if old is None:
-            return _name(node), 0
+            return name_of(node), 0
         _watch_resumes(nemesis, clients)
         began = time.monotonic()
         while node.worker.pid in (None, old) and time.monotonic() - began < REVIVED_WITHIN_S:
             await asyncio.sleep(0.05)
-        return _name(node), met
+        return name_of(node), met
 
 
 def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
@@ -66,12 +67,13 @@ def _watch_resumes(nemesis: Nemesis, clients: list[Phone]) -> None:
 
 
 async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the requests and statements that waited for it, at its beginning or its end."""
     node = nemesis.node(dice)
-    async with nemesis.lock(_name(node)):
+    async with nemesis.lock(name_of(node)):
         await nemesis.aim(lambda: nemesis.calls_at(node))
         pid = node.worker.pid
         if pid is None:
-            return _name(node), 0
+            return name_of(node), 0
         send([pid], signal.SIGSTOP)
         met = nemesis.calls_at(node)
         try:
@@ -79,25 +81,46 @@ async def worker_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -
             met = max(met, nemesis.calls_at(node))
         finally:
             send([pid], signal.SIGCONT)
-        return _name(node), met
+        return name_of(node), met
 
 
 # --- redis
 
 
 async def redis_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements under way when it died, and the connections that found nobody."""
     return "redis", await _redis_away(nemesis, planned.length_s, lambda: None)
 
 
 async def redis_empty(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    return "redis", await _redis_away(nemesis, planned.length_s, nemesis.cluster.hurry.empty)
+    """Met is whom the kill met, and only if there was something to lose."""
+    hurry = nemesis.cluster.hurry
+    lost = 0
+
+    def empty() -> None:
+        nonlocal lost
+        lost = hurry.size()
+        hurry.empty()
+
+    met = await _redis_away(nemesis, planned.length_s, empty)
+    return "redis", met if lost else 0
 
 
 async def redis_stale(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met is whom the kill met, and only if something had been written since the copy."""
+    hurry = nemesis.cluster.hurry
+    lost = 0
+
+    def restore() -> None:
+        nonlocal lost
+        lost = hurry.size() - copied
+        hurry.restore_copy()
+
     async with nemesis.lock("redis copy"):
-        nemesis.cluster.hurry.keep_copy()
+        copied = hurry.keep_copy()
         await asyncio.sleep(planned.length_s)
-        return "redis", await _redis_away(nemesis, 0.2, nemesis.cluster.hurry.restore_copy)
+        met = await _redis_away(nemesis, 0.2, restore)
+        return "redis", met if lost else 0
 
 
 async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: Callable[[], None]) -> int:
@@ -118,7 +141,9 @@ async def _redis_away(nemesis: Nemesis, for_s: float, meanwhile: Callable[[], No
 
 
 async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """A second, empty master takes half of the workers; both are written to. Met is who asked the one that will be forgotten."""
+    """A second, empty master takes half of the workers; both are written to. Met are the keys of which there are two versions when one
+    of the two is forgotten; it lasts a little longer, until there are any.
+    """
     made = nemesis.cluster
     half = dice.sample(made.nodes, max(1, len(made.nodes) // 2))
     nemesis.splits += 1
@@ -128,18 +153,37 @@ async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -
             await other.start()
             for node in half:
                 node.redis.turn_to(other.url)
-            before = sum(node.redis.asked for node in half)
             await asyncio.sleep(planned.length_s)
-            met = sum(node.redis.asked for node in half) - before
+            began = time.monotonic()
+            while not (met := await _two_versions(made.hurry, other)) and time.monotonic() - began < AIM_WITHIN_S:
+                await asyncio.sleep(0.05)
         finally:
             for node in half:
                 node.redis.turn_to(made.hurry.url)
             await other.leave()
             shutil.rmtree(other.folder, ignore_errors=True)
-    return ", ".join(_name(node) for node in half), met
+    return ", ".join(name_of(node) for node in half), met
+
+
+async def _keys(client: "aioredis.Redis") -> set[bytes]:
+    return {key async for key in client.scan_iter(count=1_000)}
+
+
+async def _two_versions(one: Hurry, other: Hurry) -> int:
+    """Keys that both have, and each with another value. Nobody, where one of them does not answer just now."""
+    first, second = one.client(), other.client()
+    try:
+        both = await _keys(first) & await _keys(second)
+        return sum([await first.dump(key) != await second.dump(key) for key in both])
+    except (RedisError, OSError):
+        return 0
+    finally:
+        await first.aclose()
+        await second.aclose()
 
 
 async def redis_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements that stood before it."""
     async with nemesis.lock("redis"):
         nemesis.cluster.hurry.stop()
         try:
@@ -158,14 +202,20 @@ async def _standing(nemesis: Nemesis, store: str, for_s: float) -> int:
 
 
 async def flushall(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are those who ask an empty Redis within the second in which nobody has noticed."""
+    """Met are the statements that were under way, and the keys that were there and had to be restored: positions, marks, streams. Where
+    there was no key, it met nobody. It lasts a little longer, until something has been restored.
+    """
     async with nemesis.lock("redis"):
         client = nemesis.cluster.hurry.client()
         try:
-            met, before = nemesis.store_calls("redis"), nemesis.asked("redis")
+            there = await _keys(client)
+            met = nemesis.store_calls("redis") if there else 0
             await client.flushall()
+            began = time.monotonic()
             await asyncio.sleep(1.0)
-            return "redis", met + nemesis.asked("redis") - before
+            while not (restored := there & await _keys(client)) and time.monotonic() - began < AIM_WITHIN_S:
+                await asyncio.sleep(0.05)
+            return "redis", met + len(restored)
         finally:
             await client.aclose()
 
@@ -189,6 +239,7 @@ def _errors(stats: dict[str, object]) -> int:
 
 
 async def redis_lies(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the claims that were lied to."""
     before = nemesis.marks.lies
     answers = [b"$%d\r\n%b\r\n" % (len(word), word) for word in WORDS]
     standing = [(node.redis, node.redis.lie([CLAIM], answers)) for node in nemesis.cluster.nodes]
@@ -204,10 +255,12 @@ async def redis_lies(nemesis: Nemesis, planned: Planned, dice: random.Random) ->
 
 
 async def postgres_kill(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements under way when it died, and the connections that found nobody."""
     return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=False)
 
 
 async def postgres_immediate(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """As `postgres_kill`."""
     return "postgres", await _postgres_away(nemesis, planned.length_s, immediate=True)
 
 
@@ -227,6 +280,7 @@ async def _postgres_away(nemesis: Nemesis, for_s: float, *, immediate: bool) -> 
 
 
 async def postgres_stop(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the statements that stood before it."""
     async with nemesis.lock("postgres"):
         nemesis.cluster.judge.stop()
         try:
@@ -303,55 +357,61 @@ def _calls_on(nemesis: Nemesis, node: Node, link: Proxy) -> int:
 
 
 async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """In the middle of a call: on a store's link between a statement and its execution, or between that and its reply."""
+    """In the middle of a call: on a store's link between a statement and its execution, or between that and its reply. Met are the calls
+    that were cut.
+    """
     node, link, name = _link(nemesis, dice)
     if link is node.clients:
         met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
         link.cut()
-        return f"{_name(node)}, {name}", met
+        return f"{name_of(node)}, {name}", met
     executed = dice.random() < 0.5
     trap = link.drop_next_reply() if executed else link.hold_next()
     try:
         async with asyncio.timeout(AIM_WITHIN_S):
             await trap.reached.wait()
     except TimeoutError:
-        return f"{_name(node)}, {name}", 0
+        return f"{name_of(node)}, {name}", 0
     finally:
         link.forget(trap)
         met = max(int(executed), link.in_flight)
         link.cut()
         trap.release()
-    return f"{_name(node)}, {name}, {'executed' if executed else 'not executed'}", met
+    return f"{name_of(node)}, {name}, {'executed' if executed else 'not executed'}", met
 
 
 async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the calls on the link meanwhile: `_until_healed`."""
     node, link, name = _link(nemesis, dice)
     silent = dice.choice(("requests", "replies"))
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.half_open("requests" if silent == "requests" else "replies")
-        return f"{_name(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the calls on the link meanwhile."""
     node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.blackhole()
-        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the calls on the link meanwhile: all of them are answered late."""
     node, link, name = _link(nemesis, dice)
     delay_s = dice.uniform(0.05, 2.0)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.delay_s, link.jitter_s = delay_s, delay_s / 2
-        return f"{_name(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
 
 
 async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the calls on the link meanwhile: all of them are slow."""
     node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{_name(node)}, {name}"):
+    async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
-        return f"{_name(node)}, {name}", await _until_healed(nemesis, planned, node, link)
+        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
 
 
 async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
@@ -371,6 +431,8 @@ async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Pr
 
 
 async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the requests whose line was lost."""
+
     def asking() -> list[Phone]:
         return [
             phone for phone in nemesis.city.phones if phone.live and any(one.waiting for one in phone.waiting.values())
@@ -385,6 +447,7 @@ async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) 
 
 
 async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
+    """Met are the most calls that were under way at any look: they share the CPU with the hogs."""
     hogs = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", "while True: pass", start_new_session=True, preexec_fn=end_with_us
@@ -405,103 +468,32 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
     return "machine", met
 
 
-# --- disk and clocks
+# --- disk
 
 
 async def disk_full(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's."""
+    """Met are the writes that Postgres and Redis say they could not do. Neither may need a hand afterwards but its service manager's:
+    it lasts until both answer again, so that the next fault meets a Postgres and not the remains of one.
+    """
     made = nemesis.cluster
     if made.disk is None:
         raise Skipped(made.no_disk)
-    before = _refusals(made.folder)
-    try:
-        made.disk.fill()
-        await asyncio.sleep(planned.length_s)
-    finally:
-        made.disk.free()
-    return "postgres and redis", _refusals(made.folder) - before
+    async with nemesis.lock("postgres"), nemesis.lock("redis"):
+        before = _refusals(made.folder)
+        try:
+            made.disk.fill()
+            await asyncio.sleep(planned.length_s)
+        finally:
+            made.disk.free()
+            await made.judge.back()
+            await made.hurry.back()
+        return "postgres and redis", _refusals(made.folder) - before
 
 
 def _refusals(logs: Path) -> int:
     """Writes that found no room so far; the logs lie on another disk."""
     stores = (*logs.glob("postgres-*.log"), *logs.glob("redis-*.log"))
     return sum(log.read_bytes().count(b"No space left on device") for log in stores)
-
-
-def fake_time(shift_s: float) -> tuple[str, ...]:
-    """Words before a command that put its wall clock off. The monotonic one stays true: event loops sleep by it. Raises Skipped."""
-    library = next((path for pattern in FAKETIME for path in sorted(Path("/").glob(pattern))), None)
-    if library is None:
-        raise Skipped("libfaketime is not installed")
-    return (
-        "/usr/bin/env",
-        f"LD_PRELOAD={library}",
-        f"FAKETIME={shift_s:+.3f}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        "FAKETIME_DISABLE_SHM=1",
-    )
-
-
-async def clock_worker(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """A worker dies and comes back with a wrong clock. Met are what died with it and what it asked of Postgres meanwhile."""
-    node = nemesis.node(dice)
-    shift_s = dice.choice((*SHIFTS_S, 0.4, -0.4))
-    prefix = fake_time(shift_s)
-    async with nemesis.lock(_name(node)):
-        met = await nemesis.aim(lambda: nemesis.calls_at(node))
-        try:
-            await node.worker.kill_all()
-            await node.worker.start(prefix)
-            await node.worker.ready()
-            before = node.postgres.asked
-            await asyncio.sleep(planned.length_s)
-            met += node.postgres.asked - before
-        finally:
-            await node.worker.kill_all()
-            await node.worker.start()
-        await node.worker.ready()
-    return f"{_name(node)}, {shift_s:+g} s", met
-
-
-async def clock_redis(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    shift_s = dice.choice(SHIFTS_S)
-    prefix = fake_time(shift_s)
-    hurry = nemesis.cluster.hurry
-    async with nemesis.lock("redis"):
-        if not await hurry.runs_under(prefix):
-            raise Skipped(f"{hurry.build} does not start under libfaketime")
-        at = now_ns()
-        try:
-            await hurry.kill()
-            await hurry.start(prefix)
-            nemesis.marks.redis_dead.append((at, now_ns()))
-            before = nemesis.asked("redis")
-            await asyncio.sleep(planned.length_s)
-            met = nemesis.asked("redis") - before
-        finally:
-            await hurry.kill()
-            await hurry.start()
-    return f"redis, {shift_s:+g} s", met
-
-
-async def clock_postgres(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """0.4 s only: what the judge's clock says is what the judges of the run compare with."""
-    shift_s = dice.choice((0.4, -0.4))
-    prefix = fake_time(shift_s)
-    judge = nemesis.cluster.judge
-    async with nemesis.lock("postgres"):
-        try:
-            await judge.quit()
-            await judge.start(prefix)
-            before = nemesis.asked("postgres")
-            await asyncio.sleep(planned.length_s)
-            met = nemesis.asked("postgres") - before
-        finally:
-            if judge.running:
-                await judge.quit()
-            await judge.start()
-            nemesis.marks.postgres_up.append(now_ns())
-    return f"postgres, {shift_s:+g} s", met
 
 
 BLOWS: dict[str, Blow] = {

@@ -19,7 +19,8 @@ from bench.chaos.recorder import Recorder
 from bench.demo.stage import Person
 from bench.faults.history import Op, digest
 from bench.faults.proxy import Proxy
-from protocol.frames import Accept, Advance, Cancel, Event, Online, Reply, Request, Snapshot, Track
+from bench.faults.tables import said
+from protocol.frames import Accept, Advance, Cancel, Decline, Event, Online, Reply, Request, Snapshot, Track
 from protocol.lifecycle import MAY_WORK, Stage
 
 STAGES = (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED)
@@ -36,6 +37,8 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
     """Of jobs: everybody who is offered one accepts at once."""
     accept: float = 0.85
     """Of offers, else."""
+    declines: float = 0.5
+    """Of those that are not accepted; the others are let lapse."""
     think_s: float = 1.5
     duplicates: float = 0.1
     cancels: float = 0.05
@@ -207,6 +210,8 @@ class City:
             reply = await phone.ask(frame)
             op.done = now_ns()
             op.word = "ok" if reply.ok else code_of(reply.error)
+            if reply.ok:
+                op.answer = said(reply.data or {})
             return reply
         finally:
             self.pending.pop(op.key, None)
@@ -268,6 +273,15 @@ class City:
             self.go(self._accept(provider, offer, 0.0))
         elif self._dice.random() < self.habits.accept:
             self.go(self._accept(provider, offer, self._dice.uniform(0.0, self.habits.think_s)))
+        elif self._dice.random() < self.habits.declines:
+            self.go(self._decline(provider, offer_id, job_id))
+
+    async def _decline(self, provider: Provider, offer: str, job: str) -> None:
+        await asyncio.sleep(self._dice.uniform(0.0, self.habits.think_s))
+        frame = Decline(id=uuid4(), offer_id=UUID(offer))
+        await self._by_socket(
+            provider.phone, frame, self._op(provider.phone, "decline", str(frame.id), offer=offer, job=job, body=offer)
+        )
 
     async def _accept(self, provider: Provider, offer: dict[str, Any], think_s: float) -> None:
         if think_s:
@@ -301,7 +315,7 @@ class City:
             if not reply.ok or reply.data is None:
                 return None
             job: dict[str, Any] = reply.data["job"]
-            op.told_round, op.answer = int(job["round"]), digest("job", job)
+            op.told_round, op.answer = int(job["round"]), said(job)
             return job
         finally:
             self.pending.pop(op.key, None)
@@ -318,7 +332,7 @@ class City:
             answer = await self._asker.ask("POST", f"/v1/jobs/{op.job}/accept", provider.person.token, body, key=op.key)
             op.done, op.word = now_ns(), answer.word
             if answer.ok:
-                op.told_round, op.answer = int(answer.data["job"]["round"]), digest("job", answer.data["job"])
+                op.told_round, op.answer = int(answer.data["job"]["round"]), said(answer.data)
         finally:
             self.recorder.op(op)
 
@@ -426,7 +440,7 @@ class City:
             op.done, op.word = now_ns(), answer.word
             if not answer.ok:
                 return None
-            op.job, op.answer = str(answer.data["id"]), digest("job", answer.data)
+            op.job, op.answer = str(answer.data["id"]), said(answer.data)
             return op.job
         finally:
             self.recorder.op(op)
@@ -437,6 +451,8 @@ class City:
         try:
             answer = await self._asker.ask("POST", f"/v1/jobs/{job}/cancel", customer.person.token, {}, key=key)
             op.done, op.word = now_ns(), answer.word
+            if answer.ok:
+                op.answer = said(answer.data)
         finally:
             self.recorder.op(op)
 
@@ -467,6 +483,8 @@ class City:
         try:
             answer = await self._asker.ask("POST", path, self._admin.token, body, key=key)
             op.done, op.word = now_ns(), answer.word
+            if answer.ok:
+                op.answer = said(answer.data)
         finally:
             self.recorder.op(op)
 
@@ -495,7 +513,7 @@ class City:
             answer = await self._asker.ask("POST", "/v1/withdrawals", provider.person.token, body, key=key)
             op.done, op.word = now_ns(), answer.word
             if answer.ok:
-                op.answer = digest("withdrawal", answer.data)
+                op.answer = said(answer.data)
         finally:
             self.recorder.op(op)
 

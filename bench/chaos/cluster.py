@@ -79,6 +79,8 @@ class Cluster:
     """Why there is none."""
     ended: list[str] = field(default_factory=list)
     """What was found dead without our doing, and started again."""
+    broken: list[str] = field(default_factory=list)
+    """Where the harness itself failed."""
 
     @property
     def links(self) -> list[Proxy]:
@@ -99,15 +101,22 @@ class Cluster:
                     if node.worker.wanted and not node.worker.running:
                         await node.worker.start()
             for name, store in (("postgres", self.judge), ("redis", self.hurry)):
-                if store.wanted and not store.running:
+                if store.wanted and not store.running and not store.turn.locked():
                     self.ended.append(name)
                     await asyncio.sleep(RESTART_AFTER_S)
-                    if store.wanted and not store.running:
-                        try:
-                            await store.start()
-                        except (EmbeddedError, TimeoutError) as error:
-                            self.say(f"{name} does not start yet: {str(error).splitlines()[0]}")
-                            store.wanted = True
+                    if store.turn.locked():
+                        continue  # a fault, which leaves it running: workers are not to wait for that
+                    async with store.turn:
+                        if store.wanted and not store.running:
+                            try:
+                                await store.start()
+                            except (EmbeddedError, TimeoutError) as error:
+                                self.say(f"{name} does not start yet: {error}")
+
+    def watched(self, watch: "asyncio.Task[None]") -> None:
+        """The watcher has ended; only a cancellation may end it."""
+        if not watch.cancelled():
+            self.broken.append(f"the harness itself failed: nobody starts again what ends: {watch.exception()!r}")
 
 
 def free_port() -> int:
@@ -190,6 +199,7 @@ async def cluster(
             made.nodes.append(node)
             await node.worker.start()
         watch = asyncio.create_task(made.watch())
+        watch.add_done_callback(made.watched)
         try:
             await asyncio.gather(*(node.worker.ready() for node in made.nodes))
             yield made

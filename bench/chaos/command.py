@@ -49,7 +49,16 @@ SUMS: tuple[str, ...] = (
         "seconds",
     ),
 )
-COUNTS = ("faults_by_kind", "by_invariant", "answers", "closes", "http_statuses", "ended_by_themselves")
+COUNTS = (
+    "faults_by_kind",
+    "by_invariant",
+    "answers",
+    "closes",
+    "http_statuses",
+    "ended_by_themselves",
+    "worker_deaths",
+    "excused_lines",
+)
 SPREADS = ("resume_ms", "accept_ms", "accept_ms_redis_dead", "postgres_to_first_accept_s", "unknown_commits_settled_s")
 SIZE, SHORT_SIZE = (500, 100, 16.0), (200, 60, 8.0)
 """Providers, customers, jobs per second."""
@@ -145,7 +154,7 @@ async def scenario(
             outcome = await run(wanted, place, say)
             rounds.append(outcome.figures | {"seed": seed})
             _show(wanted, outcome, place)
-            if shown.keep is None and not outcome.violations and not outcome.figures["unexpected"]:
+            if shown.keep is None and not code_of_run(outcome.figures):
                 shutil.rmtree(place, ignore_errors=True)
             if left_s < SHORTEST_S:
                 break

@@ -56,6 +56,10 @@ Blow = Callable[["Nemesis", Planned, random.Random], Awaitable[tuple[str, int]]]
 """One fault from strike to heal: (whom, how many calls it met)."""
 
 
+def name_of(node: Node) -> str:
+    return f"worker {node.worker.number}"
+
+
 class Nemesis:
     """One per run."""
 
@@ -68,7 +72,7 @@ class Nemesis:
         self.splits = 0
         self._recorder = recorder
         self._blows = blows
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = {"postgres": cluster.judge.turn, "redis": cluster.hurry.turn}
         self._tasks: set[asyncio.Task[None]] = set()
         self.failures: list[str] = []
 
@@ -137,10 +141,6 @@ class Nemesis:
     def refused(self, store: str) -> int:
         """Connections to a store that found nobody, so far."""
         return sum(getattr(node, store).refused for node in self.cluster.nodes)
-
-    def asked(self, store: str) -> int:
-        """Statements to a store, so far."""
-        return sum(getattr(node, store).asked for node in self.cluster.nodes)
 
 
 def stricken(recorder: Recorder, marks: Marks) -> Callable[[int, str], Struck]:

@@ -19,6 +19,7 @@ from bench.chaos.asking import Asker
 from bench.chaos.blows import BLOWS
 from bench.chaos.city import City, Habits
 from bench.chaos.cluster import MARKET, Cluster, Prepare, cluster, nothing
+from bench.chaos.logs import judged
 from bench.chaos.money import bank_accounts
 from bench.chaos.nemesis import CLAIM, COMMITS, Marks, Nemesis, stricken
 from bench.chaos.phones import Phone, tend
@@ -29,6 +30,7 @@ from bench.demo.stage import Person, StageError
 from bench.faults import reads
 from bench.faults.checkers import Violation, judge
 from bench.faults.history import Final, History, read
+from bench.faults.tables import judge_tables
 from bench.fleet import cloud
 from dispatch.accounts import mint
 from dispatch.kit.clock import SystemClock
@@ -117,19 +119,27 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     ) as made:
         say(f"{wanted.workers} workers ready after {time.monotonic() - began:.1f} s")
         final, found = await _loaded(wanted, made, recorder, marks, say)
+        ended = [*made.ended]
         (record / "final.json").write_bytes(msgspec.json.encode(final))
         versions = {"postgres": made.judge.version, "redis": wanted.build.version}
     say("judging")
+    # All of them: also what workers said as they stopped.
+    logs = await asyncio.to_thread(judged, [node.worker for node in made.nodes], ended)
+    found["unexpected"] += logs.unexpected
+    # A fault leaves a store as it found it, so none of them ends but in its turn.
+    found["unexpected"] += [f"{name} ended by itself" for name in ended if not name.startswith("worker")]
     history = await asyncio.to_thread(read, record)
     history.clock_error = figures.clock_error(history)
     history.silences = figures.silences(history)
-    violations = await asyncio.to_thread(judge, history)
+    violations = await asyncio.to_thread(lambda: judge(history) + judge_tables(history))
     measured = (
         figures.measured(history, marks, violations)
         | found
         | {
             "versions": versions,
-            "ended_by_themselves": dict(Counter(made.ended)),
+            "ended_by_themselves": dict(Counter(ended)),
+            "worker_deaths": dict(logs.deaths),
+            "excused_lines": dict(logs.excused),
             "seconds": round(time.monotonic() - began, 1),
         }
     )
@@ -181,6 +191,7 @@ async def _loaded(
             if not task.cancelled() and (error := task.exception()) is not None:
                 city.counts.unexpected.append(f"the harness itself failed: {error!r}")
     counts = city.counts
+    counts.unexpected += made.broken
     if asker.statuses[500]:
         counts.unexpected.append(
             f"{asker.statuses[500]} requests were answered with 500, which the server says of its own bugs"

@@ -60,6 +60,8 @@ class _Server:
         self._child: Child | None = None
         self.wanted = False
         """It is meant to run: whoever finds it dead may start it."""
+        self.turn = asyncio.Lock()
+        """Whoever starts, kills or stops it has its turn: two starts at once would wait for each other's process to end."""
 
     @property
     def pid(self) -> int:
@@ -95,7 +97,10 @@ class Judge(_Server):
         return postgres.url(self.place.sockets, DATABASE)
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
-        """Start it and wait until it answers, recovery included. `prefix`: words before its command. Raises EmbeddedError."""
+        """Start it and wait until it answers, recovery included. `prefix`: words before its command. Raises EmbeddedError; it is wanted
+        all the same, and whoever watches tries again.
+        """
+        self.wanted = True
         await self._leave()
         lock = FileLock(self.place.folder / "postgres.lock")
         began = time.monotonic()
@@ -108,7 +113,8 @@ class Judge(_Server):
         log.symlink_to(self._logs / f"postgres-{self._starts}.log")
         self._starts += 1
         as_ = self.place.as_
-        place = replace(self.place, as_=replace(as_, prefix=(*as_.prefix, *prefix)))
+        # Nothing is removed when one server of ours ends: the next one goes on with its data.
+        place = replace(self.place, as_=replace(as_, prefix=(*as_.prefix, *prefix)), temporary=False)
         stack = AsyncExitStack()
         stack.callback(lock.close)
         try:
@@ -118,28 +124,27 @@ class Judge(_Server):
         except BaseException:
             await stack.aclose()
             raise
-        self._stack, self.wanted = stack, True
-        await postgres.create_database(self.place.sockets, DATABASE)
+        self._stack = stack
+        if self._starts == 1:
+            await postgres.create_database(self.place.sockets, DATABASE)
 
     async def kill(self) -> None:
         """SIGKILL to all its processes at once; returns when they are gone."""
-        self.wanted = False
-        pids = family(self.pid)
-        send(pids, signal.SIGKILL)
-        await self._gone(pids)
+        await self._ended(signal.SIGKILL, everybody=True)
 
     async def quit(self) -> None:
         """Immediate shutdown: no checkpoint, no goodbye; the next start recovers from the log."""
-        self.wanted = False
-        pids = family(self.pid)
-        send(pids[:1], signal.SIGQUIT)
-        await self._gone(pids)
+        await self._ended(signal.SIGQUIT, everybody=False)
 
     def stop(self) -> None:
-        send(family(self.pid), signal.SIGSTOP)
+        self._all(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        send(family(self.pid), signal.SIGCONT)
+        self._all(signal.SIGCONT)
+
+    def _all(self, number: signal.Signals) -> None:
+        if self.running:  # its number may be somebody else's by now
+            send(family(self.pid), number)
 
     async def leave(self) -> None:
         """The end of the run."""
@@ -147,18 +152,38 @@ class Judge(_Server):
         if self.running:
             self.go_on()
         await self._leave()
-        shutil.rmtree(self.place.sockets, ignore_errors=True)  # it may lie outside the run's folder
+        # They may lie outside the run's folder.
+        shutil.rmtree(self.place.sockets, ignore_errors=True)
+        if (home := postgres.home_of(self.place)) != self.place.folder:
+            shutil.rmtree(home, ignore_errors=True)
 
     async def connect(self, *, timeout_s: float = 5.0) -> "asyncpg.Connection[asyncpg.Record]":
         """Past all proxies, as the superuser."""
         return await asyncpg.connect(self.url, timeout=timeout_s, server_settings={"search_path": "dispatch"})
+
+    async def back(self) -> None:
+        """What its service manager does for it: started if it has ended, and awaited while it recovers. Raises EmbeddedError."""
+        if not self.running:
+            await self.start()
+        began = time.monotonic()
+        while await postgres.version(self.place.sockets) is None:
+            if not self.running:  # it gave up while we waited
+                await self.start()
+            if time.monotonic() - began > START_WITHIN_S:
+                raise EmbeddedError("postgres", f"it runs and has not answered for {START_WITHIN_S:.0f} s.")
+            await asyncio.sleep(0.05)
 
     async def _leave(self) -> None:
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.aclose()
 
-    async def _gone(self, pids: Sequence[int]) -> None:
+    async def _ended(self, number: signal.Signals, *, everybody: bool) -> None:
+        self.wanted = False
+        if not self.running:
+            return
+        pids = family(self.pid)
+        send(pids if everybody else pids[:1], number)
         assert self._child is not None
         async with asyncio.timeout(GONE_WITHIN_S):
             while self._child.exit_code() is None or any(_alive(pid) for pid in pids[1:]):
@@ -218,7 +243,8 @@ class Hurry(_Server):
         return f"unix://{quote(str(self._sockets), safe='/')}/{SOCKET}"
 
     async def start(self, prefix: Sequence[str] = ()) -> None:
-        """Start it on what data there is and wait until it has loaded them. Raises EmbeddedError."""
+        """Start it on what data there is and wait until it has loaded them. Raises EmbeddedError; it is wanted all the same."""
+        self.wanted = True
         self.data.mkdir(mode=0o700, exist_ok=True)
         (self._sockets / SOCKET).unlink(missing_ok=True)
         lock = FileLock(self._lock)
@@ -240,7 +266,11 @@ class Hurry(_Server):
             if time.monotonic() - began > START_WITHIN_S:
                 raise EmbeddedError("valkey", f"it did not answer within {START_WITHIN_S:.0f} s:\n{tail(log)}")
             await asyncio.sleep(0.01)
-        self.wanted = True
+
+    async def back(self) -> None:
+        """Started if it has ended. Raises EmbeddedError."""
+        if not self.running:
+            await self.start()
 
     async def _answers(self) -> bool:
         client = self.client()
@@ -294,23 +324,33 @@ class Hurry(_Server):
         """SIGKILL; returns when it is gone."""
         self.wanted = False
         assert self._child is not None
-        send([self.pid], signal.SIGKILL)
+        self._one(signal.SIGKILL)
         if await self._child.finished(timeout_s=GONE_WITHIN_S) is None:
             raise StageError("redis does not die")
 
     def stop(self) -> None:
-        send([self.pid], signal.SIGSTOP)
+        self._one(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        send([self.pid], signal.SIGCONT)
+        self._one(signal.SIGCONT)
+
+    def _one(self, number: signal.Signals) -> None:
+        if self.running:
+            send([self.pid], number)
 
     # --- its data; not while it runs
 
-    def keep_copy(self) -> None:
-        """A copy of the append-only file as it is now: what a backup or a replica that lags would have. Also while it runs."""
+    def size(self) -> int:
+        """Bytes of what was appended to its file. Also while it runs."""
+        return sum(path.stat().st_size for path in self.data.rglob("*.incr.aof"))
+
+    def keep_copy(self) -> int:
+        """A copy of the append-only file as it is now: what a backup or a replica that lags would have. Also while it runs; its size."""
         copy = self.folder / "redis.copy"
         shutil.rmtree(copy, ignore_errors=True)
+        size = self.size()
         shutil.copytree(self.data, copy)
+        return size
 
     def restore_copy(self) -> None:
         shutil.rmtree(self.data)

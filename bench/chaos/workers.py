@@ -28,6 +28,8 @@ class Worker:
         self.number = number
         self.port = port
         self.wanted = False
+        self.killed = self.killed_whole = 0
+        """How often by us: the worker process alone, and with its supervisor."""
         self._launch = launch
         self._environment = dict(environment)
         self._folder = folder
@@ -92,6 +94,7 @@ class Worker:
         pid = self.pid
         if pid is not None:
             send([pid], signal.SIGKILL)
+            self.killed += 1
         return pid
 
     async def kill_all(self) -> None:
@@ -99,6 +102,7 @@ class Worker:
         self.wanted = False
         if self._process is not None and self._process.returncode is None:
             send(family(self._process.pid), signal.SIGKILL)
+            self.killed_whole += 1
             await self._process.wait()
 
     async def leave(self) -> None:

@@ -180,6 +180,29 @@ class Balance(msgspec.Struct, kw_only=True):
     """The least that it may hold; None: no bound."""
 
 
+class Kept(msgspec.Struct, kw_only=True):
+    """A row of `idem` at the end: what was answered under a key."""
+
+    user: str
+    key: str
+    at: int
+    answer: str
+    """Its digest: what `Op.answer` is of the same answer."""
+    withdrawal: str = ""
+    """The withdrawal that it speaks of."""
+
+
+class Withdrawal(msgspec.Struct, kw_only=True):
+    """A row of `withdrawals` at the end."""
+
+    id: str
+    user: str
+    amount: int
+    currency: str
+    asked: str
+    """Digest of the request that asks for just this: what `Op.body` is of it."""
+
+
 class Final(msgspec.Struct, kw_only=True):
     """What the judge holds after everything has healed and come to rest."""
 
@@ -201,7 +224,11 @@ class Final(msgspec.Struct, kw_only=True):
     books: list[str] = []
     """What `dispatch ledger reconcile` found wrong, line by line."""
     stuck: list[str] = []
-    """Jobs that have no next action or are long past it."""
+    """Jobs that have no next action or are long past it: an id each, and why."""
+    kept: list[Kept] = []
+    withdrawals: list[Withdrawal] = []
+    providers: dict[str, str] = {}
+    """user → his status as a provider."""
     applied: dict[str, int] = {}
     """device → the newest seq that it had applied at the end; only devices that were connected then."""
 

@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from bench.faults.history import Balance, Entry, Final, Job, Offer, Step, digest
+from bench.faults.history import Balance, Entry, Final, Job, Kept, Offer, Step, Withdrawal, digest
+from bench.faults.tables import said
 
 Row = Any
 """A record of asyncpg or a dict: what has its columns by name."""
@@ -17,6 +18,46 @@ Instant = Callable[[datetime | None], int]
 
 STUCK_S = 10
 """A job whose next action is overdue by more than this is stuck: I9."""
+GONE_S = 45
+"""Without a socket for so long a provider loses his job: the settings' `gone_after_s`."""
+
+STUCK = """
+WITH t AS (SELECT clock_timestamp() AS now, make_interval(secs => $1) AS late, make_interval(secs => $2) AS gone)
+-- Nobody looks at it any more, or ought to have: `jobs_due` takes what is due.
+SELECT j.id || ' ' || j.status || ', next search ' || coalesce(j.next_search_at::text, 'never') || ', expires ' || j.expires_at
+FROM dispatch.jobs j, t WHERE j.status IN ('pending', 'offered') AND (j.next_search_at IS NULL OR least(j.next_search_at, j.expires_at) < now - late)
+UNION ALL
+-- Nobody can accept it, and nobody looks for somebody who can. At rest (`jobs_rest`), until it expires, it had all its rounds.
+SELECT j.id || ' ' || j.status || ', on offer to nobody, next search ' || j.next_search_at
+FROM dispatch.jobs j, t WHERE j.status IN ('pending', 'offered') AND j.next_search_at > now + late AND j.next_search_at < j.expires_at
+  AND NOT EXISTS (SELECT FROM dispatch.offers o WHERE o.job_id = j.id AND o.status = 'live')
+UNION ALL
+-- What `offers_lapse` settles.
+SELECT o.job_id || ' has live offer ' || o.offer_id || ', which expired ' || o.expires_at
+FROM dispatch.offers o, t WHERE o.status = 'live' AND o.expires_at < now - late
+UNION ALL
+-- What the reconciler settles: `offers_left_open` and `offers_of_busy`.
+SELECT o.job_id || ' ' || j.status || ', and offer ' || o.offer_id || ' is live'
+FROM dispatch.offers o JOIN dispatch.jobs j ON j.id = o.job_id, t WHERE o.status = 'live' AND j.status NOT IN ('pending', 'offered')
+  AND (SELECT max(e.at) FROM dispatch.job_events e WHERE e.job_id = j.id) < now - late
+UNION ALL
+SELECT b.id || ' ' || b.status || ', and its provider has live offer ' || o.offer_id
+FROM dispatch.offers o JOIN dispatch.jobs b ON b.provider_id = o.provider_id AND b.status IN ('accepted', 'arrived', 'in_progress'), t
+WHERE o.status = 'live' AND o.offered_at <= b.accepted_at AND b.accepted_at < now - late
+UNION ALL
+-- What the presence sweeper ends before pickup (`providers_gone`), and what needs a person after it (`jobs_stuck`).
+SELECT j.id || ' ' || j.status || ', and its provider has been gone since before ' || now - gone
+FROM dispatch.jobs j JOIN dispatch.provider_gate g ON g.provider_id = j.provider_id, t WHERE j.status IN ('accepted', 'arrived', 'in_progress')
+  AND greatest(g.changed_at, j.accepted_at) < now - gone - late
+  AND NOT EXISTS (SELECT FROM dispatch.sockets s LEFT JOIN dispatch.workers w ON w.id = s.worker_id WHERE s.user_id = g.user_id
+                  AND coalesce(s.lost_at, w.beat_at, s.connected_at) > now - gone - late)
+UNION ALL
+-- A suspension ends his job in its own transaction.
+SELECT j.id || ' ' || j.status || ', and its provider is ' || g.status
+FROM dispatch.jobs j JOIN dispatch.provider_gate g ON g.provider_id = j.provider_id, t WHERE j.status IN ('accepted', 'arrived', 'in_progress')
+  AND g.status NOT IN ('approved', 'active')
+"""
+"""Jobs that no part of the server will ever move again, or that it should have moved long ago: $1 is how late, $2 when he is gone, s."""
 
 
 async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Final:
@@ -82,14 +123,21 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
                 Balance(account=str(row["id"]), currency=row["asset"], amount=row["balance"], floor=row["min_balance"])
                 for row in await conn.fetch("SELECT id, asset, balance, min_balance FROM dispatch.ledger_account")
             ],
-            stuck=[
-                f"{row['id']} {row['status']}, next search {row['next_search_at']}, expires {row['expires_at']}"
+            stuck=[row[0] for row in await conn.fetch(STUCK, STUCK_S, GONE_S)],
+            kept=[
+                kept_of(row)
+                for row in await conn.fetch("SELECT user_id, key, response, at FROM dispatch.idem ORDER BY at")
+            ],
+            withdrawals=[
+                withdrawal_of(row)
                 for row in await conn.fetch(
-                    "SELECT id, status, next_search_at, expires_at FROM dispatch.jobs WHERE status IN ('pending', 'offered') "
-                    "AND (next_search_at IS NULL OR least(next_search_at, expires_at) < clock_timestamp() - make_interval(secs => $1))",
-                    STUCK_S,
+                    "SELECT id, user_id, bank_account_id, amount_minor, currency FROM dispatch.withdrawals"
                 )
             ],
+            providers={
+                str(row["user_id"]): row["status"]
+                for row in await conn.fetch("SELECT user_id, status FROM dispatch.providers")
+            },
         )
 
 
@@ -145,6 +193,31 @@ def ends_of(rows: Iterable[Row], ns: Instant = wall_ns) -> dict[str, list[int]]:
     for row in rows:
         found.setdefault(str(row["user_id"]), []).append(ns(row["at"]))
     return found
+
+
+def kept_of(row: Row) -> Kept:
+    """Out of a row of `idem`."""
+    answer = msgspec.json.decode(row["response"])
+    return Kept(
+        user=str(row["user_id"]),
+        key=row["key"],
+        at=wall_ns(row["at"]),
+        answer=said(answer),
+        withdrawal=str(answer.get("withdrawal_id", "")) if isinstance(answer, dict) else "",
+    )
+
+
+def withdrawal_of(row: Row) -> Withdrawal:
+    """Out of a row of `withdrawals`."""
+    amount, currency = row["amount_minor"], row["currency"]
+    asked = {"amount_minor": amount, "bank_account_id": str(row["bank_account_id"]), "currency": currency}
+    return Withdrawal(
+        id=str(row["id"]),
+        user=str(row["user_id"]),
+        amount=amount,
+        currency=currency,
+        asked=digest("withdraw", asked),
+    )
 
 
 def _text(value: UUID | None) -> str:

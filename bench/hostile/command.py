@@ -18,8 +18,9 @@ from bench.demo.command import at_least_one
 from bench.fleet import FleetError, cloud
 from bench.hostile.attack import Crowd
 from bench.hostile.corpus import load
-from bench.hostile.judge import Bystander, Memory, frames_of, judged_log
+from bench.hostile.judge import Bystander, Memory, frames_of
 from bench.hostile.record import record
+from bench.logs import judged_log
 from bench.report import complete, ms, options, perform, show
 from bench.server import Running, server
 from dispatch.markets import Markets

@@ -1,14 +1,11 @@
-"""What a run of attackers is judged by, besides their own answers: the server's log, its memory, and a bystander."""
+"""What a run of attackers is judged by, besides their own answers and the server's log: its memory, and a bystander."""
 
 import asyncio
 import time
-from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
-
-import orjson
 
 from bench.demo.stage import Person
 from bench.report import spread
@@ -21,36 +18,6 @@ from protocol.lifecycle import ServiceType, Stage
 ASK_EVERY_S: Final = 0.25
 RIDE_EVERY_S: Final = 3.0
 OFFERED_WITHIN_S: Final = 15.0
-BAD_LEVELS: Final = ("error", "critical")
-SAMPLES_MAX: Final = 10
-
-
-def judged_log(text: str) -> dict[str, Any]:
-    """Lines of a server's log by kind. `unhandled`: errors, anything with a traceback, anything that is no line of ours."""
-    unhandled: list[str] = []
-    warnings: Counter[str] = Counter()
-    count = 0
-    for line in text.splitlines():
-        try:
-            entry = orjson.loads(line)
-            level, event = entry["level"], entry["event"]
-        except (ValueError, KeyError, TypeError):
-            count += 1
-            unhandled.append(line.strip()[:300])
-            continue
-        if level in BAD_LEVELS or "exception" in entry or "Traceback" in line:
-            count += 1
-            # What it was and what it ended in; the way there is long, and names folders of this machine.
-            last = str(entry.get("exception", "")).strip().rpartition("\n")[2]
-            unhandled.append(f"{level}: {event}: {last}"[:300])
-        else:
-            warnings[f"{level}: {str(event)[:80]}"] += 1
-    return {
-        "log_lines": len(text.splitlines()),
-        "unhandled": count,
-        "unhandled_lines": unhandled[:SAMPLES_MAX],
-        "other_lines": dict(warnings.most_common(20)),
-    }
 
 
 class Bystander:

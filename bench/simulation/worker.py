@@ -184,7 +184,7 @@ class Worker:
         nursery = self.nursery = Nursery()
         places = self._city
         self.idempotency = idempotency = Idempotency(pg)
-        self.accounts = Accounts(cast("Any", _ACCESS), pg, redis, clock, nursery)
+        self.accounts = Accounts(cast("Any", _ACCESS), pg, redis, clock)
         notices, nobody = cast("Any", NoNotices()), cast("Any", None)
         self.inbox = inbox = Inbox(
             pg,

@@ -33,6 +33,18 @@ class _Line:
             await super().send_packed_command(*args, **given)  # type: ignore[misc]
         except RuntimeError as error:
             raise LineLost(f"the line to Redis is closed: {error}") from error
+        except AttributeError as error:
+            if error.obj is not None:
+                raise
+            # Its writer is gone: another who uses it has given it up between our looking and our writing.
+            raise LineLost("the line to Redis was closed by another") from error
+
+    async def read_response(self, *args: Any, **given: Any) -> Any:
+        try:
+            return await super().read_response(*args, **given)  # type: ignore[misc]
+        except RuntimeError as error:
+            # Of two who use a subscription, both may open its line again, and each then reads its first answer.
+            raise LineLost(f"the line to Redis is read by another: {error}") from error
 
 
 def _lined(client: "aioredis.Redis") -> "aioredis.Redis":

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 
 from bench.hostile.corpus import distinct, filled, load, placeheld
-from bench.hostile.judge import judged_log
 from bench.hostile.mutate import WIRE, Mutator, frame, masked
 from bench.hostile.record import Frames
+from bench.logs import judged_log, wrong_line
 from protocol.codec import decode_client
 from protocol.errors import Refused
 from protocol.frames import FRAME_BYTES_MAX, ClientFrame
@@ -85,10 +85,17 @@ def test_a_tap_reads_what_a_client_sends() -> None:
         '{"level":"warning","event":"x","exception":"Traceback"}',
         "Traceback (most recent call last):",
         '{"level":"critical","event":"frame for another user stopped"}',
+        '{"level":"warning","logger":"py.warnings","event":"RuntimeWarning: coroutine was never awaited"}',
     ],
 )
 def test_a_bad_line_of_the_log_is_seen(line: str) -> None:
     assert judged_log('{"level":"warning","event":"fine"}\n' + line)["unhandled"] == 1
+
+
+def test_a_bad_line_is_named_by_what_it_ended_in() -> None:
+    exception = "Traceback\n  File x\nKeyError: 1\n\nDuring handling\n\nTraceback\na.b.Gone: it is\nDETAIL:  more"
+    line = wrong_line(json.dumps({"level": "error", "event": "x", "exception": exception}))
+    assert line is not None and (line.text, line.error, line.said) == ("error: x: Gone: it is", "Gone", "it is")
 
 
 def test_twenty_thousand_broken_frames_harm_nobody(tmp_path: Path) -> None:

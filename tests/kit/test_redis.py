@@ -30,3 +30,27 @@ def test_a_line_that_is_closed_under_a_call_is_redis_being_away(redis_url: str, 
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(scene())
+
+
+async def test_a_line_that_two_read_at_once_is_redis_being_away(redis_url: str) -> None:
+    """Both who use a subscription may open its line again at one moment: that is no bug to be logged as one."""
+    async with Redis.open(redis_url) as redis:
+        conn = await redis.plain.connection_pool.get_connection()
+        await conn.connect()
+        first = asyncio.ensure_future(conn.read_response(timeout=5.0))
+        await asyncio.sleep(0)
+        with pytest.raises(DOWN):
+            await conn.read_response()
+        await asyncio.wait([first])
+        await redis.plain.connection_pool.release(conn)
+
+
+async def test_a_line_that_another_closes_before_it_is_written_to_is_redis_being_away(redis_url: str) -> None:
+    """Of two who use a subscription, one gives its line up while the other is about to write."""
+    async with Redis.open(redis_url) as redis:
+        conn = await redis.plain.connection_pool.get_connection()
+        await conn.connect()
+        conn.check_health = lambda: conn.disconnect(nowait=True)
+        with pytest.raises(DOWN):
+            await conn.send_command("PING")
+        await redis.plain.connection_pool.release(conn)

@@ -98,13 +98,11 @@ async def running(
     """
     folder, sockets, as_ = place.folder, place.sockets, place.as_
     server = find("postgres")
-    home = folder
+    home = home_of(place)
     if as_.uid is not None:
         if not can(as_, 'exec "$1" --version', server.path):
             server = replace(server, path=_copied(server, echo))
-        if not place.reachable:
-            home = _base() / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-            home.mkdir(mode=0o755, exist_ok=True)
+        home.mkdir(mode=0o755, exist_ok=True)
         os.chown(sockets, as_.uid, as_.gid or -1)
     data = home / server.data_name
     log = folder / "postgres.log"
@@ -129,6 +127,13 @@ async def running(
         await child.stop(echo)
         if home != folder and place.temporary:
             shutil.rmtree(home, ignore_errors=True)
+
+
+def home_of(place: Place) -> Path:
+    """Where its data lie: in its folder, or where the user that it runs as can reach them."""
+    if place.as_.uid is None or place.reachable:
+        return place.folder
+    return _base() / hashlib.sha256(os.fsencode(place.folder)).hexdigest()[:16]
 
 
 async def _initialise(server: Binary, data: Path, as_: RunAs, *, log: Path, lock: FileLock, timeout_s: float) -> None:
