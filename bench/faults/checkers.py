@@ -113,7 +113,8 @@ def one_job_each(history: History, looked: Looked) -> Iterator[Violation]:
         held.sort(key=lambda one: one.since)
         looked["I2"] += len(held)
         for before, after in pairwise(held):
-            if before.until > after.since:
+            # As the judge's clock told it, which may have been set back in between.
+            if min(before.until, after.until) > after.since + history.clock_error:
                 text = f"provider {user} had {before.job} and {after.job} at once"
                 yield Violation("I2", text, (before.job, after.job), (user,))
     active = Counter(job.holder for job in history.final.jobs if job.status in ACTIVE)
@@ -170,7 +171,7 @@ def eligible(history: History, looked: Looked) -> Iterator[Violation]:
         if offer.status == "accepted" and offer.expires <= offer.responded:
             continue  # from the open board: made in the accept itself
         for one in held.get(offer.user, ()):
-            if one.since < offer.at < one.until:
+            if one.since + history.clock_error < offer.at < one.until - history.clock_error:
                 text = f"offer {offer.id} was made to {offer.user} while he had job {one.job}"
                 yield Violation("I4", text, (offer.job, one.job), (offer.user,))
         if _within(history, barred.get(offer.user, ()), offer.at):

@@ -762,3 +762,37 @@ def test_each_checker_says_how_often_it_looked() -> None:
     unseen = {"I1c PROVIDER_NOT_APPROVED", "I1c another word", "I10 asked again", "I12 position"}
     assert {name for name, count in looked.items() if not count} == unseen
     assert _looked(History(final=Final(at=0))) == dict.fromkeys(LOOKS, 0)
+
+
+@pytest.mark.parametrize("spoil", [offered_while_busy, accepted_offer_made_while_busy])
+def test_an_offer_within_the_error_of_the_judges_clock_is_no_breach(spoil: Callable[[History], None]) -> None:
+    """Its clock was set back by 0.4 s between an offer and the accept of it: then the offer is the later one."""
+    history = Ideal(1).history
+    spoil(history)
+    assert "I4" in {violation.invariant for violation in judge(history)}
+    history.clock_error = 400 * MS
+    assert "I4" not in {violation.invariant for violation in judge(history)}
+
+
+def _held_twice(overlap: int) -> History:
+    """Of one provider: a job that ended at 10 s, and another from `overlap` ns before that, by the judge's clock."""
+    rows = [("a", 5 * S, 10 * S), ("b", 10 * S - overlap, 20 * S)]
+    steps = [
+        Step(job=job, version=version, was=was, to=to, round=1, actor="p", at=at)
+        for job, since, until in rows
+        for version, was, to, at in ((1, "offered", "accepted", since), (2, "accepted", "cancelled", until))
+    ]
+    return History(final=Final(at=30 * S, steps=steps))
+
+
+def test_two_jobs_at_once_by_more_than_the_error_of_the_judges_clock() -> None:
+    def found(history: History) -> bool:
+        return any(violation.invariant == "I2" for violation in judge(history))
+
+    history = _held_twice(300 * MS)
+    assert found(history)
+    history.clock_error = 400 * MS
+    assert not found(history)
+    history = _held_twice(500 * MS)
+    history.clock_error = 400 * MS
+    assert found(history)
