@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bench.faults.checkers import LOOKS
-from bench.simulation import Outcome, PostgresModel, RedisModel, run_seed
+from bench.simulation import Outcome, PostgresModel, RedisModel, Shape, run_seed
 from bench.simulation.chance import RealSource, sealed
 from bench.simulation.judge import Session, UnknownStatement, accept
 from bench.simulation.judge.lines import Asked
@@ -254,7 +254,8 @@ def test_events_that_nobody_relays_are_caught(monkeypatch: pytest.MonkeyPatch) -
         return None
 
     monkeypatch.setattr(Inbox, "poll_heads", idle)
-    assert _caught("I6") and _caught("I7"), "some never hear of it, and some too late"
+    strict = Shape(workers=3, providers=8, customers=3, jobs=6, faults=14, turmoil_s=30.0, suspensions=12)
+    assert _caught("I6") and _caught("I7", shape=strict), "some never hear of it, and some too late"
 
 
 def test_one_who_is_told_that_he_is_busy_with_what_he_had_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +309,8 @@ def test_a_socket_of_one_who_is_shut_out_that_stays_is_caught(monkeypatch: pytes
         return []
 
     monkeypatch.setattr(Accounts, "changed_lately", nobody)
-    assert _invariants(_caught()) == {"I7"}
+    strict = Shape(workers=2, providers=8, customers=3, jobs=20, faults=3, turmoil_s=20.0, blocks=6)
+    assert _invariants(_caught(shape=strict)) == {"I7"}
 
 
 def test_a_door_that_stays_open_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
