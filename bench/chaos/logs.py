@@ -58,7 +58,7 @@ _AT_START = "|".join(f"(?:{said})" for said in AWAY.values() if said != r".*")
 PLAIN = {
     r"ready: http://127\.0\.0\.1:\d+ \(1 worker\)": "the command's own word to people",
     # A command that is started while Postgres is away says so and ends, and its service manager starts it again.
-    rf"dispatch: The database at \S+ cannot be migrated: ({_AT_START})\.": "started without a Postgres",
+    rf"dispatch: The database at \S+ cannot be migrated: ({_AT_START})(; DETAIL: .*)?\.": "started without a Postgres",
     r"dispatch: Postgres cannot be reached at DATABASE_URL=\S+ \(.*\)\. Start it or correct the address; .*": "started without a Postgres",
 }
 """Whole lines that are no JSON."""
