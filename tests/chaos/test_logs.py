@@ -104,13 +104,13 @@ def test_a_command_that_ends_says_why(worker: Worker) -> None:
         "dispatch: The database at x cannot be migrated: connection was closed in the middle of operation.\n"
     )
     assert not judged([worker], ["worker 0", "postgres"]).unexpected
+    assert judged([worker], ["worker 0", "worker 0"]).unexpected
     starting = "the database system is not yet accepting connections; DETAIL:  Consistent recovery state has not been yet reached."
     worker.log.write_text(
         f"dispatch: Postgres cannot be reached at DATABASE_URL=x ({starting}). Start it or correct the address; without ...\n"
         f"dispatch: The database at x cannot be migrated: {starting}.\n"
     )
     assert not judged([worker], ["worker 0", "worker 0"]).unexpected
-    assert judged([worker], ["worker 0", "worker 0"]).unexpected
 
 
 def test_a_supervisor_gives_up_after_deaths_that_are_ours(worker: Worker) -> None:
