@@ -27,7 +27,9 @@ RETURN_WITHIN_S: Final = 120.0
 PINGS: Final = 1_400
 """Of 125 bytes: their answers are more than the kernel's two buffers take, and less than what may wait above them."""
 GONE_WITHIN_S: Final = 60.0
-PROBE_EVERY_S: Final = 0.5
+PROBE_EVERY_S: Final = 0.25
+PROBE_AFTER_S: Final = 6.0
+"""Nobody is cut before; probes of hundreds are a load of their own."""
 REPLACED_WITHIN_S: Final = 60.0
 REST_S: Final = 3.0
 DEAFENED_PER_S: Final = 100
@@ -175,7 +177,7 @@ async def _with_small_buffers(phone: Phone) -> None:
 
 
 async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
-    """Stop reading, ask for much, and write down when the line was cut. A probe a second tells a cut line from a silent one."""
+    """Stop reading, ask for much, and write down when the line was cut. A probe now and then tells a cut line from a silent one."""
     await asyncio.sleep(after_s)
     transport = phone.transport
     assert transport is not None
@@ -184,7 +186,7 @@ async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
     transport.write(framed(b"p" * 125, 0x9) * PINGS)
 
     def cut() -> bool:
-        if not transport.is_closing():
+        if not transport.is_closing() and time.monotonic() - began >= PROBE_AFTER_S:
             transport.write(framed(b"", 0xA))
         return transport.is_closing() or phone.lost
 
