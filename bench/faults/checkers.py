@@ -339,11 +339,11 @@ def _told_in_time(history: History, client: str, frames: list[Told], span: Span)
         on_it.append(history.final.at)  # it was connected when all was over
     if span.until < latest or on_it[-1] <= latest:
         return None  # taken back before, or no sign that this line outlived the bound
-    return any(
-        span.asked <= told.at <= latest
-        and (told.name == "provider.updated" or (told.kind == "snapshot" and told.at > span.since))
-        for told in frames
-    )
+    heard = [told for told in frames if span.asked <= told.at <= latest]
+    if any(told.name == "provider.updated" or (told.kind == "snapshot" and told.at > span.since) for told in heard):
+        return True
+    # A snapshot between the office's request and its answer may hold the suspension or not: nobody can say.
+    return None if any(told.kind == "snapshot" for told in heard) else False
 
 
 def _worker_of(frames: list[Told], socket: str) -> str:
