@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 from uuid import UUID, uuid4
 
 import pytest
 
 from bench.faults.checkers import LOOKS
+from bench.faults.history import Op
 from bench.simulation import Outcome, PostgresModel, RedisModel, Shape, run_seed
 from bench.simulation.chance import RealSource, sealed
 from bench.simulation.judge import Session, UnknownStatement, accept
@@ -151,19 +152,7 @@ def test_worlds_of_weather_are_clean() -> None:
     words = Counter(op.word for outcome in outcomes for op in outcome.history.ops if op.kind == "accept")
     assert words["ok"] >= 10 * SEEDS and words["accepted"] >= 10 * SEEDS, "winners and losers"
     asked = Counter(op.kind for outcome in outcomes for op in outcome.history.ops)
-    for kind in (
-        "decline",
-        "cancel",
-        "advance",
-        "create",
-        "online",
-        "offline",
-        "suspend",
-        "reinstate",
-        "block",
-        "unblock",
-        "withdraw",
-    ):
+    for kind in get_args(get_type_hints(Op)["kind"]):
         assert asked[kind] > 0, kind
     resumed = sum(told.resumed for outcome in outcomes for told in outcome.history.told if told.kind == "welcome")
     assert resumed >= SEEDS, "lines were lost and taken up again"
