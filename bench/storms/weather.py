@@ -130,29 +130,43 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
     }
 
 
-async def not_reading(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
-    """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds."""
-    calm_at = time.monotonic()
-    await asyncio.sleep(calm_s)
-    for phone in phones:
-        await _with_small_buffers(phone)
-    async with Barometer(running) as storm:
-        began = time.monotonic()
-        gone: list[float] = []
-        await asyncio.gather(*(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones)))
-        ended = time.monotonic()
-        await asyncio.sleep(2.5)
-    # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
-    asked = began + len(phones) / DEAFENED_PER_S + 1.0
-    before, during = trade.accept_ms(calm_at, began), trade.accept_ms(asked, ended)
+async def not_reading(
+    running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float, rounds: int
+) -> dict[str, Any]:
+    """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds.
+
+    Again in each of the `rounds`, each with its own calm before it: what the others notice is compared over all of them.
+    """
+    before: list[float] = []
+    during: list[float] = []
+    gone: list[float] = []
+    waiting_bytes, lag_ms = 0, 0.0
+    for _ in range(rounds):
+        calm_at = time.monotonic()
+        await asyncio.sleep(calm_s)
+        before += trade.accept_ms(calm_at, time.monotonic())
+        for phone in phones:
+            await _with_small_buffers(phone)
+        async with Barometer(running) as storm:
+            began = time.monotonic()
+            await asyncio.gather(
+                *(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones))
+            )
+            ended = time.monotonic()
+            await asyncio.sleep(2.5)
+        # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
+        during += trade.accept_ms(began + len(phones) / DEAFENED_PER_S + 1.0, ended)
+        waiting_bytes, lag_ms = max(waiting_bytes, storm.waiting_bytes), max(lag_ms, storm.lag_ms)
     return {
-        "not_reading": len(phones),
+        "rounds": rounds,
+        "not_reading": rounds * len(phones),
         "gone": len(gone),
         **spread(gone, "gone_s"),
-        "waiting_kib_max": round(storm.waiting_bytes / 1024, 1),
-        "loop_lag_ms_max": storm.lag_ms,
+        "waiting_kib_max": round(waiting_bytes / 1024, 1),
+        "loop_lag_ms_max": lag_ms,
         **spread(before, "accept_ms_before"),
         **spread(during, "accept_ms"),
+        "accepts_before": len(before),
         "accepts": len(during),
     }
 
