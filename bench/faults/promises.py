@@ -292,7 +292,7 @@ LIMITS = (
     "That a suspended provider is told within 5 s is judged only on lines that lived as long and while his worker could hear and say something: about one device in four in the simulator. What he can no longer do is judged always.",
     "Refusals for papers, debts or places are judged by tests of their own; on real processes no history explains them. How often each checker had something to judge stands in a run's result (`looked`).",
     "RFC 6455 asks a server to refuse unmasked frames; the HTTP library lets them pass, and so do we. A proxy in front may be stricter.",
-    "The attackers' bystander is served, and slowly: 600 hostile sockets share two cores, and each worker's connections to Postgres, with him. What he asks on the socket there is answered from memory; what he asks over HTTP waits for a connection, is told after 2 s that there is none, and is asked again.",
+    "The attackers' bystander is served, and slowly: 600 hostile sockets share two cores, and each worker's connections to Postgres, with him. What he asks on the socket there is answered from memory; what he asks over HTTP waits for such a connection, is refused with OVERLOADED after 2 s without one, and is asked again a second or more later.",
     "No advisory database has been asked about the pinned versions: `make audit` needs one outside, and none was within reach where this was made. tests/security/test_advisories.py holds a list of known holes that was made by hand.",
     "{seeds} seeds of the simulator are few beside what the databases with simulators of their own have run.",
 )
