@@ -94,13 +94,13 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             "frames_per_s": round(reached / seconds),
             **crowd.figures(),
             "bystander": bystander.figures(),
-            **_memory(memory),
+            **memory_figures(memory),
             "workers_alive": running.worker_pids() == pids,
             **judged_log((running.stage.folder / "server.log").read_text(errors="replace")),
             "lines_lost": max(0, bystander.welcomes - 1),
         }
         _show(figures, shown)
-        return complete(figures | {"record": None}, shown, running.stage.versions), _code(figures)
+        return complete(figures | {"record": None}, shown, running.stage.versions), code_of_run(figures)
 
 
 RIDE_WITHIN_S = 120.0
@@ -150,7 +150,7 @@ async def _trade(running: Running, token: str, centre: tuple[float, float], crow
             await asyncio.sleep(JOB_EVERY_S)
 
 
-def _memory(memory: Memory) -> dict[str, Any]:
+def memory_figures(memory: Memory) -> dict[str, Any]:
     """`rss_drift`: the share by which it grew once warm. None: the run was too short to tell."""
     seconds = memory.series[-1][0]
     share = max(WARM_SHARE, WARM_S / max(seconds, 1.0))
@@ -164,7 +164,8 @@ def _memory(memory: Memory) -> dict[str, Any]:
     }
 
 
-def _code(figures: dict[str, Any]) -> int:
+def code_of_run(figures: dict[str, Any]) -> int:
+    """1 when the server failed, grew, answered what it has no right to, or left somebody without an answer."""
     good = (
         figures["unhandled"] == 0
         and figures["answers_not_of_the_contract"] == 0

@@ -12,6 +12,7 @@ from bench.chaos.command import BREAKING, code_of_run
 from bench.faults.checkers import CHECKERS, LOOKS
 from bench.faults.promises import FAULTS, MUTANTS, PROMISES
 from bench.faults.targets import TARGETS
+from bench.hostile.command import code_of_run as hostile_code
 from bench.reliability import PAGE, breaches, page, results, runs
 from bench.simulate_faults import main
 from bench.simulation.nemesis import KINDS
@@ -153,6 +154,11 @@ STORMS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("storm", "spoiled", "words"),
     [
+        ("returning", {"sockets": 200, "returned": 200, "resumed": 200}, "storm: sockets that return at once"),
+        ("returning", {"loop_lag_ms_max": 900.0}, "storm: loop lag, max"),
+        ("not_reading", {"not_reading": 20, "gone": 20}, "slow readers: a tenth of the sockets, in rounds"),
+        ("not_reading", {"waiting_kib_max": 300.0}, "slow readers: waiting for each, max"),
+        ("restarting", {"workers": 2, "replaced": 2}, "rolling restart: workers"),
         ("returning", {"returned": 4_100}, "storm: of these, not back within 2 min"),
         ("returning", {"resumed": 4_100}, "storm: of these, not resumed where they stood"),
         ("returning", {"return_s_max": None}, "storm: the last one back"),
@@ -179,6 +185,24 @@ def test_a_storm_that_failed_misses(storm: str, spoiled: dict[str, Any], words: 
 
 def test_others_who_failed_beside_a_storm_are_a_target() -> None:
     assert missed({"storms": STORMS | {"failed": 2}}) == {"storm and slow readers: others' requests that failed"}  # type: ignore[dict-item]
+
+
+HOSTILE: dict[str, Any] = {
+    "frames_reached": 1_000_000, "unhandled": 0, "answers_not_of_the_contract": 0, "workers_alive": True, "never_welcomed": 0, "rss_drift": 0.02,
+    "bystander": {"failed": 0, "rides": 3, "sockets_needed": 1},
+}  # fmt: skip
+
+
+def test_attackers_that_their_command_calls_too_much_miss_a_target() -> None:
+    assert missed({"hostile": HOSTILE}) == set() and hostile_code(HOSTILE) == 0
+    spoiled: list[dict[str, Any]] = [
+        *({name: 3} for name in ("unhandled", "answers_not_of_the_contract", "never_welcomed", "rss_drift")),
+        {"workers_alive": False},
+        *({"bystander": HOSTILE["bystander"] | one} for one in ({"failed": 1}, {"rides": 0}, {"sockets_needed": 2})),
+    ]
+    for one in spoiled:
+        assert hostile_code(HOSTILE | one) == 1
+        assert len(missed({"hostile": HOSTILE | one})) == 1, one
 
 
 def test_a_figure_without_an_aim_is_neither_met_nor_missed() -> None:

@@ -18,7 +18,7 @@ import pytest
 import bench.storms.trade
 from bench.demo.stage import Person
 from bench.fleet import Phone
-from bench.hostile.command import _code, _memory
+from bench.hostile.command import code_of_run, memory_figures
 from bench.hostile.corpus import distinct, filled, load, placeheld
 from bench.hostile.judge import Memory
 from bench.hostile.mutate import WIRE, Mutator, frame, masked
@@ -130,11 +130,11 @@ def test_memory_that_grows_under_attack_fails_the_run() -> None:
         "unhandled": 0, "answers_not_of_the_contract": 0, "workers_alive": True, "never_welcomed": 0,
         "bystander": {"failed": 0, "rides": 3, "sockets_needed": 1},
     }  # fmt: skip
-    assert _code(figures | _memory(grown(600, 40, 0.03))) == 0
-    assert _code(figures | _memory(grown(600, 40, 0.2))) == 1
-    assert _memory(grown(130, 40, 0.0))["rss_drift"] == 0, "its first fifth is not warm yet, its first minute is"
-    short = _memory(grown(100, 40, 0.2))
-    assert short["rss_drift"] is None and _code(figures | short) == 0
+    assert code_of_run(figures | memory_figures(grown(600, 40, 0.03))) == 0
+    assert code_of_run(figures | memory_figures(grown(600, 40, 0.2))) == 1
+    assert memory_figures(grown(130, 40, 0.0))["rss_drift"] == 0, "its first fifth is not warm yet, its first minute is"
+    short = memory_figures(grown(100, 40, 0.2))
+    assert short["rss_drift"] is None and code_of_run(figures | short) == 0
 
 
 def test_a_phone_that_does_not_come_back_has_not_resumed() -> None:
