@@ -29,6 +29,7 @@ from bench.faults.history import (
 )
 from bench.faults.job_register import Did, State, step
 from bench.faults.linearizable import Call, linearizable
+from bench.faults.standing import Standing
 
 MS = 1_000_000
 
@@ -70,6 +71,7 @@ class Ideal:
         seq = self.numbers[user] = self.numbers.get(user, 0) + 1
         found = f"{user}:{seq}:{name}:{job}{offer}"
         self.history.final.events.setdefault(user, []).append((seq, found))
+        self.history.final.standings.setdefault(user, []).append(f"jobs-{user}-{seq} {'provider' if seq > 1 else ''}")
         self.history.told.append(
             Told(at=self.now + MS, client=f"{user}/phone", user=user, socket="s", kind="event", seq=seq, name=name, job=job, offer=offer, digest=found)
         )  # fmt: skip
@@ -78,7 +80,15 @@ class Ideal:
         if user not in self.numbers:
             self.numbers[user] = 0
             self.history.told.append(
-                Told(at=self.now, client=f"{user}/phone", user=user, socket="s", kind="snapshot", seq=0)
+                Told(
+                    at=self.now,
+                    client=f"{user}/phone",
+                    user=user,
+                    socket="s",
+                    kind="snapshot",
+                    seq=0,
+                    digest=Standing().digest,
+                )
             )
             if user in self.people:
                 self.tick()
@@ -133,6 +143,14 @@ class Ideal:
                 Entry(transaction=f"t-{job}", kind="earning", account=account, currency="THB", amount=amount, job=job)
             )
 
+    def anew(self, user: str) -> None:
+        """He starts from a snapshot."""
+        seq = self.numbers[user]
+        held = self.history.final.standings[user][seq - 1]
+        self.history.told.append(
+            Told(at=self.now, client=f"{user}/phone", user=user, socket="s2", kind="snapshot", seq=seq, digest=held)
+        )
+
     def refused(self, job: str, round: int, winner: str, asked: list[str]) -> None:
         """What the others are told, and the winner of other jobs, while he has this one."""
         stranger = next(user for user in self.people if user not in asked)
@@ -175,6 +193,7 @@ class Ideal:
         self.now += S
 
     def rest(self) -> None:
+        self.anew("p0")
         final = self.history.final
         final.at = self.now + 10 * S
         final.paid = True
@@ -298,6 +317,21 @@ def a_head_without_its_event(history: History) -> None:
 
 def lost_event(history: History) -> None:
     history.told.remove(next(told for told in history.told if told.kind == "event"))
+
+
+def snapshot_left_empty(history: History) -> None:
+    [told for told in history.told if told.kind == "snapshot"][-1].digest = Standing().digest
+
+
+def stale_snapshot(history: History) -> None:
+    """It says what was so one event ago."""
+    told = [told for told in history.told if told.kind == "snapshot"][-1]
+    told.digest = history.final.standings[told.user][told.seq - 2]
+
+
+def snapshot_of_another_provider(history: History) -> None:
+    told = [told for told in history.told if told.kind == "snapshot"][-1]
+    told.digest = told.digest.replace("provider", "another")
 
 
 def last_event_lost(history: History) -> None:
@@ -559,6 +593,9 @@ BROKEN: dict[Callable[[History], None], str] = {
     nothing_booked: "I5",
     a_history_that_begins_late: "I6",
     a_head_without_its_event: "I6",
+    snapshot_left_empty: "I6",
+    stale_snapshot: "I6",
+    snapshot_of_another_provider: "I6",
     lost_event: "I6",
     last_event_lost: "I6",
     event_out_of_thin_air: "I6",
