@@ -20,7 +20,7 @@ from bench.faults.targets import TARGETS, Results, Target
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = ROOT / "bench" / "results" / "faults"
-BREACHES = ROOT / "tests" / "bench" / "test_checkers.py"
+BREACHES = ROOT / "tests" / "bench" / "breaches.py"
 """Its `BROKEN` maps functions that break a history by hand to the invariant that must be named."""
 RUNS = ("simulation", "chaos")
 """What makes a history that is judged; their files are named NAME-….json."""
@@ -190,7 +190,7 @@ def page(found: Results) -> str:
 
 Made by `python -m bench reliability` out of [promises.py](../bench/faults/promises.py) and the results kept in [bench/results/faults](../bench/results/faults); a test holds this page and its sources together.
 A promise counts for something only with the faults that attack it, what judges it, and a mistake made on purpose that proves the judge awake: a mutant of the
-server, or a history broken by hand in [test_checkers.py](../tests/bench/test_checkers.py). I8 and I11 have neither: the one is measured, the other is judged by all
+server, or a history broken by hand in [breaches.py](../tests/bench/breaches.py). I8 and I11 have neither: the one is measured, the other is judged by all
 the rest while clocks are wrong.
 
 ## How to run it again
