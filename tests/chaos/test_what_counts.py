@@ -156,7 +156,7 @@ async def _struck_link(blow: Any, redis_url: str, monkeypatch: pytest.MonkeyPatc
         node = SimpleNamespace(worker=SimpleNamespace(number=0), clients=None, redis=link, postgres=None)
         nemesis = _nemesis(None, [node])
         nemesis.node = lambda dice: node
-        striking = asyncio.create_task(blow(nemesis, _planned("x"), Chosen(1)))
+        striking = asyncio.create_task(blow(nemesis, _planned("x", 0.6 if ECHO in says else 0.05), Chosen(1)))
         await asyncio.sleep(0)
         for said in says:
             writer.write(said)
