@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -383,7 +383,7 @@ async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) ->
 
 
 async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: `_until_healed`."""
+    """Met are the calls whose bytes were lost: `_until_healed`."""
     node, link, name = _link(nemesis, dice)
     silent = dice.choice(("requests", "replies"))
     async with nemesis.lock(f"{name_of(node)}, {name}"):
@@ -392,7 +392,7 @@ async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random
 
 
 async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile."""
+    """Met are the calls whose bytes were lost."""
     node, link, name = _link(nemesis, dice)
     async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.blackhole()
@@ -400,7 +400,7 @@ async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random
 
 
 async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: all of them are answered late."""
+    """Met are the calls that were answered late."""
     node, link, name = _link(nemesis, dice)
     delay_s = dice.uniform(0.05, 2.0)
     async with nemesis.lock(f"{name_of(node)}, {name}"):
@@ -409,7 +409,7 @@ async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) ->
 
 
 async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: all of them are slow."""
+    """Met are the calls whose bytes were held back."""
     node, link, name = _link(nemesis, dice)
     async with nemesis.lock(f"{name_of(node)}, {name}"):
         link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
@@ -417,13 +417,16 @@ async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random)
 
 
 async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
-    """Calls that were on the link at any look; a store's link counts what was asked meanwhile. A little longer, until there are any."""
-    met, before = _calls_on(nemesis, node, link), link.asked
+    """Calls that were held back or lost bytes; of clients, who share their lines, as many as waited at any look since the first such
+    bytes. A little longer, until there are any.
+    """
+    met, before = 0, link.slowed
     try:
         until = time.monotonic() + planned.length_s
         while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
             await asyncio.sleep(0.02)
-            met = max(met, _calls_on(nemesis, node, link), link.asked - before)
+            slowed = link.slowed - before
+            met = max(met, min(slowed, _calls_on(nemesis, node, link)) if link is node.clients else slowed)
         return met
     finally:
         link.heal()
@@ -448,8 +451,16 @@ async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) 
     return f"{len(victims)} phones", met
 
 
+SHARED_S, LOOK_S = 0.02, 0.1
+"""A worker that waited so much longer than before for a CPU, within a look, was slowed by the hogs."""
+
+
 async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the most calls that were under way at any look: they share the CPU with the hogs."""
+    """Met are the most calls that were under way, at any look, at workers which the hogs kept waiting for a CPU. A little longer, until
+    there are any.
+    """
+    pids = [node.worker.pid for node in nemesis.cluster.nodes]
+    usual = await _waits(pids)
     hogs = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", "while True: pass", start_new_session=True, preexec_fn=end_with_us
@@ -459,15 +470,30 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
     met = 0
     try:
         until = time.monotonic() + planned.length_s
-        while time.monotonic() < until:
-            await asyncio.sleep(0.1)
-            met = max(met, sum(nemesis.calls_at(node) for node in nemesis.cluster.nodes))
+        while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
+            looked = zip(nemesis.cluster.nodes, await _waits(pids), usual, strict=True)
+            met = max(met, sum(nemesis.calls_at(node) for node, waited, was in looked if waited > was + SHARED_S))
     finally:
         for hog in hogs:
             with suppress(ProcessLookupError):
                 hog.kill()
             await hog.wait()
     return "machine", met
+
+
+async def _waits(pids: Sequence[int | None]) -> list[float]:
+    """Seconds that each of these processes waited for a CPU during one look."""
+    before = [_waited_s(pid) for pid in pids]
+    await asyncio.sleep(LOOK_S)
+    return [_waited_s(pid) - waited for pid, waited in zip(pids, before, strict=True)]
+
+
+def _waited_s(pid: int | None) -> float:
+    """Seconds that a process has been ready to run and did not, by the kernel's count; 0 for one that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 # --- disk
