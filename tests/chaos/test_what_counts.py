@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 
-from bench.chaos import blows, clocks
+from bench.chaos import blows, clocks, links
 from bench.chaos.blows import flushall, redis_empty, redis_split, redis_stale
 from bench.chaos.clocks import clock_worker
 from bench.chaos.nemesis import Marks
@@ -136,7 +136,7 @@ async def test_a_worker_whose_clock_is_right_all_the_same_was_not_met(monkeypatc
 PING = b"*1\r\n$4\r\nPING\r\n"
 SHORT = b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n"
 ECHO = b"*2\r\n$4\r\nECHO\r\n$200\r\n" + b"x" * 200 + b"\r\n"
-SLOWING = [blows.link_delay, blows.link_throttle, blows.link_half_open, blows.link_blackhole]
+SLOWING = [links.link_delay, links.link_throttle, links.link_half_open, links.link_blackhole]
 
 
 class Chosen(random.Random):
@@ -182,7 +182,7 @@ async def test_a_call_whose_bytes_were_held_back_or_lost_counts_once(
 async def test_a_throttle_that_held_nobody_up_met_nobody(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes are through at once."""
     monkeypatch.setattr(lines, "SLOWED_S", 0.5)
-    assert await _struck_link(blows.link_throttle, redis_url, monkeypatch, [SHORT]) == 0
+    assert await _struck_link(links.link_throttle, redis_url, monkeypatch, [SHORT]) == 0
 
 
 @pytest.mark.parametrize(("grows_s", "met"), [(0.0, 0), (0.05, 5)])
