@@ -14,7 +14,18 @@ from itertools import pairwise
 from bench.faults import job_register, refusals, standing
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
-from bench.faults.spans import ACTIVE, OPEN, Span, blocked, by, holdings, meets, perhaps_blocked, suspended, switched_off
+from bench.faults.spans import (
+    ACTIVE,
+    OPEN,
+    Span,
+    blocked,
+    by,
+    holdings,
+    meets,
+    perhaps_blocked,
+    suspended,
+    switched_off,
+)
 
 S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
