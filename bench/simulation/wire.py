@@ -6,6 +6,8 @@ The door's reading loop and the connection's writing are the shipped ones; only 
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMessage, WSMsgType
@@ -129,19 +131,33 @@ class Transport:
 
 
 class Socket:
-    """aiohttp's WebSocketResponse, as far as the door reads from one."""
+    """The gateway's `Upgraded`, as far as the door reads from one."""
 
     def __init__(self) -> None:
         self._messages: deque[WSMessage] = deque()
         self._waiting: asyncio.Future[None] | None = None
+        self._context: Context | None = None
+        self._take: Callable[[WSMessage], bool] | None = None
 
-    async def receive(self) -> Any:
-        while not self._messages:
+    async def receive_or(self, take: Callable[[WSMessage], bool] | None) -> Any:
+        self._context = copy_context()
+        if not self._messages:
+            self._take = take
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
+            self._take = None
         return self._messages.popleft()
 
     def feed(self, message: WSMessage) -> None:
-        self._messages.append(message)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._context is None:
+            self._messages.append(message)
+        else:
+            # A read is the worker's: it waits while he is frozen, and never comes when he is dead.
+            asyncio.get_running_loop().call_soon(self._read, message, context=self._context)
+
+    def _read(self, message: WSMessage) -> None:
+        if self._take is None or not self._take(message):
+            self._take = None
+            self._messages.append(message)
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_result(None)

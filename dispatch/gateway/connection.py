@@ -53,7 +53,6 @@ class Connection:
         "_clock",
         "_flood_window",
         "_flooded",
-        "_frames",
         "_pings",
         "_tokens",
         "_tokens_at",
@@ -63,6 +62,7 @@ class Connection:
         "closing_since",
         "conn_id",
         "expires_at",
+        "frames_lately",
         "gone",
         "greeting",
         "identity",
@@ -97,6 +97,8 @@ class Connection:
         self.greeting = False
         """A hello has been taken up, answered or not."""
         self.limited_at = -1e9
+        self.frames_lately = 0
+        """Of any kind, since the last whole second that was counted."""
         self._transport = transport
         self._clock = clock
         self._pings = 0
@@ -104,7 +106,6 @@ class Connection:
         self._blocked_since: float | None = None
         self._tokens = 20.0
         self._tokens_at = now
-        self._frames = 0
         self._flood_window = now
         self._flooded = 0
         self._undecodable: deque[float] | None = None
@@ -186,10 +187,10 @@ class Connection:
 
     def count(self, now: float) -> None:
         """Over 100 frames a second for 3 s closes, whatever they are."""
-        self._frames += 1
+        self.frames_lately += 1
         if now - self._flood_window >= 1.0:
-            self._flooded = self._flooded + 1 if self._frames > 100 * max(1.0, now - self._flood_window) else 0
-            self._frames, self._flood_window = 0, now
+            self._flooded = self._flooded + 1 if self.frames_lately > 100 * max(1.0, now - self._flood_window) else 0
+            self.frames_lately, self._flood_window = 0, now
             if self._flooded >= 3:
                 self.leave(CloseCode.FLOODING, ByeReason.RATE_LIMITED, 5_000)
 

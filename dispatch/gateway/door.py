@@ -5,13 +5,15 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from dispatch.gateway.connection import Connection
+from dispatch.gateway.upgraded import Upgraded
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
 from dispatch.kit.ids import jitter_s, new_id
@@ -24,10 +26,11 @@ from protocol.frames import FRAME_BYTES_MAX, HELLO_WITHIN_S, SUBPROTOCOL, Hello
 
 log = structlog.get_logger("gateway")
 
+_TEXT, _PING, _PONG = WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG
 _RUNNING_MAX = 8
 """Requests of one connection under way at once: a phone has one or two."""
 _TURN_MAX = 64
-"""Frames of one connection before others have their turn."""
+"""Frames of one connection before others have their turn. Whoever sends more within a second is read in turns from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class SocketRules:
     origins: frozenset[str] = frozenset()
 
 
-def _let_go(conn: Connection, ws: web.WebSocketResponse) -> None:
+def _let_go(conn: Connection, ws: Upgraded) -> None:
     """Undo the cycles of a closed connection, so that it is freed at once. What only the collector frees, it must find: among the objects
     of thousands of open sockets, in one stop of the loop.
     """
@@ -118,7 +121,7 @@ class Door:
         except (*STUCK, *LOST) as error:
             log.warning("handshake without Postgres", error=repr(error))
             return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
-        ws = web.WebSocketResponse(
+        ws = Upgraded(
             protocols=(SUBPROTOCOL,),
             autoping=False,
             autoclose=False,
@@ -202,31 +205,61 @@ class Door:
             identity.locale,
         )
 
-    async def _read(self, ws: web.WebSocketResponse, conn: Connection) -> None:
+    async def _read(self, ws: Upgraded, conn: Connection) -> None:
+        """Everything that comes, to the end of the line. From the greeting on, words are taken while they are read; what is received here is
+        the rest: what came in one go with the greeting, what comes too fast, and the end.
+        """
+        take = partial(self._take, conn)
         turn = 0
         while True:
-            message = await ws.receive()
-            kind = message.type
-            conn.heard()
+            message = await ws.receive_or(take if conn.session.greeted else None)
             turn += 1
             if turn % _TURN_MAX == 0:
                 # What has come already is received without a wait: thousands of tiny frames would have the loop to themselves.
                 await self._clock.sleep(0)
-            if kind is WSMsgType.TEXT:
-                if conn.closing_since is None:
-                    self.frames_in += 1
-                    waiting = self._frame(conn, message.data)
-                    if waiting is not None:
-                        # Only a greeting: what comes after `hello` waits for its welcome.
-                        await waiting
-            elif kind is WSMsgType.PING:
-                conn.pong(message.data, self._clock.monotonic())
+            kind = message.type
+            if kind is _TEXT or kind is _PONG or kind is _PING:
+                waiting = self._word(conn, message)
+                if waiting is not None:
+                    # Only a greeting: what comes after `hello` waits for its welcome.
+                    await waiting
             elif kind is WSMsgType.BINARY:
+                conn.heard()
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
-            elif kind is WSMsgType.PONG:
-                conn.count(self._clock.monotonic())
             else:
                 return
+
+    def _take(self, conn: Connection, message: WSMessage) -> bool:
+        """A message of a greeted connection, from within the read. False: it has to be received, in turns with those of others."""
+        if conn.frames_lately >= _TURN_MAX or conn.closing_since is not None:
+            return False
+        kind = message.type
+        try:
+            if kind is _TEXT:
+                conn.heard()
+                self.frames_in += 1
+                self._frame(conn, message.data)
+            elif kind is _PONG or kind is _PING:
+                self._word(conn, message)
+            else:
+                return False
+        except Exception as error:
+            log.error("message could not be taken", conn_id=str(conn.conn_id), exc_info=error)
+            conn.abort()
+        return True
+
+    def _word(self, conn: Connection, message: WSMessage) -> Awaitable[None] | None:
+        """A text, a ping or a pong. What it returns must be awaited before the next is looked at."""
+        conn.heard()
+        if message.type is _TEXT:
+            if conn.closing_since is None:
+                self.frames_in += 1
+                return self._frame(conn, message.data)
+        elif message.type is _PING:
+            conn.pong(message.data, self._clock.monotonic())
+        else:
+            conn.count(self._clock.monotonic())
+        return None
 
     def _frame(self, conn: Connection, data: str) -> Awaitable[None] | None:
         now = self._clock.monotonic()
