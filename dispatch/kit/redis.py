@@ -1,15 +1,16 @@
 """Redis or Valkey, the hurry. Whatever it says or loses, no promise depends on it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import hiredis
 import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as LineLost
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import DataError, RedisError, ResponseError
 
 from dispatch.kit.lua import scripts
 
@@ -26,7 +27,23 @@ class _Line:
     """Beside a connection class of redis-py: a line that was closed under it is a lost line on every loop.
 
     asyncio says so by a ConnectionError; uvloop by a RuntimeError, which redis-py would neither retry nor count as its own.
+
+    Commands are packed by hiredis, which redis-py does on its lines without asyncio only: a third of the cost.
     """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Words are str, bytes, int or float; the first may be two of them ("CLIENT SETNAME"). Raises DataError for anything else."""
+        first = args[0]
+        if type(first) is str and " " in first:
+            args = (*first.split(), *args[1:])
+        try:
+            return [hiredis.pack_command(args)]
+        except TypeError as error:
+            raise DataError(str(error)) from error
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """A pipeline: one piece, written in one go."""
+        return [b"".join([packed for command in commands for packed in self.pack_command(*command)])]
 
     async def send_packed_command(self, *args: Any, **given: Any) -> None:
         try:

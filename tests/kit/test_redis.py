@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+import redis.asyncio as aioredis
 import uvloop
+from redis.exceptions import DataError
 
-from dispatch.kit.redis import DOWN, Redis
+from dispatch.kit.redis import DOWN, Redis, _Line
 
 
 async def aborted(client: Any) -> None:
@@ -54,3 +56,26 @@ async def test_a_line_that_another_closes_before_it_is_written_to_is_redis_being
         with pytest.raises(DOWN):
             await conn.send_command("PING")
         await redis.plain.connection_pool.release(conn)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("PING",),
+        ("FUNCTION LIST", "WITHCODE"),
+        ("SET", "ก", "ข", "PX", 1_000),
+        ("ZADD", "k", "XX", -1, b"\x00\xff", 1e-7, "b", 13.7563, "c", 2**53),
+        ("GEOADD", "k", *[word for n in range(2_000) for word in (100.5 + n * 1e-5, 13.7, f"member-{n}")]),
+    ],
+)
+def test_a_command_is_packed_as_redis_py_packs_it(words: tuple[Any, ...]) -> None:
+    theirs, ours = aioredis.Connection(), type("Line", (_Line, aioredis.Connection), {})()
+    assert b"".join(ours.pack_command(*words)) == b"".join(theirs.pack_command(*words))
+    assert b"".join(ours.pack_commands([words, words])) == b"".join(theirs.pack_commands([words, words]))
+
+
+@pytest.mark.parametrize("word", [None, object(), True, [1]])
+def test_what_is_no_word_of_a_command_is_refused_before_it_is_sent(word: object) -> None:
+    ours = type("Line", (_Line, aioredis.Connection), {})()
+    with pytest.raises(DataError):
+        ours.pack_command("SET", "k", word)
