@@ -30,14 +30,11 @@ async def write(
     Whoever is newly listed is held by nothing. The offer that held him may have ended while this worker had him on no map, so that
     its end freed nobody; if it still lives, the judge counts it.
     """
-    geo: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    seen: dict[str, list[Live]] = defaultdict(list)
+    together: dict[tuple[str, tuple[str, ...]], list[Live]] = defaultdict(list)
     for live in moved:
         if live.listed is not None:
             market, kinds = live.listed
-            for kind in kinds:
-                geo[(market.code, kind)] += (live.lng, live.lat, live.key)
-            seen[market.code].append(live)
+            together[(market.code, kinds)].append(live)
     fixes: list[tuple[int, str, list[Live]]] = []
     async with redis.plain.pipeline(transaction=False) as pipe:
         for gone in unlisting:
@@ -58,15 +55,15 @@ async def write(
             pipe.execute_command("ZADD", keys.seen(code), live.seen_ms, live.key)
             pipe.execute_command("HSET", keys.radii(code), live.key, live.radius_m)
             pipe.execute_command("HSET", keys.owners(code), live.key, str(live.conn_id))
-        for (code, kind), flat in geo.items():
-            for start in range(0, len(flat), 3 * _CHUNK):
-                pipe.execute_command("GEOADD", keys.free(code, kind), "XX", *flat[start : start + 3 * _CHUNK])
-        for code, lives in seen.items():
+        for (code, kinds), lives in together.items():
             for start in range(0, len(lives), _CHUNK):
                 some = lives[start : start + _CHUNK]
+                places = [word for live in some for word in (live.lng, live.lat, live.key)]
+                for kind in kinds:
+                    pipe.execute_command("GEOADD", keys.free(code, kind), "XX", *places)
                 fixes.append((len(pipe.command_stack), code, some))
-                flat = [word for live in some for word in (live.seen_ms, live.key)]
-                pipe.execute_command("ZADD", keys.seen(code), "XX", "CH", *flat)
+                times = [word for live in some for word in (live.seen_ms, live.key)]
+                pipe.execute_command("ZADD", keys.seen(code), "XX", "CH", *times)
         answers = await pipe.execute() if pipe.command_stack else []
     missing = []
     for at, code, some in fixes:

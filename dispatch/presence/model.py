@@ -1,6 +1,6 @@
 """Nouns of presence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from dispatch.markets import Market
@@ -47,10 +47,11 @@ class Live:
     listed: "tuple[Market, tuple[str, ...]] | None" = None
     """Where Redis has him: the market and the service types, or nowhere."""
     listed_radius_m: int = 0
+    key: str = field(init=False)
+    """His name in Redis, written with each fix."""
 
-    @property
-    def key(self) -> str:
-        return str(self.provider_id)
+    def __post_init__(self) -> None:
+        self.key = str(self.provider_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class Presence:
         self._fresh_ms = int(fresh_s * 1000)
         self._by_user: dict[UUID, Live] = {}
         self._dirty: dict[UUID, Live] = {}
+        self._lost: dict[UUID, Live] = {}
+        """Whose socket has closed, the first to close first: a tick looks at these and not at everybody."""
         self._unlisting: list[Unlisting] = []
         self._released: dict[UUID, Live] = {}
         self._unheard: list[Hold] = []
@@ -106,6 +108,7 @@ class Presence:
             self._unlist(known)
             known.conn_id = conn_id
         known.lost_at = None
+        self._lost.pop(known.user_id, None)
         # What ended a hold may have been told while no device listened: the judge counts his offers, not the hold.
         self._released[state.user_id] = known
         self.learn(known, state)
@@ -152,6 +155,8 @@ class Presence:
         known = self._by_user.get(user_id)
         if known is not None and known.conn_id == conn_id:
             known.lost_at = self._clock.monotonic()
+            self._lost.pop(user_id, None)
+            self._lost[user_id] = known
 
     # --- positions
 
@@ -274,9 +279,12 @@ class Presence:
     async def tick(self) -> None:
         """Carry everything since the last tick to Redis, in one round trip. When Redis is away the dirty stay dirty."""
         now = self._clock.monotonic()
-        for gone in [k for k in self._by_user.values() if k.lost_at is not None and now - k.lost_at >= AWAY_S]:
+        for gone in tuple(self._lost.values()):
+            if gone.lost_at is None or now - gone.lost_at < AWAY_S:
+                break
             self._unlist(gone)
             del self._by_user[gone.user_id]
+            del self._lost[gone.user_id]
             self._dirty.pop(gone.user_id, None)
             self._revisions.pop(gone.user_id, None)
         self._unheard = [hold for hold in self._unheard if hold.lapses_at > now]
