@@ -26,12 +26,12 @@ from dispatch.accounts import Claims as TokenClaims
 from dispatch.admin import Admin
 from dispatch.claims import Claims
 from dispatch.duties import duties
-from dispatch.gateway import Connection, Door
+from dispatch.gateway import Door
 from dispatch.greeter import Greeter
 from dispatch.inbox import Inbox
 from dispatch.jobs import Completed, Jobs
 from dispatch.kit.errors import DispatchError, Overloaded
-from dispatch.kit.ids import new_id, new_word
+from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import LOST, STUCK, Actor, Postgres, Tx
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery
@@ -275,8 +275,7 @@ class Worker:
 
     async def serve(self, line: Line, user_id: UUID) -> None:
         """A socket after its upgrade: as `Door.handle` goes on from there."""
-        conn = Connection(new_id(), cast("Any", line.transport), self.clock, address="")
-        self.door.connections[conn.conn_id] = conn
+        conn = self.door.enter(cast("Any", line.transport), "")
         try:
             # A ticket here is the name of who bought it: whether he may come in is for the shipped door to ask.
             identity = await self.door._redeem(conn, str(user_id), "")
@@ -284,9 +283,7 @@ class Worker:
                 self.door.identify(conn, identity)
             await self.door._read(cast("Any", line.ws), conn)
         finally:
-            conn.gone = True
-            del self.door.connections[conn.conn_id]
-            self.door._rules.left(conn)
+            self.door.leave(conn)
             line.transport.closed = True
             line.reset()
 

@@ -61,6 +61,7 @@ class Connection:
         "address",
         "closing_since",
         "conn_id",
+        "due_in",
         "expires_at",
         "frames_lately",
         "gone",
@@ -75,9 +76,19 @@ class Connection:
         "session",
         "tail",
         "user_id",
+        "watched",
     )
 
-    def __init__(self, conn_id: UUID, transport: asyncio.Transport, clock: Clock, *, address: str) -> None:
+    def __init__(
+        self,
+        conn_id: UUID,
+        transport: asyncio.Transport,
+        clock: Clock,
+        *,
+        address: str,
+        watched: dict[UUID, None],
+    ) -> None:
+        """`watched`: the door's list of whom its next sweep looks at, for this connection to put itself on."""
         now = clock.monotonic()
         self.conn_id = conn_id
         self.user_id: UUID = UUID(int=0)
@@ -90,6 +101,8 @@ class Connection:
         self.opened_at = now
         self.closing_since: float | None = None
         self.next_ping_at = now + PING_S
+        self.due_in = 0
+        """The number of the sweep that will look at it in any case; one that has been: none will."""
         self.running = 0
         self.tail: asyncio.Task[None] | None = None
         """The last request that must not overtake another."""
@@ -99,6 +112,7 @@ class Connection:
         self.limited_at = -1e9
         self.frames_lately = 0
         """Of any kind, since the last whole second that was counted."""
+        self.watched = watched
         self._transport = transport
         self._clock = clock
         self._pings = 0
@@ -118,6 +132,7 @@ class Connection:
             self._transport.write(data)
             if self._blocked_since is None and self._transport.get_write_buffer_size() > 0:
                 self._blocked_since = self._clock.monotonic()
+                self.watched[self.conn_id] = None
 
     def send(self, frame: bytes, user_id: UUID) -> None:
         """Queue one text frame. A frame that carries another user's data closes the connection and raises the alarm (I13)."""
@@ -157,6 +172,7 @@ class Connection:
             self._write(_framed(0x1, codec.bye(reason, reconnect_after_ms)))
         self._write(_framed(0x8, struct.pack("!H", int(code))))
         self.closing_since = self._clock.monotonic()
+        self.watched[self.conn_id] = None
 
     def pong(self, payload: bytes, now: float) -> None:
         """Answer a ping. Who floods with them is closed as with frames, and who does not read the answers as with any."""
@@ -203,6 +219,20 @@ class Connection:
             self.leave(CloseCode.NOT_OUR_PROTOCOL, None)
 
     # --- the sweep
+
+    @property
+    def restless(self) -> bool:
+        """Something waits for its reader, or its close is not answered: every sweep must look."""
+        return self._blocked_since is not None or self.closing_since is not None
+
+    def due_at(self, now: float, wall: datetime, hello_within_s: float) -> float:
+        """The monotonic second at which time alone does the next thing to it: a ping, the end of its token or of its patience for `hello`."""
+        at = self.next_ping_at
+        if not self.session.greeted:
+            at = min(at, self.opened_at + hello_within_s)
+        if self.expires_at is not None:
+            at = min(at, now + (self.expires_at - wall).total_seconds())
+        return at
 
     def sweep(self, now: float, wall: datetime, hello_within_s: float) -> None:
         """Everything that time does to a connection: pings, stuck readers, silent newcomers, expired tokens, unanswered closes."""

@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from dispatch.gateway.connection import Connection
+from dispatch.gateway.connection import SWEEP_EVERY_S, Connection
 from dispatch.gateway.upgraded import Upgraded
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
@@ -91,6 +91,11 @@ class Door:
         self._tokens = handshake_rate
         self._tokens_at = clock.monotonic()
         self.connections: dict[UUID, Connection] = {}
+        self._watched: dict[UUID, None] = {}
+        """Whom every sweep looks at: who has unread bytes, is closing, or was changed."""
+        self._due: dict[int, list[UUID]] = {}
+        """All others, by the number of the sweep that has something to do for them."""
+        self._swept = int(self._tokens_at / SWEEP_EVERY_S)
         self.draining = False
         self.frames_in = 0
         self.frames_limited = 0
@@ -136,8 +141,7 @@ class Door:
             return ws
         # Else the kernel takes megabytes for a reader that has stopped, and hides it (contract.md §3, 4408).
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-        conn = Connection(new_id(), transport, self._clock, address=address)
-        self.connections[conn.conn_id] = conn
+        conn = self.enter(transport, address)
         try:
             if ws.ws_protocol != SUBPROTOCOL:
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
@@ -147,11 +151,23 @@ class Door:
                 self.identify(conn, identity)
             await self._read(ws, conn)
         finally:
-            conn.gone = True
-            del self.connections[conn.conn_id]
-            self._rules.left(conn)
+            self.leave(conn)
             _let_go(conn, ws)
         return ws
+
+    def enter(self, transport: asyncio.Transport, address: str) -> Connection:
+        """A line that was upgraded: from here on it is swept. Whoever lets it in says `leave` in the end."""
+        conn = Connection(new_id(), transport, self._clock, address=address, watched=self._watched)
+        self.connections[conn.conn_id] = conn
+        self._watched[conn.conn_id] = None
+        return conn
+
+    def leave(self, conn: Connection) -> None:
+        """The line has closed."""
+        conn.gone = True
+        del self.connections[conn.conn_id]
+        self._watched.pop(conn.conn_id, None)
+        self._rules.left(conn)
 
     def _admission(self, request: web.Request) -> web.Response | None:
         origin = request.headers.get("Origin")
@@ -204,6 +220,7 @@ class Door:
             identity.expires_at,
             identity.locale,
         )
+        self._watched[conn.conn_id] = None  # it may end sooner than the last one
 
     async def _read(self, ws: Upgraded, conn: Connection) -> None:
         """Everything that comes, to the end of the line. From the greeting on, words are taken while they are read; what is received here is
@@ -379,12 +396,26 @@ class Door:
         )
 
     async def sweep(self) -> None:
-        """One pass over all connections, every SWEEP_EVERY_S, in place of timers for each."""
+        """One pass over the connections that time can do something to, every SWEEP_EVERY_S, in place of timers for each."""
         now, wall = self._clock.monotonic(), self._clock.now()
+        looked_at = tuple(self._watched)
+        self._watched.clear()
+        swept, self._swept = self._swept, int(now / SWEEP_EVERY_S)
+        due = [conn_id for sweep in range(swept + 1, self._swept + 1) for conn_id in self._due.pop(sweep, ())]
         most = 0
-        for conn in tuple(self.connections.values()):
+        for conn_id in (*looked_at, *due):
+            conn = self.connections.get(conn_id)
+            if conn is None:
+                continue
             most = max(most, conn.waiting_bytes)
             conn.sweep(now, wall, HELLO_WITHIN_S)
+            if conn.restless:
+                self._watched[conn_id] = None
+            # Once for each: who was looked at before his time keeps his place, unless his time has come nearer.
+            at = max(self._swept + 1, int(conn.due_at(now, wall, HELLO_WITHIN_S) / SWEEP_EVERY_S))
+            if conn.due_in <= self._swept or at < conn.due_in:
+                conn.due_in = at
+                self._due.setdefault(at, []).append(conn_id)
         self.waiting_bytes_max = most
 
     async def drain(self, over_s: float) -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
-from dispatch.gateway import SWEEP_EVERY_S, Connection, Door, SocketRules
+from dispatch.gateway import SWEEP_EVERY_S, Door, SocketRules
 from dispatch.gateway.connection import CUT_S, STALLED_S
 from dispatch.kit.clock import ManualClock
 from dispatch.kit.tasks import Nursery, repeat
@@ -54,10 +54,9 @@ class Scene:
         self.door = Door(SocketRules(nobody, nobody, nobody, nobody), self.clock, Nursery(), handshake_rate=1.0)
         self.transport = Transport(self.clock)
         transport: Any = self.transport
-        self.conn = Connection(uuid4(), transport, self.clock, address="")
+        self.conn = self.door.enter(transport, "")
         self.conn.session.started(0)
         self.conn.session.greeted = True
-        self.door.connections[self.conn.conn_id] = self.conn
 
     def send(self) -> None:
         self.conn.send(b"{}", UUID(int=0))
