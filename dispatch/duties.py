@@ -4,7 +4,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dispatch.gateway import SWEEP_EVERY_S
-from dispatch.gauges import LAG_EVERY_S
 from dispatch.inbox import RELAY_EVERY_S
 from dispatch.kit.tasks import repeat
 from protocol.errors import ByeReason, CloseCode
@@ -18,7 +17,10 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
     settings, clock = app.settings, app.clock
 
     def loop(name: str, every_s: float, duty: Callable[[], Any]) -> tuple[str, Coroutine[Any, Any, None]]:
-        return name, repeat(duty, every_s=every_s, clock=clock, name=name, on_failure=app.gauges.failed)
+        gauges = app.gauges
+        return name, repeat(
+            duty, every_s=every_s, clock=clock, name=name, on_failure=gauges.failed, on_wake=gauges.woke
+        )
 
     async def beat() -> None:
         await app.inbox.beat()
@@ -65,9 +67,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
     async def gather() -> None:
         app.gauges.gather()
 
-    async def feel() -> None:
-        app.gauges.feel(clock.monotonic())
-
     async def forget() -> None:
         while await app.inbox.forget_events(days=settings.keep_events_days):
             await clock.sleep(0.1)
@@ -108,7 +107,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("undertaker", 5.0, app.inbox.bury),
         loop("trail_flusher", 5.0, flush_trails),
         loop("gauges", 2.0, gather),
-        loop("lag_feeler", LAG_EVERY_S, feel),
         loop("job_counter", 5.0, app.gauges.count_jobs),
         loop("gate_judge", 30.0, rejudge),
         loop("delivery_rescuer", 5.0, app.sender.rescue),

@@ -16,7 +16,6 @@ from dispatch.notifications import Sender
 from dispatch.presence import Presence
 from dispatch.tracking import Tracking
 
-LAG_EVERY_S = 0.05
 LAG_SHOWN_S = 10.0
 
 
@@ -91,21 +90,19 @@ class Gauges:
         self._before: dict[tuple[str, tuple[str, ...]], float] = {}
         self._known: set[tuple[str, str]] = set()
         self.loop_failures: dict[str, int] = {}
-        self._felt_at = self._lag_window_at = self._lag = self._lag_before = 0.0
+        self._lag_window_at = self._lag = self._lag_before = 0.0
 
     def failed(self, loop: str) -> None:
         """A turn of this loop failed."""
         self.loop_failures[loop] = self.loop_failures.get(loop, 0) + 1
 
-    def feel(self, now: float) -> None:
-        """Called every LAG_EVERY_S: how late is that? What was worst is shown for 10 s at least, so that nobody who looks that often
-        misses it.
+    def woke(self, due: float, now: float) -> None:
+        """A loop of this worker, some forty times a second with all of them: how late is that? What was worst is shown for 10 s at least, so
+        that nobody who looks that often misses it.
         """
-        late = max(0.0, now - self._felt_at - LAG_EVERY_S) if self._felt_at else 0.0
-        self._felt_at = now
         if now - self._lag_window_at >= LAG_SHOWN_S:
             self._lag_before, self._lag, self._lag_window_at = self._lag, 0.0, now
-        self._lag = max(self._lag, late)
+        self._lag = max(self._lag, now - due)
 
     @property
     def lag_s(self) -> float:

@@ -16,7 +16,7 @@ from dispatch.gateway.connection import SWEEP_EVERY_S, Connection
 from dispatch.gateway.upgraded import Upgraded
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
-from dispatch.kit.ids import jitter_s, new_id
+from dispatch.kit.ids import jitter_s, new_id, swift
 from dispatch.kit.postgres import LOST, STUCK
 from dispatch.kit.route import REQUEST_ID
 from dispatch.kit.tasks import Nursery
@@ -157,7 +157,7 @@ class Door:
 
     def enter(self, transport: asyncio.Transport, address: str) -> Connection:
         """A line that was upgraded: from here on it is swept. Whoever lets it in says `leave` in the end."""
-        conn = Connection(new_id(), transport, self._clock, address=address, watched=self._watched)
+        conn = Connection(swift(new_id()), transport, self._clock, address=address, watched=self._watched)
         self.connections[conn.conn_id] = conn
         self._watched[conn.conn_id] = None
         return conn
@@ -215,7 +215,7 @@ class Door:
     def identify(self, conn: Connection, identity: Identity) -> None:
         """Whose connection this is, and until when."""
         conn.user_id, conn.identity, conn.expires_at, conn.locale = (
-            identity.user_id,
+            swift(identity.user_id),
             identity,
             identity.expires_at,
             identity.locale,

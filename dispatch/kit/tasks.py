@@ -83,10 +83,18 @@ async def each(items: Iterable[T], work: Callable[[T], Coroutine[Any, Any, None]
 
 
 async def repeat(
-    duty: Duty, *, every_s: float, clock: Clock, name: str, on_failure: Callable[[str], None] | None = None
+    duty: Duty,
+    *,
+    every_s: float,
+    clock: Clock,
+    name: str,
+    on_failure: Callable[[str], None] | None = None,
+    on_wake: Callable[[float, float], None] | None = None,
 ) -> None:
     """Run `duty` for ever, `every_s` between the end of one turn and the start of the next. A failed turn is logged and counted,
     and the loop goes on: a store that is down now may be up in the next turn. Ends by cancellation only.
+
+    `on_wake` is told (when the next turn was due, when it began), in monotonic seconds: how late timers are is how busy the loop is.
     """
     failing = False
     while True:
@@ -104,7 +112,10 @@ async def repeat(
             failing = True
             if on_failure is not None:
                 on_failure(name)
+        due = clock.monotonic() + every_s
         await clock.sleep(every_s)
+        if on_wake is not None:
+            on_wake(due, clock.monotonic())
 
 
 @asynccontextmanager
