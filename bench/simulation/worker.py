@@ -113,6 +113,9 @@ class WorkerClock:
     def now(self) -> datetime:
         return datetime.fromtimestamp(START_S + self._around.loop.time() + self._around.skews.get(self._name, 0.0), UTC)
 
+    def now_ms(self) -> int:
+        return int(self.now().timestamp() * 1000)
+
     def monotonic(self) -> float:
         return self._around.loop.time()
 

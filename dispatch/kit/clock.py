@@ -12,6 +12,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The wall clock, aware, UTC. Never decides who wins: that is Postgres' clock alone."""
 
+    def now_ms(self) -> int:
+        """The same in whole milliseconds since 1970, rounded down: a quarter of the cost, for what is asked with each fix."""
+
     def monotonic(self) -> float:
         """Seconds from an arbitrary start, never backwards. For durations and cadences."""
 
@@ -24,6 +27,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -42,6 +48,9 @@ class ManualClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self._elapsed_s)
+
+    def now_ms(self) -> int:
+        return int(self.now().timestamp() * 1000)
 
     def monotonic(self) -> float:
         return self._elapsed_s

@@ -121,7 +121,7 @@ class Presence:
         if state.place is not None and state.place[2] > known.at_ms:
             # Said over HTTP, to whichever worker: a fix like any other if it is still fresh.
             lat, lng, at_ms = state.place
-            if at_ms > int(self._clock.now().timestamp() * 1000) - self._fresh_ms:
+            if at_ms > self._clock.now_ms() - self._fresh_ms:
                 self._place(known, lat, lng, at_ms, at_ms, None)
         self.touch(known)
 
@@ -162,7 +162,7 @@ class Presence:
 
     def locate(self, known: Live, fix: Fix) -> None:
         """Take one fix. No await, no store: the tick carries it out. Raises: ClockSkew, PositionRejected."""
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = self._clock.now_ms()
         at_ms = int(fix.at.timestamp() * 1000)
         try:
             judge(known, fix.lat, fix.lng, at_ms, now_ms, stale_ms=self._fresh_ms, speed_max_mps=self._speed_max(known))
@@ -178,7 +178,7 @@ class Presence:
 
         Each is judged against the one before it: in order, after the last good fix, not ahead of our clock, not too fast.
         """
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = self._clock.now_ms()
         bound = self._speed_max(known)
         before = (known.lat, known.lng, known.at_ms)
         taken: list[tuple[float, float, int]] = []
@@ -200,7 +200,7 @@ class Presence:
 
     def put(self, known: Live, lat: float, lng: float) -> None:
         """A place given with `online`: counts as a fix of this moment, and starts a new track."""
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = self._clock.now_ms()
         self._place(known, lat, lng, now_ms, now_ms, None)
 
     def _place(self, known: Live, lat: float, lng: float, at_ms: int, seen_ms: int, heading_deg: float | None) -> None:
@@ -345,7 +345,7 @@ class Presence:
 
     async def sweep_silent(self) -> None:
         """Take providers off the map who have been silent for 45 s: their worker died, or their phone only thinks it is there."""
-        oldest_ms = int(self._clock.now().timestamp() * 1000) - SILENT_MS
+        oldest_ms = self._clock.now_ms() - SILENT_MS
         for market in self._markets:
             if swept := await live.unlist_silent(self._redis, market, oldest_ms):
                 log.info("silent providers taken off", market=market.code, providers=swept)
@@ -370,7 +370,7 @@ class Presence:
         Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
         same is undone by a later tick: whom it holds, nobody has been told.
         """
-        now_ms, hold_ms = int(self._clock.now().timestamp() * 1000), round(hold_s * 1000)
+        now_ms, hold_ms = self._clock.now_ms(), round(hold_s * 1000)
         search = new_word(16) if hold_ms else ""
         try:
             return await live.near(
