@@ -18,7 +18,7 @@ from bench.server import GATHER_S, Running, server
 from dispatch.markets import Markets
 
 MARKET, SERVICE = "bkk", "ride"
-TARGET_US = 60.0
+TARGET_US = 40.0
 OFF_M_MAX = 1.0
 """A geo set keeps a place to 0.6 m."""
 

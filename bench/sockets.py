@@ -16,7 +16,7 @@ from bench.server import rss_of, server
 from dispatch.markets import Markets
 
 MARKET = "bkk"
-TARGET_KIB = 25.0
+TARGET_KIB = 20.0
 
 
 def parser() -> argparse.ArgumentParser:
