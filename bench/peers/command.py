@@ -218,7 +218,8 @@ def _absolute(samples: Sequence[Sample]) -> list[Row]:
     """The figures behind the ratios: medians over the runs."""
     shown_of = {
         "positions": (("cpu_us", "µs a position, stores included"),),
-        "offers": (("cpu_us", "µs a job with its positions"), ("commit_to_frame_ms_p99", "ms p99 commit to frame")),
+        "offers": (("cpu_us", "µs a job with its positions"), ("commit_to_frame_ms_p99", "ms p99 commit to frame"),
+                   ("request_to_first_frame_ms_p99", "ms p99 request to first frame")),
         "accepts": (("cpu_us", "µs a winner"), ("accept_ms_p99", "ms p99 of the yes"), ("accepts_per_s", "accepts/s"),
                     ("jobs_nobody_got", "jobs nobody got"), ("providers_with_two_jobs", "providers with two jobs")),
         "tracking": (("cpu_us", "µs a frame"), ("age_ms_p50", "ms p50 from position to frame")),

@@ -158,7 +158,12 @@ class Gateway:
         )
         stamp = time.monotonic_ns()
         assert row is not None
-        told = {"id": row["job_id"], "offer_id": row["offer_id"], "providers": row["offered"], "stamp": str(stamp)}
+        told = {
+            "id": str(row["job_id"]),
+            "offer_id": str(row["offer_id"]),
+            "providers": [str(provider) for provider in row["offered"]],
+            "stamp": str(stamp),
+        }
         return web.Response(body=orjson.dumps(told), status=201, content_type="application/json")
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -168,8 +173,8 @@ class Gateway:
         return web.Response(body=b"{}", content_type="application/json")
 
 
-async def run(sock: socket.socket, environment: dict[str, str]) -> None:
-    """Serve until SIGTERM."""
+async def run(sock: socket.socket, environment: dict[str, str], ready: int) -> None:
+    """Serve until SIGTERM. A byte goes into the pipe `ready` once it does."""
     schema, best = environment["PEER_SCHEMA"], environment["PEER_VARIANT"] == "best"
     settings = {"search_path": schema}
     database = environment["PEER_DATABASE"]
@@ -187,7 +192,7 @@ async def run(sock: socket.socket, environment: dict[str, str]) -> None:
         await runner.setup()
         await web.SockSite(runner, sock).start()
         ticking = asyncio.ensure_future(gateway.tick()) if best else None
-        print(f"ready: http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
+        os.write(ready, b".")
         await stop.wait()
         if ticking is not None:
             ticking.cancel()
@@ -213,18 +218,30 @@ def main() -> int:
     port = first.getsockname()[1]
     socks = [first, *(listening(port) for _ in range(int(environment["PEER_WORKERS"]) - 1))]
     pids = []
+    heard, ready = os.pipe()
     for sock in socks:
         pid = os.fork()
         if pid == 0:
             for other in socks:
                 if other is not sock:
                     other.close()
-            uvloop.run(run(sock, environment))
+            uvloop.run(run(sock, environment, ready))
             os._exit(0)
         pids.append(pid)
     for sock in socks:
         sock.close()
-    signal.signal(signal.SIGTERM, lambda *_: [os.kill(pid, signal.SIGTERM) for pid in pids] and None)
+
+    def stop(*_: object) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    os.close(ready)
+    told = b""
+    while len(told) < len(pids) and (more := os.read(heard, 64)):  # nothing more: they have ended
+        told += more
+    if len(told) == len(pids):
+        print(f"ready: http://127.0.0.1:{port}", flush=True)
     codes = [os.waitpid(pid, 0)[1] for pid in pids]
     return 0 if not any(codes) else 1
 

@@ -19,6 +19,7 @@ from bench.demo.tally import percentile
 from bench.peers.sides import PeerStores, lay_out
 from bench.peers.works import MARKET, Sample, Scale
 from bench.server import usage_of
+from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
 
 CLIENTS: Final = 16
@@ -46,7 +47,7 @@ OVER: Final = """
 UPDATE jobs SET status = 'cancelled', cancelled_at = clock_timestamp(), cancelled_by = 'system' WHERE id = ANY ($1::uuid[])
 """
 
-Call = Callable[["asyncpg.Connection[Any]", int], Awaitable[bool]]
+Call = Callable[[Tx, int], Awaitable[bool]]
 """Accepts the job of that number; whether it won."""
 
 
@@ -117,7 +118,7 @@ async def _prepare(pool: "asyncpg.Pool[Any]", jobs: list[UUID], takers: list[UUI
 
 
 def _calls(jobs: list[UUID], offers: list[UUID], takers: list[UUID]) -> dict[str, Call]:
-    async def bare(connection: "asyncpg.Connection[Any]", number: int) -> bool:
+    async def bare(connection: Tx, number: int) -> bool:
         return bool(
             await connection.fetchval(
                 "UPDATE bare_job SET status = 'accepted', provider_id = $2 WHERE id = $1 AND status = 'offered' RETURNING true",
@@ -125,14 +126,14 @@ def _calls(jobs: list[UUID], offers: list[UUID], takers: list[UUID]) -> dict[str
             )
         )
 
-    async def ours(connection: "asyncpg.Connection[Any]", number: int) -> bool:
+    async def ours(connection: Tx, number: int) -> bool:
         key = str(uuid4())
         row = await connection.fetchrow(
             _ACCEPT, takers[number], jobs[number], offers[number], 1, uuid4(), key, "bench", False, None, 100, None, None, None
         )  # fmt: skip
         return row is not None and row["word"] == "accepted"
 
-    async def design(connection: "asyncpg.Connection[Any]", number: int) -> bool:
+    async def design(connection: Tx, number: int) -> bool:
         said = await connection.fetchval(f"SELECT {DESIGN_SCHEMA}.accept_job($1, $2)", jobs[number], takers[number])
         return '"success": true' in said
 

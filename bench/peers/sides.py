@@ -218,7 +218,7 @@ class Peer:
     async def fresh(self, providers: int) -> None:
         self._stamps.clear()
         if self.kind in SCRIPTS:
-            await self._stores.redis.flushdb()
+            await self._stores.redis.unlink(f"{self.name}:providers")
             return
         connection = await asyncpg.connect(self._stores.database_url)
         try:

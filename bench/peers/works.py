@@ -33,8 +33,6 @@ WAVE: Final = 5
 PEER_HANDSHAKES_PER_S: Final = 1_500.0
 """Peers let in whoever comes; ours keeps a rate."""
 SEARCHABLE_WITHIN_S: Final = 15.0
-GRACE_S: Final = 1.5
-"""After the last job: an offer that has not come by then counts as never."""
 TOLD_WITHIN_S: Final = 10.0
 
 Sample = dict[str, Any]
@@ -53,6 +51,8 @@ class Scale:
     jobs_per_s: float = 50.0
     offers_s: float = 6.0
     hold_s: float = 1.0
+    grace_s: float = 1.5
+    """After the last job: an offer that has not come by then counts as never."""
     customers: int = 300
     crowd: int = 100
     racers: int = 50
@@ -190,7 +190,7 @@ async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
             customers = side.customers(scale.customers, WAVE, 0.0)
             async with Drive(phones, float(len(phones))) as drive:
                 began_ns, ended_ns, used = await all_jobs(customers, side.usage, seen, shown)
-                await asyncio.sleep(GRACE_S)
+                await asyncio.sleep(scale.grace_s)
             samples.append(
                 {
                     "work": "offers",
