@@ -16,7 +16,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -217,7 +217,7 @@ async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usag
             for _ in range(kind.rounds):
                 await all_free(running, len(phones))
                 race = Race(kind.fingers, score)
-                await play(race, customers, centre if kind.jobs == 1 else None, places, kind, dice)
+                await play(race, customers, centre if kind.jobs == 1 else None, places, kind, dice, running.usage)
             used = running.usage().since(before)
         lines = lost(phones)
         for phone in phones:
@@ -239,8 +239,11 @@ async def play(
     places: Sequence[tuple[float, float]],
     kind: Contest,
     dice: random.Random,
-) -> None:
-    """One round: the jobs are made and offered, everybody accepts at once, and all is cancelled again."""
+    usage: Callable[[], Usage],
+) -> Usage:
+    """One round: the jobs are made and offered, everybody accepts at once, and all is cancelled again. What was used from the
+    instant until no answer was awaited any more and every job had its provider, or its time was up.
+    """
     pickups = [one_place] if one_place is not None else list(places)
     wanted = min(kind.wave, kind.providers)
     jobs: list[str] = []
@@ -252,12 +255,14 @@ async def play(
         if not await until(partial(race.offered_to, job, wanted), within_s=OFFERED_WITHIN_S, every_s=0.001):
             race.score.not_offered += 1
     race.score.jobs += len(jobs)
-    began_ns = time.monotonic_ns()
+    before, began_ns = usage(), time.monotonic_ns()
     race.start(dice)
     await until(lambda: race.quiet and len(race.won) == len(jobs), within_s=kind.settled_within_s)
     await until(lambda: race.quiet, within_s=SETTLED_WITHIN_S)
+    used = usage().since(before)
     race.score.rounds_s.append((race.ended_ns - began_ns) / 1e9)
     await asyncio.gather(*(customer.cancel(UUID(job)) for customer, job in zip(customers, jobs, strict=True)))
+    return used
 
 
 async def _create(customer: Customer, pickup: tuple[float, float]) -> str:

@@ -44,6 +44,22 @@ class Usage:
             self.at - before.at,
         )
 
+    def and_(self, more: "Usage") -> "Usage":
+        """Both together, of spans that do not overlap."""
+        return self.since(Usage(-more.server, -more.redis, -more.postgres, -more.load, -more.machine, -more.at))
+
+    def beyond(self, quiet: "Usage") -> "Usage":
+        """What is left when as much a second was used anyway as in the span `quiet`. Never below nothing."""
+        share = self.at / max(quiet.at, 1e-9)
+        return Usage(
+            max(0.0, self.server - share * quiet.server),
+            max(0.0, self.redis - share * quiet.redis),
+            max(0.0, self.postgres - share * quiet.postgres),
+            max(0.0, self.load - share * quiet.load),
+            self.machine,
+            self.at,
+        )
+
     def others_share(self) -> float:
         """Cores that somebody else kept busy meanwhile; above a few hundredths the latencies are not to be trusted."""
         ours = self.server + self.redis + self.postgres + self.load

@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +12,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
 
 from bench.demo.command import at_least_one
 from bench.fleet import FleetError
@@ -27,6 +31,27 @@ from dispatch.kit.embedded import stores
 WORKS: Final = ("positions", "offers", "accepts", "tracking", "sockets")
 QUIET_LOAD: Final = 1.0
 """A load average above it before the run: somebody else works here, and absolute figures mean little."""
+SHOWN: Final = {
+    "positions": (("cpu_us", "µs each, stores included"),),
+    "offers": (
+        ("cpu_us", "µs a job with its positions"),
+        ("commit_to_frame_ms_p99", "ms p99 commit to frame"),
+        ("request_to_first_frame_ms_p99", "ms p99 request to frame"),
+    ),
+    "accepts": (
+        ("cpu_us", "µs a winner"),
+        ("accept_ms_p99", "ms p99 of the yes"),
+        ("accepts_per_s", "a second"),
+        ("double_assignments", "jobs with two winners"),
+        ("providers_with_two_jobs", "providers with two jobs"),
+        ("jobs_nobody_got", "jobs nobody got"),
+    ),
+    "tracking": (("cpu_us", "µs a frame"), ("age_ms_p50", "ms p50 position to frame")),
+    "sockets": (("rss_kib_per_socket", "KiB a socket"),),
+}
+"""What is printed of each work; all else is in the JSON."""
+WIDE: Final = 140
+"""Columns in a file or a pipe: seven sides beside each other."""
 LINE: Final = 88
 """Characters of a sentence beside a peer's name, so that nothing is cut off in a file."""
 TRACK_EVERY_S: Final = "1"
@@ -141,7 +166,7 @@ async def weighed(scale: Scale, workers: int, made: PeerStores, kinds: Sequence[
             samples.append(await weigh(run, mine, scale))
         for kind in kinds:
             for variant in VARIANTS:
-                async with peer(kind, variant, made, workers) as one:
+                async with peer(kind, variant, made, workers, "_weighed") as one:
                     samples.append(await weigh(run, one, scale))
     return samples
 
@@ -196,45 +221,57 @@ def _show(figures: dict[str, Any], skipped: dict[str, str]) -> None:
     rows: list[Row] = [
         (
             name,
-            f"{spread['median']:.3g} ({spread['min']:.3g} to {spread['max']:.3g}, {spread['runs']} runs)",
+            f"{spread['median']:.3g} ({spread['min']:.3g} to {spread['max']:.3g}; {spread['runs']})",
             judged(name, spread["median"]),
         )
         for name, spread in figures["ratio_spreads"].items()
     ]
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     if rows:
-        show("ours over theirs", rows)
-    absolute = _absolute(figures["samples"])
-    if absolute:
-        show("medians on this machine", absolute)
+        show("ours over theirs: median (min to max; runs)", rows, console)
+    _show_medians(figures["samples"], console)
     lacks: list[Row] = []
     for kind in (*figures["peers"], "ours"):
         said = [*LACKS[kind], *([f"skipped: {skipped[kind]}"] if kind in skipped else [])]
         lines = [line for what in said for line in textwrap.wrap(what, LINE, subsequent_indent="  ")]
         lacks += [(NAMES.get(kind, "ours") if number == 0 else "", "", line) for number, line in enumerate(lines)]
-    show("what each does not guarantee", lacks)
+    show("what each does not guarantee", lacks, console)
 
 
-def _absolute(samples: Sequence[Sample]) -> list[Row]:
-    """The figures behind the ratios: medians over the runs."""
-    shown_of = {
-        "positions": (("cpu_us", "µs a position, stores included"),),
-        "offers": (("cpu_us", "µs a job with its positions"), ("commit_to_frame_ms_p99", "ms p99 commit to frame"),
-                   ("request_to_first_frame_ms_p99", "ms p99 request to first frame")),
-        "accepts": (("cpu_us", "µs a winner"), ("accept_ms_p99", "ms p99 of the yes"), ("accepts_per_s", "accepts/s"),
-                    ("jobs_nobody_got", "jobs nobody got"), ("providers_with_two_jobs", "providers with two jobs")),
-        "tracking": (("cpu_us", "µs a frame"), ("age_ms_p50", "ms p50 from position to frame")),
-        "sockets": (("rss_kib_per_socket", "KiB a socket"),),
-    }  # fmt: skip
-    values: dict[tuple[str, str], list[float]] = {}
+def _show_medians(samples: Sequence[Sample], console: Console) -> None:
+    """The figures behind the ratios: medians over the runs, a column for each side."""
+    values: dict[str, dict[str, list[float]]] = {}
+    sides: dict[str, None] = {}
     for sample in samples:
         work = sample["work"]
-        part = f" at {sample['rate']:g}/s" if work == "positions" else f" {sample['kind']}" if work == "accepts" else ""
-        for field, unit in shown_of[work]:
+        if sample.get("kind") == "function":
+            continue
+        part = f" {sample['rate']:g}/s" if work == "positions" else f" {sample['kind']}" if work == "accepts" else ""
+        for field, unit in SHOWN[work]:
             value = sample.get(field)
             value = value["all"] if isinstance(value, dict) else value
             if value is not None:
-                values.setdefault((f"{work}{part}, {sample['side']}", unit), []).append(value)
-    return [(what, f"{statistics.median(found):,.1f}", unit) for (what, unit), found in values.items()]
+                sides[sample["side"]] = None
+                values.setdefault(f"{work}{part}: {unit}", {}).setdefault(sample["side"], []).append(value)
+    functions_alone = [sample for sample in samples if sample.get("kind") == "function"]
+    rows: list[Row] = []
+    for side in dict.fromkeys(sample["side"] for sample in functions_alone):
+        some = [sample for sample in functions_alone if sample["side"] == side]
+        per_s, cpu_us = (
+            statistics.median(one[field] for one in some) for field in ("accepts_per_s", "postgres_cpu_us")
+        )
+        rows.append((side.replace("_", " "), f"{per_s:,.0f} accepts/s", f"{cpu_us:,.0f} µs of Postgres each"))
+    if rows:
+        show("accept functions alone: medians on this machine", rows, console)
+    if not values:
+        return
+    table = Table(title="medians on this machine", title_justify="left")
+    table.add_column("", style="dim", no_wrap=True)
+    for side in sides:
+        table.add_column(side.replace("_", " "), justify="right")
+    for what, found in values.items():
+        table.add_row(what, *(f"{statistics.median(found[side]):,.1f}" if side in found else "" for side in sides))
+    console.print(table)
 
 
 def main(args: list[str]) -> int:

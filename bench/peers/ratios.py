@@ -95,7 +95,8 @@ def compare(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:
     found["accept_function_cpu_vs_postgres"] = ratio(functions, "ours", "postgres_design", _of("postgres_cpu_us"))
     found["accepts_per_s_vs_bare_update"] = ratio(functions, "ours", "bare_update", _of("accepts_per_s"))
     found["accepts_per_s_vs_postgres_function"] = ratio(functions, "ours", "postgres_design", _of("accepts_per_s"))
-    return {name: spread_of(ratios) for name, ratios in found.items() if ratios}
+    ordered = sorted(found, key=lambda name: 0 if "_cpu" in name else 1 if name.startswith("rss") else 2)
+    return {name: spread_of(found[name]) for name in ordered if found[name]}
 
 
 def judged(name: str, median: float) -> str:

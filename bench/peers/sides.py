@@ -155,10 +155,13 @@ class PeerStores:
 class Peer:
     """A peer that runs."""
 
-    def __init__(self, kind: str, variant: str, stores: PeerStores, pid: int, url: str, secret: str) -> None:
+    def __init__(
+        self, kind: str, variant: str, space: str, stores: PeerStores, pid: int, url: str, secret: str
+    ) -> None:
         self.kind = kind
         self.variant = variant
         self.name = f"{kind}_{variant}"
+        self._space = space
         self.url = url
         self._stores = stores
         self._pid = pid
@@ -201,11 +204,11 @@ class Peer:
 
     async def places(self, phones: Sequence[Phone]) -> list[tuple[float, float] | None]:
         if self.kind in SCRIPTS:
-            return await geo_places(self._stores.redis, f"{self.name}:providers", phones)
+            return await geo_places(self._stores.redis, f"{self._space}:providers", phones)
         connection = await asyncpg.connect(self._stores.database_url)
         try:
             rows = await connection.fetch(
-                f"SELECT id::text, provider_location FROM {self.name}.providers WHERE provider_location IS NOT NULL"
+                f"SELECT id::text, provider_location FROM {self._space}.providers WHERE provider_location IS NOT NULL"
             )
         finally:
             await connection.close()
@@ -218,14 +221,14 @@ class Peer:
     async def fresh(self, providers: int) -> None:
         self._stamps.clear()
         if self.kind in SCRIPTS:
-            await self._stores.redis.unlink(f"{self.name}:providers")
+            await self._stores.redis.unlink(f"{self._space}:providers")
             return
         connection = await asyncpg.connect(self._stores.database_url)
         try:
-            await connection.execute(f"TRUNCATE {self.name}.jobs, {self.name}.providers")
+            await connection.execute(f"TRUNCATE {self._space}.jobs, {self._space}.providers")
             ids = [UUID(person.user_id) for person in self.people("provider", providers)]
-            await connection.execute(f"INSERT INTO {self.name}.providers (id) SELECT unnest($1::uuid[])", ids)
-            await connection.execute(f"ANALYZE {self.name}.providers")
+            await connection.execute(f"INSERT INTO {self._space}.providers (id) SELECT unnest($1::uuid[])", ids)
+            await connection.execute(f"ANALYZE {self._space}.providers")
         finally:
             await connection.close()
 
@@ -263,9 +266,9 @@ class PeerCustomer:
 
 
 @asynccontextmanager
-async def peer(kind: str, variant: str, stores: PeerStores, workers: int) -> AsyncIterator[Peer]:
-    """Start it with a schema or a key prefix of its own. Raises StageError, NoNode."""
-    name, secret = f"{kind}_{variant}", secrets.token_hex(32)
+async def peer(kind: str, variant: str, stores: PeerStores, workers: int, twin: str = "") -> AsyncIterator[Peer]:
+    """Start it with a schema or a key prefix of its own; `twin` tells another one of the same kind. Raises StageError, NoNode."""
+    name, secret = f"{kind}_{variant}{twin}", secrets.token_hex(32)
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("DISPATCH_", "PEER_", "NODE_"))
     } | {
@@ -288,7 +291,7 @@ async def peer(kind: str, variant: str, stores: PeerStores, workers: int) -> Asy
         await lay_out(stores.database_url, name)
     async with AsyncExitStack() as stack:
         process, url = await started(stack, command, environment, stores.folder / f"{name}.log")
-        yield Peer(kind, variant, stores, process.pid, url, secret)
+        yield Peer(kind, variant, name, stores, process.pid, url, secret)
 
 
 async def lay_out(database_url: str, schema: str) -> None:
