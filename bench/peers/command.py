@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.demo.command import at_least_one
+from bench.demo.stage import StageError
 from bench.fleet import FleetError
 from bench.peers.judge import functions
 from bench.peers.packages import NoNode, ready
@@ -189,7 +190,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         for work in shown.only:
             try:
                 samples += await sides_run(work, scale, shown.workers, peers, made, kinds)
-            except* FleetError as errors:
+            except* (FleetError, StageError) as errors:
                 # One work that a side could not do is said, and the others are measured all the same.
                 failed[work] = "; ".join(map(str, errors.exceptions))
                 print(f"{work} could not be measured: {failed[work]}")

@@ -127,6 +127,7 @@ class Ours:
 
     async def fresh(self, providers: int) -> None:
         """It forgets by itself: who goes away leaves the searches, and jobs were cancelled."""
+        self.stamps().clear()
 
 
 @dataclass(frozen=True, slots=True)
