@@ -1,10 +1,11 @@
 """Node and the packages of its peers: found or said to be missing; installed once, outside of this tree."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +21,12 @@ class NoNode(Exception):
 
 def cache_folder() -> Path:
     """Where packages are kept, by XDG_CACHE_HOME; another folder for other versions of them."""
-    digest = hashlib.sha256(b"".join((SOURCES / name).read_bytes() for name in _LISTS)).hexdigest()[:12]
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "dispatch-bench" / f"peers-{digest}"
+    return Path(base) / "dispatch-bench" / f"peers-{_digest([SOURCES / name for name in _LISTS])}"
+
+
+def _digest(files: Sequence[Path]) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def node_version(node: str) -> str:
@@ -35,9 +39,10 @@ def node_version(node: str) -> str:
 
 
 def ready(say: Callable[[str], None]) -> tuple[str, Path, str]:
-    """(node, folder of the servers with their packages, node's version), installed if this is the first run. Raises NoNode.
+    """(node, folder of the servers, node's version), with packages installed if this is the first run. Raises NoNode.
 
-    The servers are copied beside their packages each time, since Node looks for packages from where a file lies.
+    Node looks for packages from where a file lies upwards, so the servers are copied below their packages; into a folder of their
+    own for each version, since another checkout may be running others.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -47,16 +52,25 @@ def ready(say: Callable[[str], None]) -> tuple[str, Path, str]:
     if int(version.partition(".")[0]) < NODE_MIN:
         raise NoNode(f"Node.js {version} is too old: {NODE_MIN} or newer is needed")
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in SOURCES.iterdir():
-        if file.suffix in (".js", ".json"):
-            draft = folder / f".{file.name}.{os.getpid()}"
-            shutil.copyfile(file, draft)
-            draft.replace(folder / file.name)
-    if not (folder / "installed").exists():
-        say(f"installing the Node peers' packages into {folder}")
-        _install(npm, folder)
-    return node, folder, version
+    sources = sorted(SOURCES.glob("*.js"))
+    servers = folder / f"servers-{_digest(sources)}"
+    servers.mkdir(parents=True, exist_ok=True)
+    _copy([SOURCES / name for name in _LISTS], folder)
+    _copy(sources, servers)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # npm clears the folder first: two at once would leave neither
+        if not (folder / "installed").exists():
+            say(f"installing the Node peers' packages into {folder}")
+            _install(npm, folder)
+    return node, servers, version
+
+
+def _copy(files: Sequence[Path], folder: Path) -> None:
+    """Whole files only, whoever reads them meanwhile."""
+    for file in files:
+        draft = folder / f".{file.name}.{os.getpid()}"
+        shutil.copyfile(file, draft)
+        draft.replace(folder / file.name)
 
 
 def _install(npm: str, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from bench.accepts import PATIENCE_S
-from bench.fleet import Drive, FleetError, Phone, cloud, complaints, lost, open_all
+from bench.fleet import HANDSHAKES_PER_S, Drive, FleetError, Phone, cloud, complaints, lost, open_all
 from bench.offers import Seen, all_jobs, figures_of
 from bench.peers.sides import Ours, Side
 from bench.positions import misplaced
@@ -105,11 +105,12 @@ async def connected(side: Side, phones: Sequence[Phone]) -> AsyncIterator[None]:
 
 
 async def arrive(side: Side, phones: Sequence[Phone], *, online: bool = True) -> None:
-    """Connect, as fast as the side lets them in."""
-    if isinstance(side, Ours):
-        await open_all(phones, online=online)
-    else:
-        await open_all(phones, online=online, per_s=PEER_HANDSHAKES_PER_S)
+    """Connect, as fast as the side lets them in. Raises FleetError, which says whose door it was."""
+    per_s = HANDSHAKES_PER_S if isinstance(side, Ours) else PEER_HANDSHAKES_PER_S
+    try:
+        await open_all(phones, online=online, per_s=per_s)
+    except* FleetError as errors:
+        raise FleetError(f"{side.name}: {errors.exceptions[0]}") from errors
 
 
 async def searchable(side: Side, phones: Sequence[Phone]) -> bool:
