@@ -105,6 +105,7 @@ class Phone(asyncio.Protocol):
         "_upgraded",
         "_waiting",
         "attempt",
+        "close_code",
         "complaints",
         "lat",
         "leaving",
@@ -133,6 +134,8 @@ class Phone(asyncio.Protocol):
         self.lost = False
         self.leaving = False
         self.refused: int | None = None
+        self.close_code: int | None = None
+        """Of the last line that the server closed."""
         self.retry_after_s = 0.0
         """What the last refusal asked to wait."""
         self.attempt = 0
@@ -171,10 +174,11 @@ class Phone(asyncio.Protocol):
             except TimeoutError:
                 raise FleetError(f"a phone was not welcomed within {WELCOME_WITHIN_S:.0f} s") from None
             except ConnectionError:
-                if self.refused not in (429, 503):
+                # None: let in and hung up on before the welcome, as a server does that has too much to do.
+                if self.refused not in (None, 429, 503):
                     break
             await asyncio.sleep(1 + attempt * random.random())
-        raise FleetError(f"a phone was refused: HTTP status {self.refused}")
+        raise FleetError(f"a phone was refused: HTTP status {self.refused}, close code {self.close_code}")
 
     def close(self) -> None:
         """Cut the line."""
@@ -261,6 +265,7 @@ class Phone(asyncio.Protocol):
             elif opcode == _PING:
                 self._write(framed(payload, _PONG))
             elif opcode == _CLOSE:
+                self.close_code = int.from_bytes(payload[:2], "big") if payload else None
                 self._write(framed(payload[:2], _CLOSE))
 
     def _greet(self) -> None:

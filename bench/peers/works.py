@@ -34,6 +34,8 @@ WAVE: Final = 5
 PEER_HANDSHAKES_PER_S: Final = 1_500.0
 """Peers let in whoever comes; ours keeps a rate."""
 SEARCHABLE_WITHIN_S: Final = 15.0
+QUIET_S: Final = 0.3
+"""Between two turns: what a hang-up costs a server belongs to nobody's figures."""
 TOLD_WITHIN_S: Final = 10.0
 LATE_S: Final = 1.5
 """How long after its time a tracked position still counts: more than the cadence of ours, which is 1 s here."""
@@ -100,8 +102,14 @@ async def connected(side: Side, phones: Sequence[Phone]) -> AsyncIterator[None]:
         gc.freeze()
         yield
     finally:
-        for phone in phones:
-            phone.close()
+        await hang_up(phones)
+
+
+async def hang_up(phones: Sequence[Phone]) -> None:
+    """All lines down, and known to be: else the end of an old line would be taken for that of the next one."""
+    for phone in phones:
+        phone.close()
+    await asyncio.sleep(QUIET_S)
 
 
 async def arrive(side: Side, phones: Sequence[Phone], *, online: bool = True) -> None:
@@ -109,8 +117,11 @@ async def arrive(side: Side, phones: Sequence[Phone], *, online: bool = True) ->
     per_s = HANDSHAKES_PER_S if isinstance(side, Ours) else PEER_HANDSHAKES_PER_S
     try:
         await open_all(phones, online=online, per_s=per_s)
-    except* FleetError as errors:
-        raise FleetError(f"{side.name}: {errors.exceptions[0]}") from errors
+    except ExceptionGroup as group:
+        refused, other = group.split(FleetError)
+        if refused is None or other is not None:
+            raise
+        raise FleetError(f"{side.name}: {refused.exceptions[0]}") from group
 
 
 async def searchable(side: Side, phones: Sequence[Phone]) -> bool:
@@ -299,8 +310,7 @@ async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
             frames = len(ages_ms)
             for job, customer in zip(jobs, customers, strict=True):
                 await customer.cancel(job)
-            for rider in riders:
-                rider.close()
+            await hang_up(riders)
             samples.append(
                 {
                     "work": "tracking",
