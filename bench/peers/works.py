@@ -118,7 +118,7 @@ async def arrive(side: Side, phones: Sequence[Phone], *, online: bool = True) ->
     try:
         await open_all(phones, online=online, per_s=per_s)
     except ExceptionGroup as group:
-        refused, other = group.split(FleetError)
+        refused, other = group.split((FleetError, ConnectionError))
         if refused is None or other is not None:
             raise
         raise FleetError(f"{side.name}: {refused.exceptions[0]}") from group
