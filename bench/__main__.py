@@ -15,6 +15,7 @@ SCENARIOS = {
     "storms": "phones that return at once or do not read, workers replaced under load",
     "hostile": "a million broken frames, and a bystander who must be served",
     "reliability": "write docs/reliability.md out of what the runs have left",
+    "peers": "the same work here and in Node ws, Socket.IO and Postgres alone",
     "office": "lists of an office with 100,000 providers, and their plans",
 }
 

@@ -24,7 +24,7 @@ from bench.accepts import WAVE, Race, Score, circle
 from bench.demo.stage import Person
 from bench.fleet import Answered, Pace, Phone, arrivals, cloud, framed, unframed
 from bench.offers import Seen
-from bench.offers import _figures as offer_figures
+from bench.offers import figures_of as offer_figures
 from bench.positions import parser as positions_parser
 from dispatch.kit.geo import distance_m
 from dispatch.markets import Markets
