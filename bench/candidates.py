@@ -20,7 +20,7 @@ from bench.demo.command import at_least_one
 from bench.fleet import METRES_PER_DEGREE, cloud
 from bench.report import complete, options, perform, show, spread, verdict
 from dispatch.kit.embedded import stores
-from dispatch.kit.embedded.pair import Kind
+from dispatch.kit.embedded.binaries import Kind
 from dispatch.kit.redis import Redis
 from dispatch.markets import Market, Markets
 from dispatch.presence import live
