@@ -1,6 +1,6 @@
 """`python -m bench candidates`: what a search for the nearest providers costs, with few and with many of them in one city.
 
-Only Redis is asked, with the function and by the code that the server asks it with. Its own clock is read (`INFO latencystats` and
+Only Redis is asked, by the presence of one worker as the server asks it. Its own clock is read (`INFO latencystats` and
 `commandstats`: time inside the function, in µs), and beside it what the asker waited. A search with a hold is undone before the next
 one, or the city would run out of free providers; the undoing is a command of its own, and not counted.
 
@@ -19,17 +19,22 @@ from uuid import uuid4
 from bench.demo.command import at_least_one
 from bench.fleet import METRES_PER_DEGREE, cloud
 from bench.report import complete, options, perform, show, spread, verdict
+from dispatch.kit.clock import SystemClock
 from dispatch.kit.embedded import stores
 from dispatch.kit.embedded.binaries import Kind
 from dispatch.kit.redis import Redis
 from dispatch.markets import Market, Markets
-from dispatch.presence import live
-from dispatch.presence.model import Live
+from dispatch.presence import Presence
+from dispatch.providers import ProviderState
+from protocol.lifecycle import ProviderStatus
 
 MARKET: Final = "bkk"
 KIND: Final = "ride"
-FRESH_MS: Final = 30_000
-HOLD_MS: Final = 15_000
+FRESH_S: Final = 3_600.0
+"""Nobody moves here, and nobody is to grow too old for a search meanwhile."""
+HOLD_S: Final = 15.0
+TICK_OF: Final = 2_000
+"""Who come within one tick of their worker."""
 STORES: Final[tuple[Kind, ...]] = ("valkey",)
 HOT_SHARE, HOT_M, HOT_PICKUP_M = 0.1, 1_000.0, 200.0
 WARM_UP: Final = 300
@@ -69,18 +74,25 @@ def populace(market: Market, count: int, dice: random.Random) -> list[tuple[floa
     return cloud(market, count - hot, seed=dice.randrange(2**32)) + [around(spot, HOT_M, dice) for _ in range(hot)]
 
 
-async def settle(redis: Redis, market: Market, places: Sequence[tuple[float, float]], now_ms: int) -> None:
-    """Put them on the map, as workers do."""
-    people = [
-        Live(uuid4(), uuid4(), uuid4(), (KIND,), 10_000, True, market=market, lat=lat, lng=lng, at_ms=now_ms, seen_ms=now_ms)
-        for lat, lng in places
-    ]  # fmt: skip
-    for start in range(0, len(people), 500):
-        await live.write(redis, [], people[start : start + 500], [])
+async def settled(presence: Presence, places: Sequence[tuple[float, float]]) -> None:
+    """Put them on the map, as a worker does whose phones have all come at once."""
+    for start in range(0, len(places), TICK_OF):
+        for lat, lng in places[start : start + TICK_OF]:
+            state = ProviderState(
+                uuid4(), uuid4(), ProviderStatus.APPROVED, True, (KIND,), (KIND,), (KIND,), 10_000, active_job=None
+            )
+            presence.put(presence.arrive(state, uuid4()), lat, lng)
+        await presence.tick()
 
 
 async def searched(
-    redis: Redis, market: Market, pickups: Sequence[tuple[float, float]], *, wanted: int, hold: bool, now_ms: int
+    redis: Redis,
+    presence: Presence,
+    market: Market,
+    pickups: Sequence[tuple[float, float]],
+    *,
+    wanted: int,
+    hold: bool,
 ) -> dict[str, Any]:
     """One kind of search, one after the other; the first WARM_UP do not count."""
     waited: list[float] = []
@@ -89,24 +101,20 @@ async def searched(
         if number == WARM_UP:
             await redis.plain.config_resetstat()
         began = time.perf_counter()
-        found = await live.near(
-            redis,
+        found = await presence.near(
             market,
             KIND,
             lat,
             lng,
             wanted=wanted,
             radius_max_m=market.radius_max_m,
-            now_ms=now_ms,
-            fresh_ms=FRESH_MS,
-            hold_ms=HOLD_MS if hold else 0,
-            search=f"bench{number}",
+            hold_s=HOLD_S if hold else 0.0,
         )
         if number >= WARM_UP:
             waited.append((time.perf_counter() - began) * 1e6)
             few += len(found) < wanted
         if hold:
-            await live.let_go(redis, market, [candidate.provider_id for candidate in found])
+            await presence.let_go(market, [candidate.provider_id for candidate in found])
     inside = await redis.plain.info("latencystats")
     stats = (await redis.plain.info("commandstats"))["cmdstat_fcall"]
     assert stats["calls"] == len(waited), "somebody else called functions"
@@ -123,16 +131,17 @@ async def searched(
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Raises EmbeddedError."""
-    market = Markets.load()[MARKET]
+    markets = Markets.load()
+    market = markets[MARKET]
     measured: list[dict[str, Any]] = []
-    now_ms = round(time.time() * 1000)
     async with stores(None, want=STORES, fast=True, echo=print) as started, Redis.open(started.redis_url) as redis:
         for count in shown.providers:
             await redis.plain.flushall()
             await redis.load()
             dice = random.Random(count)
             places = populace(market, count, dice)
-            await settle(redis, market, places, now_ms)
+            presence = Presence(redis, markets, SystemClock(), fresh_s=FRESH_S)
+            await settled(presence, places)
             print(f"{count:,} providers on the map")
             for place in ("even", "hot"):
                 many = WARM_UP + shown.searches
@@ -143,7 +152,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 )
                 for wanted in (3, 10):
                     for hold in (False, True):
-                        found = await searched(redis, market, pickups, wanted=wanted, hold=hold, now_ms=now_ms)
+                        found = await searched(redis, presence, market, pickups, wanted=wanted, hold=hold)
                         measured.append({"providers": count, "pickups": place, "k": wanted, "hold": hold, **found})
         versions = {str(kind): version for kind, version in started.versions.items()}
     _show(measured)

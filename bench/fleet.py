@@ -32,6 +32,8 @@ HANDSHAKES_PER_S: Final = 400.0
 HANDSHAKES_AT_ONCE: Final = 64
 HANDSHAKE_TRIES: Final = 6
 WELCOME_WITHIN_S: Final = 20.0
+ONLINE_WITHIN_S: Final = 60.0
+"""BUSY is asked again until then: a run must end, however busy the machine is."""
 ACK_AFTER_S: Final = 0.2
 """As the reference client does it: a burst of events is one ack."""
 TICK_S: Final = 0.001
@@ -337,12 +339,16 @@ class Phone(asyncio.Protocol):
         self._say(b'{"type":"location","lat":%.6f,"lng":%.6f,"at":"%b"}' % (lat, self.lng, stamp))
 
     async def ask(self, frame: Request) -> Answered:
-        """One request to its final answer: asked again with the same id as long as it is BUSY. Raises ConnectionError."""
+        """One request to its final answer: asked again with the same id as long as it is BUSY. Raises ConnectionError, also when
+        the line is down already: nobody would ever answer then.
+        """
         data = encode(frame)
         asked = 0
         loop = asyncio.get_running_loop()
         try:
             while True:
+                if self._transport is None or self.lost or self._transport.is_closing():
+                    raise ConnectionError(f"the line of {self.person.user_id} is down")
                 waiting = self._waiting[frame.id] = loop.create_future()
                 self._say(data)
                 asked += 1
@@ -355,8 +361,12 @@ class Phone(asyncio.Protocol):
             self._waiting.pop(frame.id, None)
 
     async def online(self) -> None:
-        """Take offers, here. Raises FleetError when that is refused."""
-        answered = await self.ask(Online(id=uuid4(), lat=self.lat, lng=self.lng))
+        """Take offers, here. Raises FleetError when that is refused or not answered, ConnectionError when the line goes."""
+        try:
+            async with asyncio.timeout(ONLINE_WITHIN_S):
+                answered = await self.ask(Online(id=uuid4(), lat=self.lat, lng=self.lng))
+        except TimeoutError:
+            raise FleetError(f"a provider was not online within {ONLINE_WITHIN_S:.0f} s") from None
         reply = answered.reply
         if not reply.ok or reply.data is None:
             code = reply.error.code if reply.error is not None else ErrorCode.UNKNOWN_ERROR
