@@ -15,6 +15,7 @@ from dispatch.kit.log import clean_text
 from dispatch.kit.migrate import MigrationError, pending
 from dispatch.kit.objects import StorageUnavailable
 from dispatch.kit.queue import POOL_SIZE as QUEUE_POOL
+from dispatch.kit.redis import addresses
 from dispatch.markets import MarketConfigError, Markets
 from dispatch.notifications import NotNow, Smtp, doors_of
 from dispatch.providers.documents import objects_of
@@ -245,6 +246,12 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
     if (trouble := await redis_trouble(url)) is not None:
         yield Finding("redis", "BAD", trouble)
         return
+    for node in addresses(url):
+        async for finding in _redis_node(node):
+            yield finding
+
+
+async def _redis_node(url: str) -> AsyncIterator[Finding]:
     client = redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, decode_responses=True)
     try:
         info = await client.info("server")

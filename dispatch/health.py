@@ -9,6 +9,7 @@ from aiohttp import web
 from dispatch.gateway import Door
 from dispatch.kit.clock import Clock
 from dispatch.kit.ear import Ear
+from dispatch.kit.ears import Ears
 from dispatch.kit.metrics import CONTENT_TYPE, Metrics
 from dispatch.kit.redis import Redis
 from dispatch.settings import Settings
@@ -20,7 +21,7 @@ class Health:
     """One per worker. `contract.md` §2 says when a worker is ready."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, ears: Sequence[Ear], door: Door, metrics: Metrics, clock: Clock
+        self, settings: Settings, redis: Redis, ears: Sequence[Ear | Ears], door: Door, metrics: Metrics, clock: Clock
     ) -> None:
         self._settings = settings
         self._redis = redis

@@ -60,7 +60,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
     database_url: str | None = Field(None, description="Postgres; unset: an embedded one. Also read from DATABASE_URL")
-    redis_url: str | None = Field(None, description="Redis or Valkey; unset: an embedded one. Also read from REDIS_URL")
+    redis_url: str | None = Field(
+        None,
+        description="Redis or Valkey; unset: an embedded one; addresses with commas between them: nodes of a cluster. Also read from REDIS_URL",
+    )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port for HTTP and sockets; 0 picks a free one")
     workers: int = Field(2, ge=1, le=64, description="worker processes on that port")

@@ -4,13 +4,15 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import asyncpg
 import redis.asyncio as redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from dispatch.kit.log import clean_text
 from dispatch.kit.migrate import MigrationError, migrate
+from dispatch.kit.redis import addresses
 from dispatch.settings import Settings
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -86,7 +88,19 @@ async def postgres_trouble(url: str) -> str | None:
 
 
 async def redis_trouble(url: str) -> str | None:
-    """What is wrong with the Redis or Valkey at `url`, None when it can be used."""
+    """What is wrong with the Redis or Valkey at `url`, or with the cluster whose nodes it names; None when it can be used. Of a cluster one
+    node that answers is enough: the server finds the others.
+    """
+    troubles = []
+    for node in addresses(url) or [url]:
+        trouble = await _node_trouble(node, clustered="," in url)
+        if trouble is None:
+            return None
+        troubles.append(trouble)
+    return " ".join(troubles)
+
+
+async def _node_trouble(url: str, *, clustered: bool) -> str | None:
     shown = clean_text(url)
     try:
         client = redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
@@ -95,6 +109,7 @@ async def redis_trouble(url: str) -> str | None:
     try:
         # One word with a blank: redis-py then leaves the answer alone, whose rows are in our order, null for the unknown.
         rows = await client.execute_command("COMMAND INFO", *REDIS_COMMANDS)
+        slots = await _slots(client)
     except (RedisError, OSError, TimeoutError) as error:
         # redis-py wraps the refusal in one error or another, depending on when it comes.
         if isinstance(error, AuthenticationError) or re.search(r"password|auth", str(error), re.IGNORECASE):
@@ -107,7 +122,21 @@ async def redis_trouble(url: str) -> str | None:
         await client.aclose()
     if missing := [name for name, row in zip(REDIS_COMMANDS, rows, strict=True) if not row]:
         return f"Redis at {shown} does not know {', '.join(missing)}; Redis 7.0 or Valkey 7.2 or newer is needed."
+    if slots is not None and not clustered:
+        return f"Redis at {shown} is a node of a cluster: name some of its nodes in REDIS_URL, with commas between them; one alone, with a comma behind it."
+    if slots is None and clustered:
+        return f"Redis at {shown} is no node of a cluster, and the commas in REDIS_URL say that it is: name one address without any."
+    if clustered and not slots:
+        return f"The cluster of {shown} has given its slots to nobody yet: finish its setup (CLUSTER ADDSLOTSRANGE)."
     return None
+
+
+async def _slots(client: "redis.Redis") -> int | None:
+    """How many parts the slots of its cluster have; None: it is in none, or does not tell whoever asks."""
+    try:
+        return len(await cast("Any", client.execute_command("CLUSTER", "SLOTS")))
+    except ResponseError:
+        return None
 
 
 async def migrated(url: str) -> list[str]:

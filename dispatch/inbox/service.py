@@ -11,7 +11,7 @@ import structlog
 from dispatch.inbox import keys, live, store
 from dispatch.inbox.model import Fact, Greeting, Line, OnFact, Seat, State
 from dispatch.kit.clock import Clock
-from dispatch.kit.ear import Ear
+from dispatch.kit.ears import ear_on
 from dispatch.kit.ids import jitter_s
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import DOWN, Redis
@@ -64,7 +64,7 @@ class Inbox:
         self._acks: dict[UUID, int] = {}
         self._strange: set[UUID] = set()
         self._listeners: list[OnFact] = []
-        self.ear = Ear(redis, clock, nursery, own=keys.orders(worker_id), hear=self._hear)
+        self.ear = ear_on(redis, clock, nursery, own=keys.orders(worker_id), hear=self._hear)
         """Hand-overs of our users and orders to this worker."""
         self.copier = live.Copier(redis, worker_id, self._refill)
         self._beat_at = self._trusted_from = clock.monotonic()

@@ -1,6 +1,6 @@
 """A subscription to Redis that knows whether it hears, and is opened anew when it does not."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -28,8 +28,17 @@ class Ear:
     """
 
     def __init__(
-        self, redis: Redis, clock: Clock, nursery: Nursery, *, own: str, hear: Callable[[str, bytes], None]
+        self,
+        redis: Redis,
+        clock: Clock,
+        nursery: Nursery,
+        *,
+        own: str,
+        hear: Callable[[str, bytes], None],
+        one_by_one: bool = False,
     ) -> None:
+        """`one_by_one`: a command for each channel, as those of a cluster may have different slots."""
+        self._one_by_one = one_by_one
         self._redis = redis
         self._clock = clock
         self._nursery = nursery
@@ -37,7 +46,7 @@ class Ear:
         self._hear = hear
         self._channels = {own}
         self._word = b""
-        self._pubsub = redis.subscriber()
+        self._pubsub = redis.subscriber(own)
         self._open = False
         """Whoever listens has opened the line. redis-py opens one in whoever uses it first, and of many at once each opens its own."""
         self._torn = False
@@ -60,8 +69,14 @@ class Ear:
 
     def _change(self, do: Callable[..., Awaitable[Any]], *channels: str) -> None:
         # While it is not open, whoever opens it takes the channels as they are then.
-        if self._open and channels:
-            self._nursery.start(self._changed(self._pubsub, do(*channels)), "follow")
+        if self._open:
+            for some in self._together(channels):
+                self._nursery.start(self._changed(self._pubsub, do(*some)), "follow")
+
+    def _together(self, channels: Iterable[str]) -> Iterable[Sequence[str]]:
+        """What may be asked for in one command."""
+        some = tuple(channels)
+        return ((channel,) for channel in some) if self._one_by_one else (some,) if some else ()
 
     async def _changed(self, pubsub: object, change: Awaitable[Any]) -> None:
         try:
@@ -103,7 +118,8 @@ class Ear:
             why = "silent"
             try:
                 asked = set(self._channels)
-                await self._pubsub.ssubscribe(*asked)
+                for some in self._together(asked):
+                    await self._pubsub.ssubscribe(*some)
                 self._open, self._torn = True, False
                 self._change(self._pubsub.ssubscribe, *(self._channels - asked))
                 self._change(self._pubsub.sunsubscribe, *(asked - self._channels))
@@ -119,7 +135,7 @@ class Ear:
                 why = repr(error)
             self._open = False
             log.info("subscription lost, opening it again", own=self._own, error=why)
-            lost, self._pubsub = self._pubsub, self._redis.subscriber()
+            lost, self._pubsub = self._pubsub, self._redis.subscriber(self._own)
             await lost.aclose()
             await self._clock.sleep(0.2)
 

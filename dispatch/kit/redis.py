@@ -12,6 +12,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as LineLost
 from redis.exceptions import DataError, RedisError, ResponseError
 
+from dispatch.kit.cluster import Cluster, Shard, Topology
 from dispatch.kit.lua import scripts
 
 Argument = str | bytes | int | float
@@ -71,37 +72,73 @@ def _lined(client: "aioredis.Redis") -> "aioredis.Redis":
     return client
 
 
-class Redis:
-    """Two clients on one server. `plain` retries once, for what may run twice. `once` never re-sends: redis-py would repeat a
-    command whose reply was lost, and a claim executed twice tells its winner that he lost.
-    """
+def addresses(url: str) -> list[str]:
+    """Of REDIS_URL: one server, or nodes of a cluster with commas between them; a cluster of which one is known has a comma behind it."""
+    return [one.strip() for one in url.split(",") if one.strip()]
 
-    def __init__(self, plain: "aioredis.Redis", once: "aioredis.Redis", url: str) -> None:
-        self.plain = plain
-        self.once = once
-        self.url = url
-        self.reachable = False
-        self._loaded = False
 
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator["Redis"]:
-        """Does not connect: the server starts and serves without Redis."""
-        plain = aioredis.Redis.from_url(
+def _plain(url: str) -> "aioredis.Redis":
+    return _lined(
+        aioredis.Redis.from_url(
             url,
             socket_timeout=1.0,
             socket_connect_timeout=1.0,
             retry=Retry(ExponentialWithJitterBackoff(0.2, 0.02), 1),
             max_connections=64,
         )
-        once = aioredis.Redis.from_url(
+    )
+
+
+def _once(url: str) -> "aioredis.Redis":
+    return _lined(
+        aioredis.Redis.from_url(
             url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0), max_connections=256
         )
+    )
+
+
+class Redis:
+    """Two clients on one server, or on each primary of a cluster. `plain` retries once, for what may run twice. `once` never re-sends:
+    redis-py would repeat a command whose reply was lost, and a claim executed twice tells its winner that he lost.
+    """
+
+    def __init__(self, plain: "aioredis.Redis", once: "aioredis.Redis", url: str) -> None:
+        self.plain = plain
+        self.once = once
+        self.url = url
+        self._cluster = plain if isinstance(plain, Cluster) else None
+        self.reachable = False
+        self._loaded = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str) -> AsyncIterator["Redis"]:
+        """Does not connect: the server starts and serves without Redis. `url`: as `addresses` reads it."""
+        nodes = addresses(url)
+        topology = Topology()
+        # A cluster stands where a client of one server would: it takes the same words and gives the same answers and errors.
+        plain, once = (
+            cast("aioredis.Redis", Cluster(nodes, make, topology)) if "," in url else make(url)
+            for make in (_plain, _once)
+        )
         try:
-            yield cls(_lined(plain), _lined(once), url)
+            yield cls(plain, once, url)
         finally:
             await plain.aclose()
             await once.aclose()
+
+    @property
+    def clustered(self) -> bool:
+        return self._cluster is not None
+
+    async def shards(self) -> tuple[Shard, ...]:
+        """The primaries of a cluster and their slots; none of a single server. Raises what `DOWN` lists."""
+        return await self._cluster.look() if self._cluster is not None else ()
+
+    @property
+    def shards_version(self) -> int:
+        """Grows whenever `shards` has changed."""
+        return self._cluster.topology.version if self._cluster is not None else 0
 
     async def load(self) -> None:
         """Load every function with REPLACE. Safe at any time on any worker; functions survive FLUSHALL."""
@@ -135,6 +172,8 @@ class Redis:
         except DOWN:
             self.reachable = False
 
-    def subscriber(self) -> "aioredis.client.PubSub":
-        """A pub/sub connection of its own. Lossy by design: carries wake-ups and hand-overs, never truth."""
+    def subscriber(self, channel: str) -> "aioredis.client.PubSub":
+        """A pub/sub connection of its own, to where this sharded channel is. Lossy by design: carries wake-ups and hand-overs, never truth."""
+        if self._cluster is not None:
+            return self._cluster.pubsub(channel, ignore_subscribe_messages=True)
         return self.plain.pubsub(ignore_subscribe_messages=True)

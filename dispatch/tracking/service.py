@@ -10,7 +10,7 @@ import msgspec
 from dispatch.inbox import Line
 from dispatch.jobs import JobMissing, JobNotActive, NotYourJob, Trail, add_trails
 from dispatch.kit.clock import Clock
-from dispatch.kit.ear import Ear
+from dispatch.kit.ears import ear_on
 from dispatch.kit.geo import distance_m
 from dispatch.kit.ids import new_word
 from dispatch.kit.postgres import Actor, Postgres
@@ -68,7 +68,7 @@ class Tracking:
         self._lines: dict[UUID, list[Watch]] = {}  # by conn_id
         self._ways: dict[UUID, Way] = {}
         self._outgoing: dict[UUID, bytes] = {}
-        self.ear = Ear(redis, clock, nursery, own=keys.own(new_word()), hear=self._heard)
+        self.ear = ear_on(redis, clock, nursery, own=keys.own(new_word()), hear=self._heard)
         """Fixes from other workers."""
         self.sent = 0
 

@@ -62,7 +62,7 @@ class Store:
         self.opened: list[Subscription] = []
         self.once = self
 
-    def subscriber(self) -> Subscription:
+    def subscriber(self, channel: str) -> Subscription:
         self.opened.append(Subscription(self.clock, dead=self.dead))
         return self.opened[-1]
 

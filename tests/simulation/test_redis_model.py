@@ -215,7 +215,7 @@ def test_a_pushed_frame_is_handed_over_as_the_model_says(pair: Pair) -> None:
     copy, meta, wake = _inbox(1)
 
     async def hear() -> list[bytes]:
-        subscriber = pair.redis.subscriber()
+        subscriber = pair.redis.subscriber("{u}:ev")
         await subscriber.ssubscribe(wake)
         await subscriber.get_message(timeout=1.0)
         for _ in range(2):
