@@ -271,6 +271,7 @@ async def build(
             clock,
             nursery,
             handshake_rate=settings.handshake_rate,
+            read_every_s=settings.read_every_ms / 1000,
         )
         greeter.door = door
         api = Api(_api_rules(settings, accounts), clock)

@@ -124,6 +124,12 @@ class Settings(BaseSettings):
     user_burst: int = Field(40, ge=1, description="HTTP requests a user may send at once")
     address_rate: float = Field(100.0, ge=0, description="HTTP requests per second and address; 0 switches it off")
     handshake_rate: float = Field(300.0, gt=0, description="socket handshakes per second and worker; more are told 503")
+    read_every_ms: int = Field(
+        10,
+        ge=0,
+        le=50,
+        description="milliseconds between readings of sockets on a busy worker: one wake-up for many frames; 0 reads each by itself",
+    )
     metrics_token: SecretStr | None = Field(None, description="bearer token for /metrics; unset: only from loopback")
     claims: bool = Field(True, description="use the Redis load filter in front of accepts; promises hold without it")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
 from dispatch.gateway.connection import SWEEP_EVERY_S, Connection
+from dispatch.gateway.reads import Reads
 from dispatch.gateway.upgraded import Upgraded
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
@@ -83,7 +84,16 @@ def _let_go(conn: Connection, ws: Upgraded) -> None:
 class Door:
     """All connections of this worker."""
 
-    def __init__(self, rules: SocketRules, clock: Clock, nursery: Nursery, *, handshake_rate: float) -> None:
+    def __init__(
+        self,
+        rules: SocketRules,
+        clock: Clock,
+        nursery: Nursery,
+        *,
+        handshake_rate: float,
+        read_every_s: float = 0.0,
+    ) -> None:
+        """`read_every_s`: sockets are read together, so often at most; 0: each by itself."""
         self._rules = rules
         self._clock = clock
         self._nursery = nursery
@@ -96,6 +106,7 @@ class Door:
         self._due: dict[int, list[UUID]] = {}
         """All others, by the number of the sweep that has something to do for them."""
         self._swept = int(self._tokens_at / SWEEP_EVERY_S)
+        self._reads = Reads(read_every_s) if read_every_s and Reads.possible else None
         self.draining = False
         self.frames_in = 0
         self.frames_limited = 0
@@ -140,9 +151,13 @@ class Door:
         if transport is None:
             return ws
         # Else the kernel takes megabytes for a reader that has stopped, and hides it (contract.md §3, 4408).
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        line = transport.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        fd: int = line.fileno()
         conn = self.enter(transport, address)
         try:
+            if self._reads is not None and not transport.is_closing():
+                self._reads.follow(transport, request.protocol)
             if ws.ws_protocol != SUBPROTOCOL:
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
             elif identity is None:
@@ -151,6 +166,8 @@ class Door:
                 self.identify(conn, identity)
             await self._read(ws, conn)
         finally:
+            if self._reads is not None:
+                self._reads.leave(transport, fd)
             self.leave(conn)
             _let_go(conn, ws)
         return ws

@@ -16,9 +16,9 @@ from tests.support.server import WITHIN_S, Server, serving
 SOCKETS = 3
 
 
-@pytest.fixture
-async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
-    async with serving(database_url, redis_url) as running:
+@pytest.fixture(params=[10, 0], ids=["read together", "read each by itself"])
+async def server(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(database_url, redis_url, read_every_ms=request.param) as running:
         yield running
 
 
