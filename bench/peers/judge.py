@@ -155,10 +155,10 @@ async def _hammer(pool: "asyncpg.Pool[Any]", call: Call, count: int, stores: Pee
 
     numbers = iter(range(count))
     pid = os.getpid()
-    before, began = usage_of(pid, stores.redis_pid, stores.postgres_pid), time.perf_counter()
+    before, began = usage_of([pid], stores.redis_pid, stores.postgres_pid), time.perf_counter()
     await asyncio.gather(*(client(numbers) for _ in range(CLIENTS)))
     took_s = time.perf_counter() - began
-    used = usage_of(pid, stores.redis_pid, stores.postgres_pid).since(before)
+    used = usage_of([pid], stores.redis_pid, stores.postgres_pid).since(before)
     if lost:
         raise RuntimeError(f"{len(lost)} of {count} accepts that nobody contested were told no")
     return {
