@@ -23,7 +23,7 @@ async def somebody_elses() -> AsyncIterator[Running]:
     """As an operator may have it: with a key of its own, and offers to one at a time."""
     async with server(
         market="bkk", providers=0, customers=0, workers=1, market_overrides={"wave_size": 1}, say=lambda _: None,
-        settings={"DISPATCH_JWT_SECRETS": KEY},
+        settings={"DISPATCH_JWT_SECRETS": KEY, "DISPATCH_TRACK_EVERY_S": "0.5"},
     ) as running:  # fmt: skip
         yield running
 

@@ -124,10 +124,9 @@ def test_unknown_is_told_and_not_nothing() -> None:
 
 
 def test_everything_goes_on_after_a_failure_and_tells(tmp_path: Path) -> None:
-    """Two of all: the first is given a form that it does not know, the second runs."""
     good = everything.run("good", [sys.executable, "-c", ""], 30.0)
     bad = everything.run("bad", [sys.executable, "-c", "raise SystemExit(3)"], 30.0)
-    slow = everything.run("slow", [sys.executable, "-c", "input()"], 0.2)
+    slow = everything.run("slow", [sys.executable, "-c", "import signal; signal.pause()"], 0.5)
     assert [one.code for one in (good, bad, slow)] == [0, 3, None]
     assert [one.good for one in (good, bad, slow)] == [True, False, False]
     assert everything.row(bad)[2] == "exit code 3: MISSED" and "too long" in everything.row(slow)[2]

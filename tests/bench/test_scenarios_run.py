@@ -126,7 +126,7 @@ def test_everybody_reads_what_he_may(tmp_path: Path) -> None:
 
 
 def test_a_storm_by_its_own_name(tmp_path: Path) -> None:
-    found = run(tmp_path, "storm", "--short", "--sockets", "60", "--pairs", "2", "--calm", "1")
-    assert found["returning"]["returned"] == found["returning"]["resumed"] == 60
+    found = run(tmp_path, "storm", "--short", "--sockets", "300", "--pairs", "15", "--calm", "1")
+    assert found["returning"]["returned"] == found["returning"]["resumed"] == 300
     assert "not_reading" not in found and "restarting" not in found
     assert found["latency"]["back after all lines broke"] and found["processes"]["cpu_s"]["server"] > 0
