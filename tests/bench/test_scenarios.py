@@ -204,7 +204,8 @@ async def test_what_is_late_counts_from_the_moment_that_was_its() -> None:
         elif number == 2:
             answered.set()
 
-    late_s = await at_moments([0.0, 0.01, 0.02], work)
+    async with asyncio.timeout(5):
+        late_s = await at_moments([0.0, 0.01, 0.02], work)
     assert list(due) == [0, 1, 2], "the first was not waited for"
     assert due[1] - due[0] == pytest.approx(0.01) and due[2] - due[0] == pytest.approx(0.02)
     assert late_s >= 0.02
