@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-SHORT: Final = {"jobs": 40, "racers": 25, "rounds": 2, "races": 5}
+SHORT: Final = {"jobs": 40, "racers": 25, "rounds": 2, "races": 3}
 
 
 def circle(count: int, radius_m: float, centre: tuple[float, float]) -> list[tuple[float, float]]:

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-SHORT: Final = {"providers": 300, "customers": 100, "rate": 20.0, "run_s": 5.0, "warm_up": 1.0}
+SHORT: Final = {"providers": 300, "customers": 100, "rate": 20.0, "run_s": 4.0, "warm_up": 1.0}
 
 
 class Seen:

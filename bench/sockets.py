@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-SHORT: Final = {"sockets": 400, "first": 100, "settle": 2.5}
+SHORT: Final = {"sockets": 400, "first": 100, "settle": 1.5}
 
 
 def rss_if_known(workers: list[int]) -> float:

@@ -26,7 +26,7 @@ CIRCLE_M: Final = 9_000.0
 WARM_S: Final = 5.0
 
 
-SHORT: Final = {"sockets": 400, "pairs": 15, "calm": 4.0, "rounds": 1, "workers": 2}
+SHORT: Final = {"sockets": 400, "pairs": 15, "calm": 3.0, "rounds": 1, "workers": 2}
 
 
 def parser(name: str = "storms") -> argparse.ArgumentParser:
