@@ -30,12 +30,12 @@ check: $(STAMP) ## formatting, lint, types and the rules of the house
 serve: $(STAMP) ## run the server alone (SERVE_ARGS="--workers 2 --port 8080")
 	@exec $(PY) -m dispatch serve $(SERVE_ARGS)
 
-bench: $(STAMP) ## measure (BENCH_ARGS="offers --json offers.json")
-	@exec $(PY) -m bench $(BENCH_ARGS)
+bench: $(STAMP) ## measure everything shortly, with a report (BENCH_ARGS="offers --json offers.json" runs one scenario in full)
+	@exec $(PY) -m bench $(or $(BENCH_ARGS),all --short)
 
 lock: ## renew requirements.lock after a change of pyproject.toml; needs uv (LOCK_ARGS=--upgrade takes newer versions)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra embedded --extra demo --extra dev $(LOCK_ARGS) --quiet pyproject.toml -o requirements.lock
+		--extra embedded --extra demo --extra bench --extra dev $(LOCK_ARGS) --quiet pyproject.toml -o requirements.lock
 
 chaos: $(STAMP) ## ten minutes of real processes under a seeded nemesis (CHAOS_ARGS="--seed 7 --json chaos.json")
 	@exec $(PY) -m bench chaos --for 10m $(CHAOS_ARGS)

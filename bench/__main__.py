@@ -4,20 +4,25 @@ import importlib
 import sys
 
 SCENARIOS = {
-    "demo": "a recorded night of San Francisco's cabs, live",
+    "all": "every scenario that measures, one after the other, and a report",
+    "report": "one page and plots out of kept results",
+    "sockets": "memory per idle connection",
     "positions": "N sockets sending positions: server CPU per position",
     "offers": "jobs at a rate: commit to offer frame",
     "accepts": "many providers after few jobs: one winner each, and how fast",
-    "sockets": "memory per idle connection",
+    "tracking": "customers watching their providers: how old is what they see",
+    "api": "HTTP reads at a rate, with Postgres behind",
     "candidates": "a search for the nearest providers, among 10,000 and 100,000",
+    "storm": "thousands of phones return at once",
     "ledger": "what postings, completions with pay and reconcile cost",
+    "peers": "the same work here and in Node ws, Socket.IO and Postgres alone",
+    "office": "lists of an office with 100,000 providers, and their plans",
+    "demo": "a recorded night of San Francisco's cabs, live",
     "simulate-faults": "the protocol core under seeded faults, in virtual time",
     "chaos": "real processes under a nemesis, judged by what clients were told",
     "storms": "phones that return at once or do not read, workers replaced under load",
     "hostile": "a million broken frames, and a bystander who must be served",
     "reliability": "write docs/reliability.md out of what the runs have left",
-    "peers": "the same work here and in Node ws, Socket.IO and Postgres alone",
-    "office": "lists of an office with 100,000 providers, and their plans",
 }
 
 

@@ -5,8 +5,8 @@ the five nearest, so every provider has five offers and every job five takers. A
 they were offered; whoever loses, accepts whatever he is offered next. A round ends when every job has its
 provider. **Racers**: one job is offered to everybody, and everybody accepts at one instant.
 
-A winner's latency runs from his accept's first byte to the yes, asking again after BUSY included. A loser's runs to the
-final no. Double assignments are counted at the phones: jobs for which two of them were told yes.
+A winner's latency runs from the moment at which he was to accept (the instant, or when a finger of his was free again) to the yes,
+asking again after BUSY included. A loser's runs to the final no. Double assignments are counted at the phones: jobs for which two of them were told yes.
 """
 
 import argparse
@@ -19,15 +19,31 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
+
+import orjson
 
 from bench.demo.command import at_least_one
 from bench.demo.tally import Assignments
-from bench.fleet import METRES_PER_DEGREE, Drive, FleetError, Phone, fleet, lost, open_all
+from bench.elsewhere import target
+from bench.figures import (
+    complete,
+    curve,
+    latencies,
+    options,
+    parsed,
+    perform,
+    point,
+    show,
+    spread,
+)
+from bench.fleet import METRES_PER_DEGREE, FleetError, Phone, fleet, hang_up, lost, open_all
+from bench.meter import Meter, rows_of
 from bench.offers import Customer, customers_of
-from bench.report import complete, ms, options, perform, show, spread, verdict
-from bench.server import Running, Usage, server, until
+from bench.pace import Drive
+from bench.progress import bar, say
+from bench.server import Target, Usage, until
 from dispatch.markets import Markets
 from protocol.frames import Accept, Event
 from protocol.lifecycle import ServiceType
@@ -39,11 +55,13 @@ APART_M = 190.0
 """Neighbours on the circle: the five nearest are well within the first search radius of 800 m."""
 PATIENCE_S = 30.0
 """Of customers: a race needs all its jobs."""
+FREE_UNSEEN_S: Final = 1.0
+"""Several ticks of a worker."""
 OFFERED_WITHIN_S, SETTLED_WITHIN_S, FREE_WITHIN_S = 2.0, 30.0, 20.0
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("accepts", "Races for jobs: one winner each, and how fast he knows.")
+    found = options("accepts", "Races for jobs: one winner each, and how fast he knows.", anywhere=True)
     found.add_argument("--jobs", type=at_least_one, default=100, help="and providers, in the crowd (default: 100)")
     found.add_argument("--racers", type=at_least_one, default=50, help="on one job, at most 50 (default: 50)")
     found.add_argument("--rounds", type=at_least_one, default=5, help="of the crowd (default: 5)")
@@ -55,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
         help="offers that one provider accepts at once; 1 takes the next after a no (default: all)",
     )
     return found
+
+
+SHORT: Final = {"jobs": 40, "racers": 25, "rounds": 2, "races": 3}
 
 
 def circle(count: int, radius_m: float, centre: tuple[float, float]) -> list[tuple[float, float]]:
@@ -118,7 +139,7 @@ class Race:
             self.offers[event.data["job"]["id"]][str(phone.provider_id)] = phone
             self._queues[phone].append(event.data)
             if self.started:
-                self._turn(phone)
+                self._turn(phone, now_ns)
         elif event.name == "offer.withdrawn":
             # Who reads that it is over does not try any more.
             offer_id = event.data["offer_id"]
@@ -127,24 +148,24 @@ class Race:
     def start(self, dice: random.Random) -> None:
         """Everybody accepts, in one turn of the loop: whom first is chance, else neighbours would never want the same."""
         self.started = True
+        now_ns = time.monotonic_ns()
         phones = list(self._queues)
         dice.shuffle(phones)
         for phone in phones:
             dice.shuffle(self._queues[phone])
-            self._turn(phone)
+            self._turn(phone, now_ns)
 
-    def _turn(self, phone: Phone) -> None:
+    def _turn(self, phone: Phone, due_ns: int) -> None:
         queue = self._queues[phone]
         while queue and self._busy[phone] < self._fingers:
             self._busy[phone] += 1
-            task = asyncio.ensure_future(self._accept(phone, queue.pop(0)))
+            task = asyncio.ensure_future(self._accept(phone, queue.pop(0), due_ns))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, phone: Phone, offer: dict[str, Any]) -> None:
+    async def _accept(self, phone: Phone, offer: dict[str, Any], began_ns: int) -> None:
         job_id = offer["job"]["id"]
         frame = Accept(id=uuid4(), job_id=UUID(job_id), offer_id=UUID(offer["offer_id"]), round=offer["round"])
-        began_ns = time.monotonic_ns()
         answered = await phone.ask(frame)
         self.ended_ns = max(self.ended_ns, answered.at_ns)
         latency_ms = (answered.at_ns - began_ns) / 1e6
@@ -159,7 +180,7 @@ class Race:
             self.score.losers_ms.append(latency_ms)
         self.score.answers[word] = self.score.answers.get(word, 0) + 1
         self._busy[phone] -= 1
-        self._turn(phone)
+        self._turn(phone, answered.at_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,43 +211,45 @@ class Contest:
         }
 
 
-async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usage, int, dict[str, str]]:
-    """All rounds of one kind, on a server of its own; (score, CPU, lines lost, versions)."""
+async def contest(
+    kind: Contest, shown: argparse.Namespace, what: str
+) -> tuple[Score, Usage, int, dict[str, str], dict[str, Any]]:
+    """All rounds of one kind, on a server of its own; (score, CPU, lines lost, versions, what processes used)."""
     score = Score()
     dice = random.Random(1)
     race = Race(kind.fingers, score)
     centre = Markets.load()[MARKET].centre()
     places = circle(kind.providers, kind.radius_m(), centre)
-    async with server(
-        market=MARKET,
-        providers=kind.providers,
-        customers=kind.jobs,
-        workers=shown.workers,
-        market_overrides=kind.overrides(),
-        say=print,
-    ) as running:
-        phones = fleet(
-            running.stage.url, running.stage.providers, places, lambda phone, event, at: race.event(phone, event, at)
+    overrides = kind.overrides()
+    if shown.url is not None:
+        wanted = orjson.dumps({MARKET: overrides}).decode()
+        say(
+            f"offers go out by the server's own settings; for this race as it is here start it with DISPATCH_MARKETS='{wanted}'"
         )
+    async with target(shown, providers=kind.providers, customers=kind.jobs, market_overrides=overrides) as running:
+        phones = fleet(running.url, running.providers, places, lambda phone, event, at: race.event(phone, event, at))
         await open_all(phones)
         gc.collect()
         gc.freeze()
         customers = customers_of(running, PATIENCE_S)
-        async with Drive(phones, len(phones) / 5):
-            before = running.usage()
-            for _ in range(kind.rounds):
-                await all_free(running, len(phones))
-                race = Race(kind.fingers, score)
-                await play(race, customers, centre if kind.jobs == 1 else None, places, kind, dice, running.usage)
-            used = running.usage().since(before)
+        async with Drive(phones, len(phones) / 5), Meter(running) as meter:
+            with bar(what, kind.rounds) as advance:
+                for _ in range(kind.rounds):
+                    await all_free(running, len(phones))
+                    race = Race(kind.fingers, score)
+                    await play(race, customers, centre if kind.jobs == 1 else None, places, kind, dice, running.usage)
+                    advance(1)
         lines = lost(phones)
-        for phone in phones:
-            phone.close()
-        return score, used, lines, running.stage.versions
+        await hang_up(phones, offline=shown.url is not None)
+        assert meter.used is not None
+        return score, meter.used, lines, running.versions, meter.figures
 
 
-async def all_free(running: Running, count: int) -> None:
-    """Wait until searches see everybody."""
+async def all_free(running: Target, count: int) -> None:
+    """Wait until searches see everybody; as long as that may take where Redis cannot be asked."""
+    if running.redis is None:
+        await asyncio.sleep(FREE_UNSEEN_S)
+        return
     async with asyncio.timeout(FREE_WITHIN_S):
         while await running.redis.zcard(f"{{{MARKET}}}:geo:{SERVICE}") < count:
             await asyncio.sleep(0.05)
@@ -283,6 +306,7 @@ def figures_of(score: Score) -> dict[str, Any]:
         "offers": score.offers,
         "answers": dict(sorted(score.answers.items())),
         "round_s_max": round(max(score.rounds_s, default=0.0), 3),
+        "curves": {"winner's yes": curve(score.winners_ms), "loser's final no": curve(score.losers_ms)},
     }
 
 
@@ -291,18 +315,33 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     if shown.racers > 50:
         raise FleetError("a wave has at most 50 providers")
     crowd = Contest(shown.jobs, shown.jobs, WAVE, shown.rounds, shown.fingers)
-    score, used, lines, versions = await contest(crowd, shown)
+    score, used, lines, versions, processes = await contest(crowd, shown, "rounds of the crowd")
     figures = figures_of(score)
+    figures["processes"] = processes
     figures["cpu_us_per_accepted_job"] = used.per(max(1, len(score.assignments)))
     figures["others_cores"] = used.others_share()
     racers = Contest(shown.racers, 1, shown.racers, shown.races, shown.fingers)
-    score, used, more_lines, _ = await contest(racers, shown)
+    score, used, more_lines, _, processes = await contest(racers, shown, "races on one job")
     figures["racers"] = figures_of(score) | {
+        "processes": processes,
         "cpu_us_per_race": used.per(max(1, len(score.assignments))),
         "others_cores": used.others_share(),
     }
     figures["double_assignments"] += figures["racers"]["double_assignments"]
     figures["lines_lost"] = lines + more_lines
+    crowd_curves, racer_curves = figures.pop("curves"), figures["racers"].pop("curves")
+    figures["latency"] = {f"{name}, crowd": found for name, found in crowd_curves.items()} | {
+        f"{name}, racers": found for name, found in racer_curves.items()
+    }
+    figures["scaling"] = [
+        point(
+            "server CPU per accepted job, crowd",
+            "µs",
+            "jobs and providers",
+            shown.jobs,
+            figures["cpu_us_per_accepted_job"]["server"],
+        )
+    ]
     _show(f"{shown.jobs} jobs, each offered to {WAVE} of {shown.jobs} providers, {shown.rounds} rounds", figures)
     _show(f"{shown.racers} racers on one job, {shown.races} races", figures["racers"])
     won = all(found["jobs_accepted"] == found["jobs"] for found in (figures, figures["racers"]))
@@ -311,7 +350,6 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 
 def _show(title: str, figures: dict[str, Any]) -> None:
-    p99 = figures["accept_ms_p99"]
     every = "met" if figures["jobs_accepted"] == figures["jobs"] else "MISSED"
     doubles = "met" if figures["double_assignments"] == 0 else "MISSED"
     show(
@@ -320,14 +358,11 @@ def _show(title: str, figures: dict[str, Any]) -> None:
             ("jobs accepted", f"{figures['jobs_accepted']:,} of {figures['jobs']:,}", f"all: {every}"),
             ("double assignments", f"{figures['double_assignments']}", f"0: {doubles}"),
             ("jobs short of offers", f"{figures['jobs_short_of_offers']:,}", ""),
-            ("winner's yes p50", ms(figures["accept_ms_p50"]), ""),
-            ("winner's yes p99", ms(p99), verdict(p99, TARGET_MS, "ms")),
-            ("winner's yes max", ms(figures["accept_ms_max"]), ""),
+            *latencies(figures, "accept_ms", "winner's yes", TARGET_MS),
             ("winners told BUSY first", f"{figures['winners_told_busy_first']:,}", ""),
-            ("loser's final no p50", ms(figures["loser_ms_p50"]), ""),
-            ("loser's final no p99", ms(figures["loser_ms_p99"]), ""),
+            *latencies(figures, "loser_ms", "loser's final no"),
             ("longest round", f"{figures['round_s_max']:.2f} s", ""),
-            ("kept busy by others", f"{figures['others_cores']:.2f} cores", ""),
+            *rows_of(figures["processes"]),
             ("final answers", ", ".join(f"{word} {count:,}" for word, count in figures["answers"].items()), ""),
         ],
     )
@@ -335,4 +370,4 @@ def _show(title: str, figures: dict[str, Any]) -> None:
 
 def main(args: list[str]) -> int:
     """Run it; 1 when a job had two winners or none."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))

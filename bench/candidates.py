@@ -17,8 +17,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from bench.demo.command import at_least_one
+from bench.figures import complete, curve, options, parsed, perform, point, show, spread, verdict
 from bench.fleet import METRES_PER_DEGREE, cloud
-from bench.report import complete, options, perform, show, spread, verdict
+from bench.server import redis_pid, rss_of, usage_of
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.embedded import stores
 from dispatch.kit.embedded.binaries import Kind
@@ -60,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+SHORT: Final = {"providers": [1_000, 10_000], "searches": 300}
+
+
 def around(place: tuple[float, float], within_m: float, dice: random.Random) -> tuple[float, float]:
     """A place at most so far away, evenly spread over the disc."""
     far, way = within_m * math.sqrt(dice.random()), dice.random() * 2 * math.pi
@@ -97,9 +101,12 @@ async def searched(
     """One kind of search, one after the other; the first WARM_UP do not count."""
     waited: list[float] = []
     few = 0
+    pid = await redis_pid(redis.plain)
+    before = usage_of([], pid, None)
     for number, (lat, lng) in enumerate(pickups):
         if number == WARM_UP:
             await redis.plain.config_resetstat()
+            before = usage_of([], pid, None)
         began = time.perf_counter()
         found = await presence.near(
             market,
@@ -115,6 +122,7 @@ async def searched(
             few += len(found) < wanted
         if hold:
             await presence.let_go(market, [candidate.provider_id for candidate in found])
+    used = usage_of([], pid, None).since(before)
     inside = await redis.plain.info("latencystats")
     stats = (await redis.plain.info("commandstats"))["cmdstat_fcall"]
     assert stats["calls"] == len(waited), "somebody else called functions"
@@ -124,6 +132,9 @@ async def searched(
         "function_us_p50": float(within["p50"]),
         "function_us_p99": float(within["p99"]),
         **spread(waited, "waited_us"),
+        "waited_us_curve": curve(waited),
+        "redis_cpu_us": used.per(len(waited))["redis"],
+        "redis_rss_mib": round(rss_of([pid]) / 1024, 1),
         "searches": len(waited),
         "found_too_few": few,
     }
@@ -156,7 +167,27 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                         measured.append({"providers": count, "pickups": place, "k": wanted, "hold": hold, **found})
         versions = {str(kind): version for kind, version in started.versions.items()}
     _show(measured)
-    return complete({"searches_of": measured, "growth": growth(measured)}, shown, versions), 0
+    curves = {}
+    for one in measured:
+        found = one.pop("waited_us_curve")
+        if one["providers"] == max(shown.providers):
+            name = (
+                f"{one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}, {one['providers']:,} providers"
+            )
+            curves[name] = [(share, None if waited is None else waited / 1000) for share, waited in found]
+    figures = {"latency": curves, "searches_of": measured, "growth": growth(measured), "scaling": scaling(measured)}
+    return complete(figures, shown, versions), 0
+
+
+def scaling(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Time inside the function by the size of the city. Pure."""
+    return [
+        point(
+            f"search, the {one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}", "µs inside Redis", "providers",
+            one["providers"], one["function_us_mean"],
+        )
+        for one in measured
+    ]  # fmt: skip
 
 
 def growth(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -183,7 +214,9 @@ def _show(measured: Sequence[dict[str, Any]]) -> None:
             [
                 ("inside Redis, mean", f"{one['function_us_mean']:.0f} µs", "" if target is None else verdict(one["function_us_mean"], target, "µs")),
                 ("p99", f"{one['function_us_p99']:.0f} µs", "" if target is None else verdict(one["function_us_p99"], P99_US, "µs")),
-                ("the asker waits, p50", f"{one['waited_us_p50']:.0f} µs", ""),
+                *((f"the asker waits, {share}", f"{one[f'waited_us_{share}']:.0f} µs", "") for share in ("p50", "p95", "p99", "max")),
+                ("CPU of Redis for each, its undoing included", f"{one['redis_cpu_us']:.0f} µs", ""),
+                ("RSS of Redis", f"{one['redis_rss_mib']:.0f} MiB", ""),
                 ("fewer than wanted", f"{one['found_too_few']}", ""),
             ],
         )  # fmt: skip
@@ -193,4 +226,4 @@ def _show(measured: Sequence[dict[str, Any]]) -> None:
 
 def main(args: list[str]) -> int:
     """Run it; the exit code."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))

@@ -14,17 +14,18 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import ClassVar, Final, Self, cast
+from datetime import datetime
+from typing import ClassVar, Final, cast
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from bench.demo.stage import Person
 from dispatch.markets import Market
-from protocol.codec import Refused, decode_server, encode, wire_time
+from protocol.codec import Refused, decode_server, encode
 from protocol.errors import ErrorCode
-from protocol.frames import SUBPROTOCOL, Ack, Event, Online, Reply, Request
+from protocol.frames import SUBPROTOCOL, Ack, Event, Offline, Online, Reply, Request
 from protocol.session import Answer, Apply, ClientSession, Complaint, Gap, Live, Located, SendAck
 
 HANDSHAKES_PER_S: Final = 400.0
@@ -32,12 +33,11 @@ HANDSHAKES_PER_S: Final = 400.0
 HANDSHAKES_AT_ONCE: Final = 64
 HANDSHAKE_TRIES: Final = 6
 WELCOME_WITHIN_S: Final = 20.0
+GOODBYE_WITHIN_S: Final = 10.0
 ONLINE_WITHIN_S: Final = 60.0
 """BUSY is asked again until then: a run must end, however busy the machine is."""
 ACK_AFTER_S: Final = 0.2
 """As the reference client does it: a burst of events is one ack."""
-TICK_S: Final = 0.001
-"""The finest that an event loop's timers go. At 2,000 a second this is two frames a wake-up, for two workers."""
 METRES_PER_DEGREE: Final = 111_195.0
 
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
@@ -384,11 +384,20 @@ def fleet(
     return [Phone(url, person, *place, on_event) for person, place in zip(people, places, strict=True)]
 
 
-async def open_all(phones: Sequence[Phone], *, online: bool = True, per_s: float = HANDSHAKES_PER_S) -> None:
-    """Connect all of them, no faster than the server lets them in, and switch them on."""
+async def open_all(
+    phones: Sequence[Phone],
+    *,
+    online: bool = True,
+    per_s: float = HANDSHAKES_PER_S,
+    advance: Callable[[float], None] = lambda _: None,
+) -> list[float]:
+    """Connect all of them, no faster than the server lets them in, and switch them on; ms that each took from the moment that was his.
+    `advance(1)` is told of each.
+    """
     gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
     loop = asyncio.get_running_loop()
     began = loop.time()
+    took_ms: list[float] = []
 
     async def one(number: int, phone: Phone) -> None:
         await asyncio.sleep(began + number / per_s - loop.time())
@@ -396,10 +405,31 @@ async def open_all(phones: Sequence[Phone], *, online: bool = True, per_s: float
             await phone.open()
             if online:
                 await phone.online()
+        took_ms.append((loop.time() - began - number / per_s) * 1000)
+        advance(1)
 
     async with asyncio.TaskGroup() as group:
         for number, phone in enumerate(phones):
             group.create_task(one(number, phone))
+    return took_ms
+
+
+async def hang_up(phones: Sequence[Phone], *, offline: bool = False) -> None:
+    """All lines down. With `offline` whoever takes offers says first that he does not any more: else a server that goes on finds him in
+    its searches for some while.
+    """
+    gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
+
+    async def goodbye(phone: Phone) -> None:
+        async with gate:
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_WITHIN_S):
+                    await phone.ask(Offline(id=uuid4()))
+
+    if offline:
+        await asyncio.gather(*(goodbye(phone) for phone in phones if phone.provider_id is not None))
+    for phone in phones:
+        phone.close()
 
 
 def lost(phones: Sequence[Phone]) -> int:
@@ -430,73 +460,3 @@ def cloud(market: Market, count: int, *, seed: int, sigma_m: float = 6_000.0) ->
         if market.holds(*place):
             places.append(place)
     return places
-
-
-class Pace:
-    """An even stream that waits for nobody: how many are due by now. Pure."""
-
-    def __init__(self, rate: float, began_s: float) -> None:
-        self._rate = rate
-        self._began_s = began_s
-        self.sent = 0
-        self.late_s_max = 0.0
-
-    def due(self, now_s: float) -> int:
-        """How many have come due since the last call; they count as sent. What is late is sent late, never left out."""
-        count = int((now_s - self._began_s) * self._rate) + 1 - self.sent
-        if count <= 0:
-            return 0
-        self.late_s_max = max(self.late_s_max, now_s - self._began_s - self.sent / self._rate)
-        self.sent += count
-        return count
-
-
-class Drive:
-    """All phones send positions, evenly and in turn, until the block ends."""
-
-    def __init__(self, phones: Sequence[Phone], rate: float) -> None:
-        """`rate` is of all phones together, per second."""
-        self._phones = phones
-        self._rate = rate
-        self._task: asyncio.Task[None] | None = None
-        self.pace = Pace(rate, 0.0)
-
-    async def __aenter__(self) -> Self:
-        self.pace = Pace(self._rate, asyncio.get_running_loop().time())
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        try:
-            await self._task
-        except asyncio.CancelledError:
-            pass
-
-    @property
-    def sent(self) -> int:
-        return self.pace.sent
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        phones, count = self._phones, len(self._phones)
-        while True:
-            first = self.pace.sent
-            due = self.pace.due(loop.time())
-            if due:
-                stamp = wire_time(datetime.now(UTC)).encode()
-                for number in range(first, first + due):
-                    phones[number % count].locate(stamp)
-            await asyncio.sleep(TICK_S)
-
-
-def arrivals(rate: float, seconds: float, *, seed: int) -> list[float]:
-    """Moments of a Poisson process in [0, seconds), in order. The same for the same seed."""
-    dice = random.Random(seed)
-    moments: list[float] = []
-    at = dice.expovariate(rate)
-    while at < seconds:
-        moments.append(at)
-        at += dice.expovariate(rate)
-    return moments

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
 
 from bench.demo.command import at_least_one
-from bench.report import complete, ms, options, perform, seconds, show, spread, verdict
+from bench.figures import complete, curve, latencies, ms, options, parsed, perform, seconds, show, spread, verdict
+from bench.meter import Meter, rows_of
 from bench.server import Running, Usage, server
 from dispatch.app import App, build
 from dispatch.books import reconciled
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--entries", type=at_least_one, default=1_000_000, help="to reconcile (default: 1000000)")
     found.add_argument("--completions", type=at_least_one, default=1_000, help="of each kind (default: 1000)")
     return found
+
+
+SHORT: Final = {"seconds": 0.5, "runs": 2, "entries": 20_000, "completions": 100}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ async def postings(running: Running, shown: argparse.Namespace) -> dict[str, Any
         "postgres_cpu_us_per_posting": round(statistics.median(run.postgres_us for run in ours), 1),
         "postgres_cpu_us_per_bare": round(statistics.median(run.postgres_us for run in theirs), 1),
         **spread([one for run in ours for one in run.took_ms], "posting_ms"),
+        "latency": {"posting": curve([one for run in ours for one in run.took_ms])},
         "deadlocks": deadlocks,
         "others_cores": ours[-1].used.others_share(),
     }
@@ -287,9 +292,11 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     async with server(
         market=MARKET, providers=100, customers=100, workers=1, market_overrides={}, say=print
     ) as running:
-        figures = await completions(running, shown)
-        figures |= await postings(running, shown)
-        figures |= await reconciling(running, shown)
+        async with Meter(running) as meter:
+            figures = await completions(running, shown)
+            figures |= await postings(running, shown)
+            figures |= await reconciling(running, shown)
+        figures["processes"] = meter.figures
         figures["lines_lost"] = 0
         _show(figures)
         code = 0 if figures["deadlocks"] == 0 and figures["differences"] == 0 else 1
@@ -310,7 +317,7 @@ def _show(figures: dict[str, Any]) -> None:
             ),
             ("Postgres CPU per posting", f"{figures['postgres_cpu_us_per_posting']:,.0f} µs", ""),
             ("Postgres CPU per bare work", f"{figures['postgres_cpu_us_per_bare']:,.0f} µs", ""),
-            ("posting p99", ms(figures["posting_ms_p99"]), ""),
+            *latencies(figures, "posting_ms", "posting"),
             ("deadlocks", f"{figures['deadlocks']}", f"0: {'met' if figures['deadlocks'] == 0 else 'MISSED'}"),
             ("CPU of a completion, paid", f"{figures['completion_cpu_us']:,} µs", ""),
             ("CPU of a completion, unpaid", f"{figures['unpaid_completion_cpu_us']:,} µs", ""),
@@ -326,10 +333,11 @@ def _show(figures: dict[str, Any]) -> None:
             ),
             ("writer p99 alone", ms(figures["writer_alone_ms_p99"]), ""),
             ("writer p99 beside it", ms(figures["writer_beside_ms_p99"]), ""),
+            *rows_of(figures["processes"]),
         ],
     )
 
 
 def main(args: list[str]) -> int:
     """Run it; 1 when there was a deadlock or the books did not add up."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))

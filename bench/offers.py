@@ -11,16 +11,33 @@ import asyncio
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from bench.demo.command import at_least_one
 from bench.demo.stamps import Stamps
 from bench.demo.tally import offer_latencies_ms
-from bench.fleet import Drive, Phone, arrivals, cloud, complaints, fleet, lost, open_all
-from bench.report import complete, ms, options, perform, seconds, show, spread, verdict
-from bench.server import Running, Usage, server
+from bench.elsewhere import target
+from bench.figures import (
+    complete,
+    curve,
+    known,
+    latencies,
+    options,
+    parsed,
+    perform,
+    point,
+    seconds,
+    show,
+    spread,
+    us,
+)
+from bench.fleet import Phone, cloud, complaints, fleet, hang_up, lost, open_all
+from bench.meter import Meter, rows_of
+from bench.pace import Drive, arrivals, at_moments
+from bench.progress import bar, say, wait
+from bench.server import Target, Usage
 from dispatch.markets import Markets
 from protocol.errors import Denied
 from protocol.frames import Event
@@ -29,12 +46,19 @@ from protocol.lifecycle import ServiceType
 
 MARKET = "bkk"
 TARGET_MS = 15.0
+BY_STAMPS: Final = (
+    *(f"commit_to_frame_ms_{share}" for share in ("p50", "p90", "p95", "p99", "max")),
+    "offers",
+    "offers_never_seen",
+    "offers_seen_without_stamp",
+)
+"""What nobody knows without the server's stamps."""
 GRACE_S = 3.0
 """After the last job: an offer that has not come by then never will."""
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("offers", "Latency of offers, from COMMIT to the provider's phone.")
+    found = options("offers", "Latency of offers, from COMMIT to the provider's phone.", anywhere=True)
     found.add_argument("--providers", type=at_least_one, default=2_000, help="online (default: 2000)")
     found.add_argument("--customers", type=at_least_one, default=500, help="taking turns (default: 500)")
     found.add_argument("--rate", type=seconds, default=50.0, help="jobs a second (default: 50)")
@@ -45,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+SHORT: Final = {"providers": 300, "customers": 100, "rate": 20.0, "run_s": 4.0, "warm_up": 1.0}
+
+
 class Seen:
     """What reached the phones and the customers."""
 
@@ -53,7 +80,7 @@ class Seen:
         """Offer → CLOCK_MONOTONIC ns of its first frame."""
         self.first_of_job: dict[str, int] = {}
         self.asked: dict[str, int] = {}
-        """Job → CLOCK_MONOTONIC ns at which its request was sent, within the measured time."""
+        """Job → CLOCK_MONOTONIC ns at which its request was due, within the measured time."""
         self.created_ms: list[float] = []
         self.failed: dict[str, int] = {}
 
@@ -75,9 +102,10 @@ class Customer(Protocol):
     async def cancel(self, job_id: UUID, /) -> Any: ...
 
 
-async def one_job(http: Customer, pickup: tuple[float, float], seen: Seen, *, hold_s: float, measured: bool) -> None:
-    """Create it, wait a moment, cancel it."""
-    asked_ns = time.monotonic_ns()
+async def one_job(
+    http: Customer, pickup: tuple[float, float], seen: Seen, *, asked_ns: int, hold_s: float, measured: bool
+) -> None:
+    """Create it, wait a moment, cancel it. `asked_ns`: the moment that was its."""
     place = {"lat": pickup[0], "lng": pickup[1], "address": "1 Bench Road"}
     try:
         job = await http.create_job(ServiceType.RIDE, place)
@@ -94,31 +122,29 @@ async def all_jobs(
     customers: Sequence[Customer], usage: Callable[[], Usage], seen: Seen, shown: argparse.Namespace
 ) -> tuple[int, int, Usage]:
     """Jobs at their moments; (begin, end) of the measured time, CLOCK_MONOTONIC ns, and what was used meanwhile."""
-    loop = asyncio.get_running_loop()
     moments = arrivals(shown.rate, shown.warm_up + shown.run_s, seed=3)
     pickups = cloud(Markets.load()[MARKET], len(moments), seed=2)
-    began, began_ns = loop.time(), time.monotonic_ns()
+    began_ns = time.monotonic_ns()
     before = None
-    async with asyncio.TaskGroup() as group:
-        for number, (moment, pickup) in enumerate(zip(moments, pickups, strict=True)):
-            await asyncio.sleep(began + moment - loop.time())
-            measured = moment >= shown.warm_up
-            if measured and before is None:
-                before = usage()
-            group.create_task(
-                one_job(customers[number % len(customers)], pickup, seen, hold_s=shown.hold, measured=measured),
-                name=f"job {number}",
-            )
+
+    def job(number: int, due_ns: int) -> Coroutine[Any, Any, None]:
+        nonlocal before
+        measured = moments[number] >= shown.warm_up
+        if measured and before is None:
+            before = usage()
+        customer = customers[number % len(customers)]
+        return one_job(customer, pickups[number], seen, asked_ns=due_ns, hold_s=shown.hold, measured=measured)
+
+    await at_moments(moments, job)
     after = usage()
     used = after.since(before or after)
     return began_ns + round(shown.warm_up * 1e9), began_ns + round((shown.warm_up + shown.run_s) * 1e9), used
 
 
-def customers_of(running: Running, patience_s: float) -> list[Http]:
+def customers_of(running: Target, patience_s: float) -> list[Http]:
     """All of them. Without patience, what is not answered at the first try is not asked again."""
     return [
-        Http(running.stage.url, person.token, session=running.http, patience_s=patience_s)
-        for person in running.stage.customers
+        Http(running.url, person.token, session=running.http, patience_s=patience_s) for person in running.customers
     ]
 
 
@@ -126,24 +152,24 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Raises StageError, EmbeddedError, FleetError."""
     seen = Seen()
     places = cloud(Markets.load()[MARKET], shown.providers, seed=1)
-    async with server(
-        market=MARKET,
-        providers=shown.providers,
-        customers=shown.customers,
-        workers=shown.workers,
-        market_overrides={"open_board": False},
-        say=print,
+    async with target(
+        shown, providers=shown.providers, customers=shown.customers, market_overrides={"open_board": False}
     ) as running:
-        phones = fleet(running.stage.url, running.stage.providers, places, seen.event)
-        await open_all(phones)
+        phones = fleet(running.url, running.providers, places, seen.event)
+        with bar("providers connecting", len(phones)) as advance:
+            await open_all(phones, advance=advance)
         gc.collect()
         gc.freeze()
-        print(f"{len(phones)} providers online")
+        say(f"{len(phones)} providers online")
         customers = customers_of(running, 0.0)
         async with Drive(phones, max(1.0, shown.fixes * len(phones))) as drive:
-            began_ns, ended_ns, used = await all_jobs(customers, running.usage, seen, shown)
+            async with Meter(running) as meter:
+                (began_ns, ended_ns, used), _ = await asyncio.gather(
+                    all_jobs(customers, running.usage, seen, shown),
+                    wait(f"{shown.rate:g} jobs a second", shown.warm_up + shown.run_s),
+                )
             await asyncio.sleep(GRACE_S)
-        stamps = Stamps(running.stage.stamp_file).read_on()
+        stamps = {} if running.stamp_file is None else Stamps(running.stamp_file).read_on()
         figures = figures_of(seen, stamps, began_ns, ended_ns) | {
             "providers": len(phones),
             "rate": shown.rate,
@@ -152,57 +178,81 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
             "lines_lost": lost(phones),
             "errors": complaints(phones),
+            "processes": meter.figures,
         }
-        for phone in phones:
-            phone.close()
+        cost = figures["cpu_us_per_job_with_its_positions"]["server"]
+        figures["scaling"] = [
+            point(
+                f"server CPU per job with its positions, {shown.rate:g} jobs a second",
+                "µs",
+                "providers",
+                len(phones),
+                cost,
+            ),
+            point(
+                f"server CPU per job with its positions, {len(phones):,} providers",
+                "µs",
+                "jobs a second",
+                shown.rate,
+                cost,
+            ),
+        ]
+        if not stamps:
+            say("commit to frame is unknown: the server writes no stamps, or not where DISPATCH_STAMP_FILE says")
+            figures = {name: None if name in BY_STAMPS else value for name, value in figures.items()}
+        await hang_up(phones, offline=shown.url is not None)
         _show(figures)
-        return complete(figures, shown, running.stage.versions), 0
+        return complete(figures, shown, running.versions), 0
 
 
 def figures_of(seen: Seen, stamps: dict[str, int], began_ns: int, ended_ns: int) -> dict[str, Any]:
     """Latencies of the offers stamped within [began_ns, ended_ns), and how the requests went. Pure."""
     counted = {offer: stamp for offer, stamp in stamps.items() if began_ns <= stamp < ended_ns}
-    latencies = offer_latencies_ms(counted, seen.offers)
+    latencies_ms = offer_latencies_ms(counted, seen.offers)
     request_ms = [
         (seen.first_of_job[job] - asked) / 1e6 if job in seen.first_of_job else math.inf
         for job, asked in seen.asked.items()
     ]
+    finite_ms = [value for value in request_ms if math.isfinite(value)]
     return {
-        **spread(latencies, "commit_to_frame_ms", (0.5, 0.9, 0.99)),
+        **spread(latencies_ms, "commit_to_frame_ms", (0.5, 0.9, 0.95, 0.99)),
         "offers": len(counted),
-        "offers_never_seen": sum(math.isinf(value) for value in latencies),
+        "offers_never_seen": sum(math.isinf(value) for value in latencies_ms),
         "offers_seen_without_stamp": len(seen.offers.keys() - stamps.keys()),
         "jobs": len(seen.asked),
         "jobs_without_offer": sum(math.isinf(value) for value in request_ms),
-        **spread([value for value in request_ms if math.isfinite(value)], "request_to_first_frame_ms"),
+        **spread(finite_ms, "request_to_first_frame_ms"),
         **spread(seen.created_ms, "create_ms"),
+        "latency": {
+            "commit to frame": curve(latencies_ms),
+            "request to first frame": curve(finite_ms),
+            "POST /v1/jobs": curve(seen.created_ms),
+        },
         "requests_failed": dict(sorted(seen.failed.items())),
     }
 
 
 def _show(figures: dict[str, Any]) -> None:
-    p99 = figures["commit_to_frame_ms_p99"]
     cpu = figures["cpu_us_per_job_with_its_positions"]
     show(
         f"{figures['rate']:g} jobs a second, {figures['providers']:,} providers online",
         [
-            ("commit to frame p50", ms(figures["commit_to_frame_ms_p50"]), ""),
-            ("commit to frame p90", ms(figures["commit_to_frame_ms_p90"]), ""),
-            ("commit to frame p99", ms(p99), verdict(p99, TARGET_MS, "ms")),
-            ("commit to frame max", ms(figures["commit_to_frame_ms_max"]), ""),
-            ("offers", f"{figures['offers']:,}", ""),
-            ("offers never seen", f"{figures['offers_never_seen']:,}", ""),
+            *(
+                [("commit to frame", "unknown", "")]
+                if figures["offers"] is None
+                else latencies(figures, "commit_to_frame_ms", "commit to frame", TARGET_MS)
+            ),
+            ("offers", known(figures["offers"], ","), ""),
+            ("offers never seen", known(figures["offers_never_seen"], ","), ""),
             ("jobs", f"{figures['jobs']:,}", ""),
             ("jobs without an offer", f"{figures['jobs_without_offer']:,}", ""),
-            ("request to first frame p50", ms(figures["request_to_first_frame_ms_p50"]), ""),
-            ("request to first frame p99", ms(figures["request_to_first_frame_ms_p99"]), ""),
-            ("POST /v1/jobs p50", ms(figures["create_ms_p50"]), ""),
-            ("POST /v1/jobs p99", ms(figures["create_ms_p99"]), ""),
+            *latencies(figures, "request_to_first_frame_ms", "request to first frame"),
+            *latencies(figures, "create_ms", "POST /v1/jobs"),
             ("requests failed", f"{figures['requests_failed'] or 'none'}", ""),
-            ("server CPU per job, positions included", f"{cpu['server'] / 1000:.2f} ms", ""),
-            ("Valkey, Postgres CPU per job", f"{cpu['redis'] / 1000:.2f} ms, {cpu['postgres'] / 1000:.2f} ms", ""),
+            ("server CPU per job, positions included", us(cpu["server"]), ""),
+            ("Redis, Postgres CPU per job", f"{us(cpu['redis'])}, {us(cpu['postgres'])}", ""),
             ("load generator sent late at most", f"{figures['sent_late_ms_max']:.1f} ms", ""),
-            ("kept busy by others", f"{figures['others_cores']:.2f} cores", ""),
+            *rows_of(figures["processes"]),
             ("lines lost", f"{figures['lines_lost']}", ""),
         ],
     )
@@ -210,4 +260,4 @@ def _show(figures: dict[str, Any]) -> None:
 
 def main(args: list[str]) -> int:
     """Run it; the exit code."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))

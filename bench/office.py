@@ -13,7 +13,7 @@ import time
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -21,7 +21,7 @@ import orjson
 
 import dispatch
 from bench.demo.command import at_least_one
-from bench.report import complete, ms, options, perform, show, spread, verdict
+from bench.figures import complete, ms, options, parsed, perform, show, spread, verdict
 from bench.server import Running, server
 from dispatch.kit.sql import Queries
 
@@ -109,6 +109,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--providers", type=at_least_one, default=100_000, help="(default: 100000)")
     found.add_argument("--asks", type=at_least_one, default=40, help="per list (default: 40)")
     return found
+
+
+SHORT: Final = {"providers": 2_000, "asks": 5}
 
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -206,4 +209,4 @@ async def plans(judge: "asyncpg.Connection[Any]", query: str, arguments: list[An
 
 def main(args: list[str]) -> int:
     """Run it; the exit code."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))

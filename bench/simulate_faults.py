@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.checkers import by_invariant
-from bench.report import complete
+from bench.figures import complete
 from bench.simulation import Outcome, run_seed
 from bench.simulation.telling import report
 

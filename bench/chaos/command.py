@@ -17,7 +17,7 @@ from bench.chaos.plan import BY_NAME, KINDS, STANDING, drawn, length_of, short
 from bench.chaos.run import Outcome, Wanted, run
 from bench.chaos.stores import redis_build
 from bench.demo.command import at_least_one
-from bench.report import complete, options, perform, seconds, show
+from bench.figures import complete, options, perform, seconds, show
 
 SHOWN_VIOLATIONS = 20
 EVERY_S = 2.0
@@ -84,7 +84,9 @@ def faults(text: str) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("chaos", "Real processes under faults: what was promised is judged by what clients were told.")
+    found = options(
+        "chaos", "Real processes under faults: what was promised is judged by what clients were told.", short=False
+    )
     found.set_defaults(workers=4)
     found.add_argument("--for", type=duration, default=600.0, dest="seconds", help="of load and faults (default: 10m)")
     found.add_argument("--seed", type=int, default=1, help="of the schedule and of everybody's habits (default: 1)")

@@ -8,7 +8,7 @@ from typing import Any
 from bench.chaos.nemesis import Marks
 from bench.faults.checkers import Violation, by_invariant
 from bench.faults.history import NEVER, History, Op
-from bench.report import spread
+from bench.figures import spread
 
 CLOCK_SHIFT = timedelta(hours=1)
 JUDGE_SHIFT = timedelta(milliseconds=400)

@@ -284,13 +284,22 @@ def descendants(pid: int, parents: Mapping[int, int]) -> set[int]:
 
 def cpu_s(pid: int) -> float | None:
     """User and system seconds that `pid` and all processes below it have used. None where there is no /proc."""
+    found = cpu_each_s([pid])
+    return None if found is None else found[0]
+
+
+def cpu_each_s(pids: Sequence[int]) -> list[float] | None:
+    """The same of several, by one look at all processes."""
     if not Path("/proc/self/stat").exists():
         return None
     stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
-    family = descendants(pid, {child: int(stat[1]) for child, stat in stats.items()})
+    parents = {child: int(stat[1]) for child, stat in stats.items()}
     # Fields 14 to 17 of proc(5): own user and system ticks, then those of children that ended and were waited for.
-    ticks = sum(int(field) for child in family if child in stats for field in stats[child][11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    ticks = [
+        sum(int(field) for child in descendants(pid, parents) if child in stats for field in stats[child][11:15])
+        for pid in pids
+    ]
+    return [one / os.sysconf("SC_CLK_TCK") for one in ticks]
 
 
 def _stat(path: Path) -> list[str] | None:

@@ -16,10 +16,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
     Infinite values count like any other, as the largest: one that never arrived is not left out.
     """
-    if not values:
-        return math.nan
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    return percentile_of(sorted(values), share)
+
+
+def percentile_of(ordered: Sequence[float], share: float) -> float:
+    """The same of values in their order, so that many shares of them cost one sorting."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
 
 
 class Applied:

@@ -18,13 +18,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from bench.demo.command import at_least_one
+from bench.figures import complete, ms, options, perform, show
 from bench.fleet import FleetError, cloud
 from bench.hostile.attack import Crowd
 from bench.hostile.corpus import load
 from bench.hostile.judge import Bystander, Memory, frames_of
 from bench.hostile.record import record
 from bench.logs import judged_log
-from bench.report import complete, ms, options, perform, show
 from bench.server import Running, server
 from dispatch.markets import Markets
 from protocol.client import Http
@@ -43,7 +43,7 @@ WIRE_CLOSES: Final = (1002, 1007, 1009)
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("hostile", "A million broken frames, and a bystander who must be served.")
+    found = options("hostile", "A million broken frames, and a bystander who must be served.", short=False)
     found.add_argument(
         "--frames", type=at_least_one, default=1_000_000, help="that reach the server (default: 1000000)"
     )

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
 from bench.demo.stage import Person
-from bench.report import spread
+from bench.figures import spread
 from bench.server import Running, rss_kib, total
 from protocol.client import Client, Http
 from protocol.errors import Denied, ErrorCode

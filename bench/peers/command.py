@@ -19,6 +19,7 @@ from rich.table import Table
 
 from bench.demo.command import at_least_one
 from bench.demo.stage import StageError
+from bench.figures import Row, complete, options, perform, show
 from bench.fleet import FleetError
 from bench.peers.judge import functions
 from bench.peers.packages import NoNode, ready
@@ -26,7 +27,6 @@ from bench.peers.races import crowd, racers, races
 from bench.peers.ratios import compare, judged
 from bench.peers.sides import LACKS, NAMES, SCRIPTS, VARIANTS, Ours, Peer, PeerStores, Side, peer
 from bench.peers.works import MARKET, SHORT, Sample, Scale, offers, positions, tracking, weigh
-from bench.report import Row, complete, options, perform, show
 from bench.server import server
 from dispatch.kit.embedded import stores
 
@@ -73,7 +73,6 @@ def parser() -> argparse.ArgumentParser:
     found = options(
         "peers", "The same work here and in Node ws, Socket.IO and the first documents' Postgres design, by turns."
     )
-    found.add_argument("--short", action="store_true", help="two runs of a little each; for a look, not for figures")
     found.add_argument(
         "--runs", type=at_least_one, default=None, help="of each work, all sides by turns (default: 5; --short: 2)"
     )

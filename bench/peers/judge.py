@@ -167,10 +167,10 @@ async def _hammer(pool: "asyncpg.Pool[Any]", call: Call, count: int, stores: Pee
     await play(range(warm))
     took_ms.clear()
     pid = os.getpid()
-    before, began = usage_of(pid, stores.redis_pid, stores.postgres_pid), time.perf_counter()
+    before, began = usage_of([pid], stores.redis_pid, stores.postgres_pid), time.perf_counter()
     await play(range(warm, count))
     took_s = time.perf_counter() - began
-    used = usage_of(pid, stores.redis_pid, stores.postgres_pid).since(before)
+    used = usage_of([pid], stores.redis_pid, stores.postgres_pid).since(before)
     if lost:
         raise RuntimeError(f"{len(lost)} of {count} accepts that nobody contested were told no")
     count -= warm

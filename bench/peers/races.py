@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.accepts import PATIENCE_S, WAVE, Contest, Race, Score, all_free, circle, figures_of, play
-from bench.fleet import Drive, Phone, lost
+from bench.fleet import Phone, lost
+from bench.pace import Drive
 from bench.peers.sides import Ours, Side
 from bench.peers.works import MARKET, Sample, Scale, connected, cpu, turns
 from dispatch.markets import Markets
@@ -69,6 +70,7 @@ async def races(sides: Sequence[Side], scale: Scale, kind: Contest) -> list[Samp
                     )
         winners = max(1, len(score.assignments))
         found = figures_of(score)
+        found.pop("curves")
         samples.append(
             {
                 "work": "accepts",

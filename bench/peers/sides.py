@@ -108,17 +108,16 @@ class Ours:
         return self.running.worker_pids()
 
     def phones(self, places: Sequence[tuple[float, float]], on_event: EventHandler | None = None) -> list[Phone]:
-        stage = self.running.stage
-        return fleet(stage.url, stage.providers[: len(places)], places, on_event)
+        return fleet(self.running.url, self.running.providers[: len(places)], places, on_event)
 
     def watchers(self, count: int, on_event: EventHandler | None = None) -> list[Phone]:
-        stage = self.running.stage
-        return [Phone(stage.url, person, 0.0, 0.0, on_event) for person in stage.customers[:count]]
+        return [Phone(self.running.url, person, 0.0, 0.0, on_event) for person in self.running.customers[:count]]
 
     def customers(self, count: int, wave: int, patience_s: float) -> Sequence[Customer]:
         return customers_of(self.running, patience_s)[:count]  # the wave is a setting of the market
 
     async def places(self, phones: Sequence[Phone]) -> list[tuple[float, float] | None]:
+        assert self.running.redis is not None
         return await geo_places(self.running.redis, GEO_KEY, phones)
 
     def stamps(self) -> dict[str, int]:
@@ -180,7 +179,7 @@ class Peer:
         return known[:count]
 
     def usage(self) -> Usage:
-        return usage_of(self._pid, self._stores.redis_pid, self._stores.postgres_pid)
+        return usage_of([self._pid], self._stores.redis_pid, self._stores.postgres_pid)
 
     def worker_pids(self) -> list[int]:
         return sorted(children(self._pid))

@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
-from uuid import UUID, uuid4
 
 from bench.accepts import PATIENCE_S
-from bench.fleet import HANDSHAKES_PER_S, Drive, FleetError, Phone, cloud, complaints, lost, open_all
+from bench.figures import spread
+from bench.fleet import HANDSHAKES_PER_S, FleetError, Phone, cloud, complaints, lost, open_all
 from bench.offers import Seen, all_jobs, figures_of
+from bench.pace import Drive
 from bench.peers.sides import Ours, Side
 from bench.positions import misplaced
-from bench.report import spread
 from bench.server import Usage, rss_of, until
+from bench.tracking import LATE_S, Following, Pair, apart, cleared, meet
 from dispatch.markets import Markets
-from protocol.errors import Denied
-from protocol.frames import Accept, Event, Track
-from protocol.lifecycle import ServiceType
+from protocol.frames import Event
 
 MARKET: Final = "bkk"
 WAVE: Final = 5
@@ -36,9 +35,6 @@ PEER_HANDSHAKES_PER_S: Final = 1_500.0
 SEARCHABLE_WITHIN_S: Final = 15.0
 QUIET_S: Final = 0.3
 """Between two turns: what a hang-up costs a server belongs to nobody's figures."""
-TOLD_WITHIN_S: Final = 10.0
-LATE_S: Final = 1.5
-"""How long after its time a tracked position still counts: more than the cadence of ours, which is 1 s here."""
 
 Sample = dict[str, Any]
 
@@ -211,7 +207,7 @@ async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
                     "work": "offers",
                     "run": run,
                     "side": side.name,
-                    **figures_of(seen, side.stamps(), began_ns, ended_ns),
+                    **without_curves(figures_of(seen, side.stamps(), began_ns, ended_ns)),
                     "cpu_us": cpu(used, len(seen.asked)),
                     "others_cores": used.others_share(),
                     "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
@@ -220,6 +216,11 @@ async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
             )
             _say(samples[-1], f"offer to frame p99 {samples[-1]['commit_to_frame_ms_p99']} ms")
     return samples
+
+
+def without_curves(figures: Sample) -> Sample:
+    """A sample is one of many: its figures are enough."""
+    return {name: value for name, value in figures.items() if name != "latency"}
 
 
 def all_seen(side: Side, seen: Seen) -> bool:
@@ -259,33 +260,11 @@ async def weigh(run: int, side: Side, scale: Scale) -> Sample:
     return sample
 
 
-class Following:
-    """What customers see of their providers: for each position, by the moment that it tells of, how old it was when it came."""
-
-    def __init__(self) -> None:
-        self.seen_ms: list[tuple[datetime, float]] = []
-        self.offers: dict[str, Event] = {}
-
-    def seen(self, at: datetime, _now_ns: int) -> None:
-        """A frame with a position of that moment. The wire's time has whole milliseconds."""
-        self.seen_ms.append((at, (datetime.now(UTC) - at).total_seconds() * 1000))
-
-    def event(self, phone: Phone, event: Event, now_ns: int) -> None:
-        """Peers' frames, and ours for providers."""
-        if event.name == "offer.created":
-            self.offers[event.data["job"]["id"]] = event
-        elif event.name == "location":
-            self.seen(datetime.fromisoformat(event.data["at"]), now_ns)
-
-
 async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
     """Pairs of a provider on a job and its customer; each position, one a second, is to reach the customer's phone."""
     samples: list[Sample] = []
     following = Following()
-    places = [
-        (round(13.70 + 0.004 * (number % 25), 6), round(100.45 + 0.004 * (number // 25), 6))
-        for number in range(scale.pairs)
-    ]
+    places = apart(scale.pairs)
     fleets: dict[str, tuple[list[Phone], list[Phone]]] = {}
     for run, side in turns(sides, scale.runs):
         if side.name not in fleets:
@@ -295,21 +274,20 @@ async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
         async with connected(side, drivers):
             await arrive(side, riders, online=False)
             customers = side.customers(scale.pairs, 1, PATIENCE_S)
-            jobs = []
-            for driver, rider, customer, place in zip(drivers, riders, customers, places, strict=True):
-                jobs.append(await meet(side, following, driver, rider, customer, place))
-            async with Drive(drivers, float(len(drivers))) as drive:
-                await asyncio.sleep(scale.warm_s)
-                following.seen_ms.clear()
-                before, sent_before, began = side.usage(), drive.sent, datetime.now(UTC)
-                await asyncio.sleep(scale.offers_s)
-                used, sent, ended = side.usage().since(before), drive.sent - sent_before, datetime.now(UTC)
-                # What was sent in this time may come later: on a busy machine, or where it waits for its turn.
-                await asyncio.sleep(LATE_S)
+            async with cleared(following, customers):
+                for driver, rider, customer, place in zip(drivers, riders, customers, places, strict=True):
+                    pair = Pair(driver, rider, customer, place)
+                    await meet(pair, following, side.name, track=isinstance(side, Ours))
+                async with Drive(drivers, float(len(drivers))) as drive:
+                    await asyncio.sleep(scale.warm_s)
+                    following.seen_ms.clear()
+                    before, sent_before, began = side.usage(), drive.sent, datetime.now(UTC)
+                    await asyncio.sleep(scale.offers_s)
+                    used, sent, ended = side.usage().since(before), drive.sent - sent_before, datetime.now(UTC)
+                    # What was sent in this time may come later: on a busy machine, or where it waits for its turn.
+                    await asyncio.sleep(LATE_S)
             ages_ms = [age for at, age in following.seen_ms if began <= at < ended]
             frames = len(ages_ms)
-            for job, customer in zip(jobs, customers, strict=True):
-                await customer.cancel(job)
             await hang_up(riders)
             samples.append(
                 {
@@ -327,31 +305,6 @@ async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
             )
             _say(samples[-1], f"{samples[-1]['cpu_us']['all']:.1f} µs a frame, {frames} of {sent}")
     return samples
-
-
-async def meet(
-    side: Side, following: Following, driver: Phone, rider: Phone, customer: Any, place: tuple[float, float]
-) -> UUID:
-    """A job of this customer, offered to this driver and accepted. Raises FleetError."""
-    pickup = {"lat": place[0], "lng": place[1], "address": "1 Bench Road"}
-    try:
-        job = str((await customer.create_job(ServiceType.RIDE, pickup))["id"])
-    except Denied as denied:
-        raise FleetError(f"{side.name}: no job: {denied}") from denied
-    if not await until(lambda: job in following.offers, within_s=TOLD_WITHIN_S, every_s=0.002):
-        raise FleetError(f"{side.name}: a job beside a provider was offered to nobody")
-    offer = following.offers[job].data
-    answered = await driver.ask(
-        Accept(id=uuid4(), job_id=UUID(job), offer_id=UUID(offer["offer_id"]), round=offer["round"])
-    )
-    if not answered.reply.ok:
-        raise FleetError(f"{side.name}: the only provider was told no: {answered.reply.error}")
-    if isinstance(side, Ours):
-        rider.on_position = following.seen
-        tracked = await rider.ask(Track(id=uuid4(), job_id=UUID(job)))
-        if not tracked.reply.ok:
-            raise FleetError(f"{side.name}: the customer may not watch: {tracked.reply.error}")
-    return UUID(job)
 
 
 def _say(sample: Sample, what: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from bench.accepts import circle
 from bench.demo.command import at_least_one
+from bench.figures import complete, ms, options, parsed, perform, seconds, show, verdict
 from bench.fleet import cloud, fleet
-from bench.report import complete, ms, options, perform, seconds, show, verdict
+from bench.meter import Meter, rows_of
 from bench.server import Running, server
 from bench.storms.trade import Pair, Trade
 from bench.storms.weather import CALM_S, not_reading, restarting, returning
@@ -25,8 +26,11 @@ CIRCLE_M: Final = 9_000.0
 WARM_S: Final = 5.0
 
 
-def parser() -> argparse.ArgumentParser:
-    found = options("storms", "Returning phones, phones that do not read, workers replaced under load.")
+SHORT: Final = {"sockets": 400, "pairs": 15, "calm": 3.0, "rounds": 1, "workers": 2}
+
+
+def parser(name: str = "storms") -> argparse.ArgumentParser:
+    found = options(name, "Returning phones, phones that do not read, workers replaced under load.")
     found.add_argument("--sockets", type=at_least_one, default=5_000, help="of phones (default: 5000)")
     found.add_argument("--pairs", type=at_least_one, default=30, help="who ride meanwhile (default: 30)")
     found.add_argument("--only", choices=STORMS, action="append", default=None, help="one storm; again for another")
@@ -60,7 +64,10 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             async with Trade(_pairs(running, shown.pairs)) as trade:
                 await asyncio.sleep(WARM_S)
                 if "returning" in wanted:
-                    figures["returning"] = await returning(running, phones, trade, shown.calm)
+                    async with Meter(running) as meter:
+                        figures["returning"] = await returning(running, phones, trade, shown.calm)
+                    figures["processes"] = meter.figures
+                    figures["latency"] = figures["returning"].pop("curves")
                 if "not_reading" in wanted:
                     figures["not_reading"] = await not_reading(
                         running, phones[: max(1, len(phones) // 10)], trade, shown.calm, shown.rounds
@@ -97,10 +104,12 @@ def _show(figures: dict[str, Any]) -> bool:
             f"{one['sockets']:,} sockets return at once",
             [
                 ("returned and resumed", f"{one['returned']:,} and {one['resumed']:,}", ""),
+                *((f"back after {share}", _s(one[f"return_s_{share}"]), "") for share in ("p50", "p95", "p99")),
                 ("the last one after", _s(one["return_s_max"]), verdict(one["return_s_max"], RETURNED_WITHIN_S, "s")),
                 ("loop lag max", ms(one["loop_lag_ms_max"]), verdict(one["loop_lag_ms_max"], LAG_MS, "ms")),
                 ("others' accepts p99", ms(one["accept_ms_p99"]), verdict(one["accept_ms_p99"], ACCEPT_MS, "ms")),
                 ("before the storm", ms(one["accept_ms_before_p99"]), ""),
+                *rows_of(figures["processes"]),
             ],
         )  # fmt: skip
     if (one := figures.get("not_reading")) is not None:
@@ -135,4 +144,11 @@ def _show(figures: dict[str, Any]) -> bool:
 
 def main(args: list[str]) -> int:
     """Run it; 1 when somebody did not come back, or something was lost."""
-    return perform(scenario, parser().parse_args(args))
+    return perform(scenario, parsed(parser(), args, SHORT))
+
+
+def storm(args: list[str]) -> int:
+    """The returning phones alone, unless others are named."""
+    shown = parsed(parser("storm"), args, SHORT)
+    shown.only = shown.only or ["returning"]
+    return perform(scenario, shown)

@@ -6,22 +6,17 @@ import os
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-import aiohttp
-
+from bench.figures import curve, spread
 from bench.fleet import HANDSHAKES_AT_ONCE, FleetError, Phone, framed
-from bench.report import spread
-from bench.server import Running, total, until
+from bench.meter import LAG_LOOK_S, Barometer
+from bench.server import Running, listeners, until
 from bench.storms.trade import Trade
 
-LAG_LOOK_S: Final = 1.0
 CALM_S: Final = 12.0
 """The gauge of loop lag shows the worst of the last ten seconds and more: after this long it has forgotten what was before."""
 RETURN_WITHIN_S: Final = 120.0
@@ -35,54 +30,6 @@ REPLACED_WITHIN_S: Final = 60.0
 REST_S: Final = 3.0
 DEAFENED_PER_S: Final = 100
 SMALL_TRIES: Final = 6
-
-
-class Barometer:
-    """The worst of some gauges while the block lasts; one worker's answer is of all of them."""
-
-    def __init__(self, running: Running) -> None:
-        self._running = running
-        self.worst: Counter[str] = Counter()
-        self.unread = 0
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._look())
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-        await self.look()
-
-    async def look(self) -> dict[str, float]:
-        """The gauges now."""
-        async with self._running.http.get(f"{self._running.stage.url}/metrics") as answer:
-            text = await answer.text()
-        found = {}
-        for name in ("dispatch_loop_lag_max_seconds", "dispatch_socket_waiting_bytes_max", "dispatch_sockets"):
-            with suppress(KeyError):
-                found[name] = total(text, name)
-                self.worst[name] = max(self.worst[name], found[name])  # type: ignore[assignment]
-        return found
-
-    async def _look(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except (aiohttp.ClientError, TimeoutError):
-                self.unread += 1
-            await asyncio.sleep(LAG_LOOK_S)
-
-    @property
-    def lag_ms(self) -> float:
-        return round(self.worst["dispatch_loop_lag_max_seconds"] * 1e3, 1)
-
-    @property
-    def waiting_bytes(self) -> int:
-        return int(self.worst["dispatch_socket_waiting_bytes_max"])
 
 
 async def returning(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
@@ -124,6 +71,10 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
         "returned": len(took),
         "resumed": sum(phone.resumed for phone in phones),
         **spread(back_s, "return_s"),
+        "curves": {
+            "back after all lines broke": curve([1000 * value for value in back_s]),
+            "accepts meanwhile": curve(trade.accept_ms(began, ended)),
+        },
         "loop_lag_ms_max": storm.lag_ms,
         "loop_lag_ms_before": calm.lag_ms,
         **spread(trade.accept_ms(calm_at, began), "accept_ms_before"),
@@ -249,15 +200,4 @@ async def restarting(running: Running, trade: Trade) -> dict[str, Any]:
 
 def _all_listen(running: Running, port: int, workers: int) -> bool:
     """Whether so many workers listen on the port. A new one is there long before it serves."""
-    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    listening = {row.split()[9] for row in table if row.split()[1].endswith(f":{port:04X}") and row.split()[3] == "0A"}
-    return sum(_holds(pid, listening) for pid in running.worker_pids()) >= workers
-
-
-def _holds(pid: int, inodes: set[str]) -> bool:
-    with suppress(OSError):
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                if fd.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes:
-                    return True
-    return False
+    return len(set(running.worker_pids()) & set(listeners(port))) >= workers

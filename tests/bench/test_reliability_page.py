@@ -13,9 +13,9 @@ from bench.chaos.command import BREAKING, code_of_run
 from bench.faults.checkers import CHECKERS, LOOKS
 from bench.faults.promises import FAULTS, MUTANTS, PROMISES
 from bench.faults.targets import TARGETS
+from bench.figures import complete
 from bench.hostile.command import code_of_run as hostile_code
 from bench.reliability import PAGE, breaches, page, results, runs
-from bench.report import complete
 from bench.simulate_faults import main
 from bench.simulation.nemesis import KINDS
 

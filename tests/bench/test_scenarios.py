@@ -4,14 +4,17 @@ import argparse
 import asyncio
 import io
 import itertools
+import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,14 +22,18 @@ from rich.console import Console
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, Protocol
 
-from bench import report, server
+from bench import figures, server
 from bench.accepts import WAVE, Race, Score, circle
 from bench.candidates import growth
 from bench.demo.stage import Person
-from bench.fleet import Answered, Pace, Phone, arrivals, cloud, framed, unframed
+from bench.fleet import Answered, Phone, cloud, framed, unframed
+from bench.meter import share_kib
 from bench.offers import Seen
 from bench.offers import figures_of as offer_figures
+from bench.pace import Drive, Pace, arrivals, at_moments
 from bench.positions import parser as positions_parser
+from bench.positions import scaling
+from bench.progress import bar
 from dispatch.kit.geo import distance_m
 from dispatch.markets import Markets
 from protocol import codec
@@ -177,6 +184,52 @@ def test_a_pause_of_the_sender_is_made_up_for_and_told() -> None:
     assert pace.sent == 102
 
 
+def stand_still(seconds: float) -> None:
+    """As a loop does that has too much to do."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def test_what_is_late_counts_from_the_moment_that_was_its() -> None:
+    began_ns = time.monotonic_ns()
+    due: dict[int, float] = {}
+    answered = asyncio.Event()
+
+    async def work(number: int, due_ns: int) -> None:
+        due[number] = (due_ns - began_ns) / 1e9
+        if number == 0:
+            stand_still(0.05)  # the whole loop stands still: whoever is due meanwhile is started late
+            await answered.wait()
+        elif number == 2:
+            answered.set()
+
+    async with asyncio.timeout(5):
+        late_s = await at_moments([0.0, 0.01, 0.02], work)
+    assert list(due) == [0, 1, 2], "the first was not waited for"
+    assert due[1] - due[0] == pytest.approx(0.01) and due[2] - due[0] == pytest.approx(0.02)
+    assert late_s >= 0.02
+
+
+async def test_a_position_says_the_moment_that_was_its_also_when_it_is_sent_late() -> None:
+    phone, line = a_phone()
+    async with Drive([phone], 100.0):
+        await asyncio.sleep(0)
+        stand_still(0.1)
+        async with asyncio.timeout(5):
+            while len(line.written) < 8:
+                await asyncio.sleep(0.001)
+    stamps = []
+    for data in line.written:
+        peer = Protocol(SERVER)
+        peer.receive_data(data)
+        (frame,) = peer.events_received()
+        assert isinstance(frame, Frame)
+        location: Any = codec.decode_client(bytes(frame.data))
+        stamps.append(location.at.timestamp())
+    assert [round(b - a, 3) for a, b in itertools.pairwise(stamps)] == [0.01] * (len(stamps) - 1)
+
+
 def test_arrivals_are_a_poisson_process() -> None:
     moments = arrivals(50, 200, seed=1)
     assert moments == arrivals(50, 200, seed=1)
@@ -214,12 +267,15 @@ def test_on_the_circle_the_five_nearest_are_oneself_and_two_on_either_side() -> 
 
 
 def test_what_never_came_is_infinite_and_not_left_out() -> None:
-    found = report.spread([1.0] * 98 + [math.inf] * 2, "x_ms")
-    assert found == {"x_ms_p50": 1.0, "x_ms_p99": None, "x_ms_max": None}
-    assert report.verdict(found["x_ms_p99"], 15, "ms") == "≤ 15 ms: MISSED"
-    assert report.ms(None) == "never"
-    assert report.spread([], "x_ms") == {"x_ms_p50": None, "x_ms_p99": None, "x_ms_max": None}
-    assert report.verdict(15.0, 15, "ms") == "≤ 15 ms: met"
+    found = figures.spread([1.0] * 98 + [math.inf] * 2, "x_ms")
+    assert found == {"x_ms_p50": 1.0, "x_ms_p95": 1.0, "x_ms_p99": None, "x_ms_max": None}
+    assert figures.verdict(found["x_ms_p99"], 15, "ms") == "≤ 15 ms: MISSED"
+    assert figures.ms(None) == "never"
+    assert figures.spread([], "x_ms") == dict.fromkeys(("x_ms_p50", "x_ms_p95", "x_ms_p99", "x_ms_max"))
+    curve = figures.curve([1.0] * 98 + [math.inf] * 2)
+    assert curve[0] == (0.0, 1.0) and (0.98, 1.0) in curve and (0.99, None) in curve and curve[-1] == (1.0, None)
+    assert figures.curve([]) == []
+    assert figures.verdict(15.0, 15, "ms") == "≤ 15 ms: met"
 
 
 def test_offers_are_counted_by_their_stamps() -> None:
@@ -229,11 +285,11 @@ def test_offers_are_counted_by_their_stamps() -> None:
     seen.asked = {"j1": 9_000_000, "j2": 10_000_000}
     seen.first_of_job = {"j1": 12_000_000}
     stamps = {"early": 1_000_000, "a": 11_000_000, "b": 12_000_000, "never": 13_000_000, "late": 90_000_000}
-    figures = offer_figures(seen, stamps, 10_000_000, 20_000_000)
-    assert (figures["offers"], figures["offers_never_seen"], figures["offers_seen_without_stamp"]) == (3, 1, 1)
-    assert figures["commit_to_frame_ms_p50"] == 2.0
-    assert figures["commit_to_frame_ms_p99"] is None
-    assert (figures["jobs"], figures["jobs_without_offer"], figures["request_to_first_frame_ms_p50"]) == (2, 1, 3.0)
+    found = offer_figures(seen, stamps, 10_000_000, 20_000_000)
+    assert (found["offers"], found["offers_never_seen"], found["offers_seen_without_stamp"]) == (3, 1, 1)
+    assert found["commit_to_frame_ms_p50"] == 2.0
+    assert found["commit_to_frame_ms_p99"] is None
+    assert (found["jobs"], found["jobs_without_offer"], found["request_to_first_frame_ms_p50"]) == (2, 1, 3.0)
 
 
 def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> None:
@@ -248,19 +304,49 @@ def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> Non
 def test_a_table_is_plain_in_a_file() -> None:
     text = io.StringIO()
     rows = [("winner's yes p99", "120.0 ms", "≤ 100 ms: MISSED"), ("answers", "ok 1", "")]
-    report.show("Races", rows, Console(file=text))
+    figures.show("Races", rows, Console(file=text))
     assert "\x1b" not in text.getvalue()
     assert "120.0 ms" in text.getvalue()
     assert "MISSED" in text.getvalue()
 
 
 def test_figures_stand_beside_what_they_belong_to() -> None:
-    found = report.complete({"x": 1}, argparse.Namespace(workers=2, json=None), {"postgres": "18"})
+    found = figures.complete({"x": 1}, argparse.Namespace(workers=2, json=None), {"postgres": "18"})
     assert found["x"] == 1
     assert found["options"] == {"workers": 2}
     assert {"cores", "python", "cpu"} <= found["machine"].keys()
     assert {"postgres", "aiohttp", "uvloop"} <= found["versions"].keys()
     assert found["commit"]
+
+
+def test_the_short_form_gives_way_to_what_is_given() -> None:
+    parser = figures.options("x", "")
+    parser.add_argument("--sockets", type=int, default=9)
+    parser.add_argument("--rate", type=int, default=9)
+    shown = figures.parsed(parser, ["--short", "--sockets", "5"], {"sockets": 1, "rate": 2})
+    assert (shown.sockets, shown.rate) == (5, 2)
+    assert figures.parsed(figures.options("x", ""), [], {"workers": 1}).workers == 2
+
+
+def test_a_position_is_compared_by_sockets_only_where_each_sends_one_a_second() -> None:
+    measured = [{"rate": rate, "server_cpu_us_per_position": cost} for rate, cost in ((300.0, 60.0), (900.0, 40.0))]
+    found = {(one["by"], one["at"], one["value"]) for one in scaling(measured, 300, 2)}
+    assert found == {
+        ("positions a second", 300.0, 60.0), ("positions a second", 900.0, 40.0), ("sockets", 300, 60.0), ("workers", 2, 60.0),
+        ("workers", 2, 40.0),
+    }  # fmt: skip
+    assert not any(one["by"] == "workers" for one in scaling(measured, 300, 0))
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_a_line_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    text = io.StringIO()
+    with bar("connecting", 3, Console(file=text, force_terminal=True, width=80)) as advance:
+        for _ in range(3):
+            advance(1)
+    assert "connecting" in text.getvalue() and "\x1b" in text.getvalue()
+    with bar("connecting", 3, Console(file=io.StringIO())) as advance:
+        advance(1)
+    assert capsys.readouterr().out == "connecting (3)\n"
 
 
 def test_rates_are_a_list() -> None:
@@ -304,6 +390,28 @@ def test_usage_is_divided_by_what_it_was_used_for() -> None:
     used = server.Usage(3.0, 1.5, 1.0, 9.0, 50.0, 14.0).since(server.Usage(1.0, 1.0, 1.0, 8.0, 42.5, 4.0))
     assert used.per(10_000) == {"server": 200.0, "redis": 50.0, "postgres": 0.0, "load_generator": 100.0}
     assert used.others_share() == 0.4
+
+
+def test_what_cannot_be_measured_is_unknown_and_not_nothing() -> None:
+    before = server.usage_of([], None, None)
+    used = server.usage_of([os.getpid()], None, os.getpid()).since(before)
+    assert math.isnan(used.server) and math.isnan(used.redis) and math.isnan(used.postgres) and used.load >= 0
+    assert (
+        math.isnan(used.per(10)["server"]) and math.isnan(used.others_share()) and math.isnan(used.beyond(used).redis)
+    )
+    assert figures.us(used.per(10)["redis"]) == "unknown µs" and figures.cores(math.nan) == "unknown cores"
+    assert figures.verdict(math.nan, 60, "µs") == "≤ 60 µs: unknown"
+    assert json.loads(orjson.dumps({"cpu": used.server})) == {"cpu": None}
+    assert figures.us(0.0) == "0.0 µs"
+
+
+def test_who_listens_on_a_port_is_found() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert server.listeners(sock.getsockname()[1]) == ()
+        sock.listen()
+        assert server.listeners(sock.getsockname()[1]) == (os.getpid(),)
+    assert share_kib(os.getpid()) > 1_000
 
 
 def test_the_busy_time_of_the_machine_leaves_out_idling() -> None:

@@ -36,6 +36,7 @@ def test_positions_arrive_in_redis(tmp_path: Path) -> None:
     for one in found["rates"]:
         assert one["taken_by_server"] == one["sent_with_warm_up"] >= one["positions"] > 0
         assert one["misplaced_in_redis"] == 0
+        assert 0 < one["searchable_ms_p50"] <= one["searchable_ms_max"]
     assert found["errors"] == {}
 
 
@@ -100,3 +101,32 @@ def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     # Hot spots have a tenth of everybody within a kilometre: nobody there is offered fewer than he wants.
     assert all(one["found_too_few"] == 0 for one in found["searches_of"] if one["pickups"] == "hot")
     assert len(found["growth"]) == 8 and all(times > 0 for times in found["growth"].values())
+
+
+def test_customers_see_their_providers_come(tmp_path: Path) -> None:
+    found = run(tmp_path, "tracking", "--pairs", "6", "--for", "2", "--warm-up", "0.5", "--fixes", "2")
+    assert 0 < found["frames"] <= found["positions"] + 6
+    assert 0 <= found["age_ms_p50"] <= found["age_ms_p99"] <= found["age_ms_max"] < 60_000
+    assert found["cpu_us_per_frame"]["postgres"] >= 0
+    assert found["latency"]["age of a position at the customer"][-1][0] == 1.0
+
+
+def test_everybody_reads_what_he_may(tmp_path: Path) -> None:
+    options = ("--rate", "60", "--customers", "8", "--providers", "8", "--for", "2", "--warm-up", "0.5")
+    found = run(tmp_path, "api", *options)
+    assert (found["errors"], found["errors_by_route"]) == (0, {})
+    assert sum(one["reads"] for one in found["routes"].values()) == found["reads"] > 0
+    assert {"/v1/jobs/{job}", "/v1/providers/me", "/v1/me"} <= found["routes"].keys()
+    assert 0 < found["read_ms_p50"] <= found["read_ms_p95"] <= found["read_ms_p99"] <= found["read_ms_max"]
+    processes = found["processes"]
+    assert set(processes["cpu_s"]) == {"server", "redis", "postgres", "load_generator"}
+    assert len(processes["workers"]) == 2 and all(one["rss_mib"] > 10 for one in processes["workers"])
+    assert processes["rss_mib"]["redis"] > 1 and processes["rss_mib"]["postgres"] > 1
+    assert processes["loop_lag_ms_max"] >= 0
+
+
+def test_a_storm_by_its_own_name(tmp_path: Path) -> None:
+    found = run(tmp_path, "storm", "--short", "--sockets", "300", "--pairs", "15", "--calm", "1")
+    assert found["returning"]["returned"] == found["returning"]["resumed"] == 300
+    assert "not_reading" not in found and "restarting" not in found
+    assert found["latency"]["back after all lines broke"] and found["processes"]["cpu_s"]["server"] > 0

@@ -4,11 +4,11 @@ import argparse
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from rich.console import Console
@@ -17,8 +17,9 @@ from rich.table import Table
 from bench.demo.command import at_least_one, raise_file_limit
 from bench.demo.stage import StageError
 from bench.demo.summary import commit, machine
-from bench.demo.tally import percentile
+from bench.demo.tally import percentile, percentile_of
 from bench.fleet import FleetError
+from bench.server import Unreachable
 from dispatch.kit.embedded import EmbeddedError
 
 LIBRARIES = ("aiohttp", "asyncpg", "msgspec", "orjson", "redis", "uvloop")
@@ -31,12 +32,39 @@ Row = tuple[str, str, str]
 """(what, figure, target or "")"""
 
 
-def options(name: str, text: str) -> argparse.ArgumentParser:
-    """The options that all scenarios have."""
+SHARES: Final = (0.5, 0.95, 0.99)
+CURVE: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
+"""Shares at which a latency's curve is kept."""
+SECRETS: Final = "DISPATCH_JWT_SECRETS"
+
+
+def options(name: str, text: str, *, anywhere: bool = False, short: bool = True) -> argparse.ArgumentParser:
+    """The options that all scenarios have. `anywhere`: it can measure a server that runs already. `short`: it has a short form, whose
+    values `parsed` is given.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench {name}", description=text)
     parser.add_argument("--workers", type=at_least_one, default=2, help="of the server (default: 2)")
+    if short:
+        parser.add_argument("--short", action="store_true", help="a little of everything; for a look, not for figures")
     parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="write the figures there")
+    parser.set_defaults(scenario=name, url=None)
+    if anywhere:
+        parser.add_argument(
+            "--url",
+            default=None,
+            metavar="URL",
+            help=f"measure the server there; it leaves people behind in its database. The key of their tokens is read from {SECRETS},"
+            " as the server reads it; with DATABASE_URL they are made in one go, else signed up one by one. /metrics is asked with"
+            " DISPATCH_METRICS_TOKEN, commits are read from DISPATCH_STAMP_FILE, Redis from REDIS_URL, each if it is set",
+        )
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser, args: Sequence[str], short: Mapping[str, Any]) -> argparse.Namespace:
+    """The options. `short` are the defaults of --short."""
+    if parser.parse_args(args).short:
+        parser.set_defaults(**short)
+    return parser.parse_args(args)
 
 
 def seconds(text: str) -> float:
@@ -47,11 +75,50 @@ def seconds(text: str) -> float:
     return value
 
 
-def spread(values: Sequence[float], name: str, shares: Sequence[float] = (0.5, 0.99)) -> dict[str, float | None]:
-    """name_p50, name_p99 and name_max. None: infinite, as something never came; or there was nothing at all."""
+def spread(values: Sequence[float], name: str, shares: Sequence[float] = SHARES) -> dict[str, float | None]:
+    """name_p50, name_p95, name_p99 and name_max. None: infinite, as something never came; or there was nothing at all."""
     found = {f"{name}_p{share * 100:g}": percentile(values, share) for share in shares}
     found[f"{name}_max"] = max(values, default=math.nan)
     return {key: round(value, 3) if math.isfinite(value) else None for key, value in found.items()}
+
+
+def curve(values: Sequence[float]) -> list[tuple[float, float | None]]:
+    """(share, value that so many do not exceed); None: infinite. Empty without values."""
+    if not values:
+        return []
+    ordered = sorted(values)
+    found = [(share, percentile_of(ordered, share)) for share in CURVE]
+    return [(share, round(value, 3) if math.isfinite(value) else None) for share, value in found]
+
+
+def point(of: str, unit: str, by: str, at: float, value: float | None) -> dict[str, Any]:
+    """One point of a scaling curve: `of`, in `unit`, at so many of `by`."""
+    return {"of": of, "unit": unit, "by": by, "at": at, "value": value}
+
+
+def known(value: float | None, form: str) -> str:
+    """For people; what could not be measured is not nothing."""
+    return "unknown" if value is None or math.isnan(value) else format(value, form)
+
+
+def cores(value: float) -> str:
+    """For people."""
+    return f"{known(value, '.2f')} cores"
+
+
+def us(value: float | None) -> str:
+    """For people."""
+    return f"{known(value, ',.1f')} µs"
+
+
+def latencies(found: Mapping[str, Any], name: str, what: str, limit_ms: float | None = None) -> list[Row]:
+    """Rows of p50, p95, p99 and max of a spread; the target is the p99's."""
+    rows = []
+    for share in ("p50", "p95", "p99", "max"):
+        value = found[f"{name}_{share}"]
+        target = verdict(value, limit_ms, "ms") if limit_ms is not None and share == "p99" else ""
+        rows.append((f"{what} {share}", ms(value), target))
+    return rows
 
 
 def ms(value: float | None) -> str:
@@ -61,8 +128,16 @@ def ms(value: float | None) -> str:
 
 def verdict(value: float | None, limit: float, unit: str) -> str:
     """The target, and whether it was met."""
+    aim = f"≤ {limit:g} {unit}".rstrip()
+    if value is not None and math.isnan(value):
+        return f"{aim}: unknown"
     met = value is not None and value <= limit
-    return f"≤ {limit:g} {unit}: {'met' if met else 'MISSED'}"
+    return f"{aim}: {'met' if met else 'MISSED'}"
+
+
+def at_least(value: float, limit: float, unit: str) -> str:
+    """The same, where more is better."""
+    return f"≥ {limit:,g} {unit}: {'met' if value >= limit else 'MISSED'}"
 
 
 def show(title: str, rows: Sequence[Row], console: Console | None = None) -> None:
@@ -74,8 +149,8 @@ def show(title: str, rows: Sequence[Row], console: Console | None = None) -> Non
     for what, figure, target in rows:
         style = "red" if "MISSED" in target else "green" if "met" in target else ""
         table.add_row(what, figure, target, style=style)
-    console = console or Console(file=sys.stdout)
-    console.print(table, width=None if console.is_terminal else PLAIN_COLUMNS, no_wrap=not console.is_terminal)
+    console = console or (Console() if sys.stdout.isatty() else Console(width=PLAIN_COLUMNS))
+    console.print(table, no_wrap=not console.is_terminal)
 
 
 def cpu_model() -> str:
@@ -93,8 +168,11 @@ def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[
     """The figures beside the options, machine, versions, commit and date that they belong to. Folders and files of whoever ran it are
     nobody else's business.
     """
-    given = {name: value for name, value in vars(shown).items() if name != "json" and not isinstance(value, Path)}
+    hidden = ("json", "scenario", "url")
+    given = {name: value for name, value in vars(shown).items() if name not in hidden and not isinstance(value, Path)}
     facts = {
+        "scenario": getattr(shown, "scenario", None),
+        "elsewhere": getattr(shown, "url", None) is not None,
         "options": given,
         "machine": {**machine(), "cpu": cpu_model()},
         "versions": versions | {name: metadata.version(name) for name in LIBRARIES},
@@ -123,7 +201,7 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             figures, code = runner.run(scenario(shown))
-    except (StageError, EmbeddedError, FleetError) as error:
+    except (StageError, EmbeddedError, FleetError, Unreachable) as error:
         print(f"The benchmark cannot run: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

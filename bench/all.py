@@ -1,0 +1,135 @@
+"""`python -m bench all`: each scenario after the other, in its short or its full form, and a report of what they found.
+
+Each runs in a process of its own and writes its JSON into one folder; one that fails does not stop the others, and the exit code tells.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.figures import Row, show
+from bench.progress import say
+
+RESULTS: Final = Path(__file__).parent / "results"
+ORDER: Final[Mapping[str, tuple[str, ...]]] = {
+    "sockets": (),
+    "positions": (),
+    "offers": (),
+    "accepts": (),
+    "tracking": (),
+    "api": (),
+    "candidates": (),
+    "storm": (),
+    "ledger": (),
+    # All of its works take ten minutes also in the short form.
+    "peers": ("--runs", "1", "--only", "positions"),
+}
+"""Scenario → what its short form is given besides."""
+SHORT_WITHIN_S: Final = 240.0
+"""A short form that takes longer has failed, and the next one has its turn."""
+ENDED_WITHIN_S: Final = 40.0
+
+
+def names(text: str) -> list[str]:
+    """ "sockets,api"; each must be known."""
+    found = text.split(",")
+    for name in found:
+        if name not in ORDER:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ORDER)}")
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m bench all",
+        description="Every scenario, one after the other, and a report. Exit code 0; 1 when one failed or said 1; 2 for a mistake.",
+    )
+    found.add_argument("--short", action="store_true", help="their short forms, five minutes together")
+    found.add_argument("--only", type=names, default=list(ORDER), metavar="NAME[,…]", help=f"of {', '.join(ORDER)}")
+    found.add_argument(
+        "--folder",
+        type=Path,
+        default=None,
+        help="where their JSON and the report go (default: bench/results; with --short bench/results/short)",
+    )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How one scenario went. `code` None: it was ended for taking too long."""
+
+    name: str
+    code: int | None
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        return self.code == 0
+
+
+def run(name: str, command: Sequence[str], within_s: float | None) -> Done:
+    """Run it to its end, or until it has taken too long. Raises KeyboardInterrupt."""
+    began = time.monotonic()
+    process = subprocess.Popen(command)
+    code: int | None
+    try:
+        code = process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        if process.poll() is None:
+            # As Ctrl-C: it stops what it has started.
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(ENDED_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    return Done(name, code, time.monotonic() - began)
+
+
+def command_of(name: str, folder: Path, *, short: bool) -> list[str]:
+    """How it is run."""
+    more = ["--short", *ORDER[name]] if short else []
+    return [sys.executable, "-m", "bench", name, *more, "--json", str(folder / f"{name}.json")]
+
+
+def row(done: Done) -> Row:
+    """For the table."""
+    how = "met" if done.good else "took too long: MISSED" if done.code is None else f"exit code {done.code}: MISSED"
+    return done.name, f"{done.seconds:.0f} s", how
+
+
+def main(args: list[str]) -> int:
+    """Run them; the exit code."""
+    from bench.report import Unreadable, write
+
+    shown = parser().parse_args(args)
+    folder: Path = shown.folder or (RESULTS / "short" if shown.short else RESULTS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"--folder {folder} cannot be made: {error.strerror}", file=sys.stderr)
+        return 2
+    done: list[Done] = []
+    try:
+        for number, name in enumerate(shown.only, 1):
+            say(f"\n{number} of {len(shown.only)}: {name}")
+            (folder / f"{name}.json").unlink(missing_ok=True)
+            done.append(run(name, command_of(name, folder, short=shown.short), SHORT_WITHIN_S if shown.short else None))
+    except KeyboardInterrupt:
+        return 130
+    show(f"{len(done)} scenarios, {sum(one.seconds for one in done):.0f} s", [row(one) for one in done])
+    try:
+        say(f"report: {write(folder)}")
+    except Unreadable as error:
+        print(f"There is no report: {error}", file=sys.stderr)
+        return 1
+    return 0 if all(one.good for one in done) else 1

@@ -1,0 +1,64 @@
+"""`python -m bench report`: its options, and one report from reading to writing."""
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+from bench.report import plots
+from bench.report.page import page
+from bench.report.results import Scaling, Unreadable, read, scalings
+
+RESULTS: Final = Path(__file__).parents[1] / "results"
+PAGE: Final = "report.html"
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m bench report",
+        description="One HTML page and PNG plots out of the JSON of scenarios, into their folder. Exit code 2: there is none.",
+    )
+    found.add_argument("folder", nargs="?", type=Path, default=RESULTS, help="(default: bench/results)")
+    return found
+
+
+def file_name(title: str) -> str:
+    """Of a picture. Pure."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + ".png"
+
+
+def write(folder: Path) -> Path:
+    """The page and its pictures, beside the results; where the page is. Raises Unreadable."""
+    results, left_out = read(folder)
+    pictures: dict[str, dict[str, bytes]] = defaultdict(dict)
+    for result in results:
+        if curves := result.curves():
+            pictures[result.name][f"latency {result.name}"] = plots.latency(f"{result.scenario}: latency", curves)
+    groups: dict[tuple[str, str, str], list[Scaling]] = defaultdict(list)
+    for line in scalings(results):
+        # One picture for what can be compared: the same unit by the same size, of one kind of work.
+        groups[line.of.partition(",")[0], line.unit, line.by].append(line)
+    for (of, unit, by), lines in groups.items():
+        pictures[""][f"scaling {of} by {by}"] = plots.scaling(f"{of}, {unit}, by {by}", lines)
+    try:
+        for some in pictures.values():
+            for title, png in some.items():
+                (folder / file_name(title)).write_bytes(png)
+        (folder / PAGE).write_text(page(results, pictures, left_out), encoding="utf-8")
+    except OSError as error:
+        raise Unreadable(f"nothing can be written into {folder}: {error.strerror}") from error
+    return folder / PAGE
+
+
+def main(args: list[str]) -> int:
+    """Write it; the exit code."""
+    shown = parser().parse_args(args)
+    try:
+        where = write(shown.folder)
+    except Unreadable as error:
+        print(f"There is no report: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {where}")
+    return 0

@@ -1,0 +1,156 @@
+"""A report is made of what scenarios leave, stands alone, and says what it could not use."""
+
+import json
+import math
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import all as everything
+from bench.report import Unreadable, main, plots, write
+from bench.report.page import number, page
+from bench.report.results import Result, read, scalings
+
+ROOT = Path(__file__).parents[2]
+FACTS: dict[str, Any] = {
+    "machine": {"cpu": "<Z80>", "cores": 2, "system": "Linux", "python": "3.11"},
+    "versions": {"postgres": "18"},
+    "commit": "0" * 40,
+    "date": "2026-11-21T00:00:00+00:00",
+    "options": {"workers": 2},
+}
+
+
+def left(folder: Path, name: str, **figures: Any) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({"scenario": name.partition("-")[0], **FACTS, **figures}))
+
+
+def a_point(at: float, value: float | None, of: str = "server CPU per position") -> dict[str, Any]:
+    return {"of": of, "unit": "µs", "by": "sockets", "at": at, "value": value}
+
+
+PEERS: dict[str, Any] = {
+    "ratio_spreads": {
+        "position_cpu_vs_node_ws": {"median": 0.61, "min": 0.52, "max": 0.7, "runs": 5, "each": [0.61]},
+        "offer_p99_vs_postgres": {"median": 0.4, "min": 0.3, "max": 0.5, "runs": 5, "each": [0.4]},
+    },
+    "peers": {"node_ws": {"lacks": ["what is sent & lost"], "skipped": None}},
+    "samples": [{"work": "positions", "run": 0}],
+    "noisy": True,
+    "load_average_before": 3.5,
+}
+
+
+def a_folder(folder: Path) -> None:
+    left(
+        folder, "offers", latency={"commit to frame": [[0.5, 1.0], [0.99, 9.0], [1.0, None]]}, offers=261, lost_ms=None
+    )
+    left(folder, "positions-1k", scaling=[a_point(1_000, 60.0)])
+    left(folder, "positions-4k", scaling=[a_point(4_000, 66.0), a_point(4_000, None, "unknown")])
+    left(folder, "peers", **PEERS)
+
+
+def test_one_page_that_stands_alone(tmp_path: Path) -> None:
+    a_folder(tmp_path)
+    where = write(tmp_path)
+    html = where.read_text(encoding="utf-8")
+    assert where == tmp_path / "report.html"
+    # Whatever a page can fetch it names by one of these; all that it shows is inside.
+    assert set(re.findall(r"""(?:src|href)=["']?([^:"' >]*):""", html)) == {"data"}
+    assert "://" not in html and "@import" not in html and "url(" not in html and "<script" not in html
+    assert html.count("data:image/png;base64,") == 2
+    assert "&lt;Z80&gt;" in html and "<Z80>" not in html and "what is sent &amp; lost" in html
+    table = html[html.index("<table id=peers>") :]
+    assert ">0.61<" in table and ">0.52 to 0.7<" in table and "≤ 0.5: MISSED" in table and "≤ 0.5: met" in table
+    assert "load average 3.5" in html
+    for picture in ("latency-offers.png", "scaling-server-cpu-per-position-by-sockets.png"):
+        data = (tmp_path / picture).read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", data[16:24])
+        assert width > 500 and height > 300
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "latency-offers.png", "scaling-server-cpu-per-position-by-sockets.png",
+    }  # fmt: skip
+
+
+def test_a_scaling_curve_needs_two_sizes_and_takes_them_from_all_files(tmp_path: Path) -> None:
+    a_folder(tmp_path)
+    (line,) = scalings(read(tmp_path)[0])
+    assert dict(line.points) == {1_000.0: [60.0], 4_000.0: [66.0]}
+    (tmp_path / "positions-4k.json").unlink()
+    assert scalings(read(tmp_path)[0]) == []
+
+
+def test_what_is_none_of_ours_is_said_and_left_out(tmp_path: Path) -> None:
+    a_folder(tmp_path)
+    (tmp_path / "torn.json").write_text('{"machine":')
+    (tmp_path / "other.json").write_text("[1, 2]")
+    results, left_out = read(tmp_path)
+    assert [one.name for one in results] == ["offers", "peers", "positions-1k", "positions-4k"]
+    assert [one.partition(":")[0] for one in left_out] == ["other.json", "torn.json"]
+    assert "torn.json" in page(results, {}, left_out)
+
+
+def test_nothing_to_report_of_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unreadable, match="no results in"):
+        write(tmp_path)
+    assert main([str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr().err
+    assert "There is no report: there is no folder" in said and "python -m bench all" in said
+
+
+def test_without_matplotlib_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_folder(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(Unreadable, match="matplotlib is missing"):
+        write(tmp_path)
+
+
+def test_shares_have_a_step_for_each_nine_and_the_maximum_its_place() -> None:
+    steps = [math.log10(plots.nines(share)) for share in (0.0, 0.9, 0.99, 0.999)]
+    assert steps == pytest.approx([0, 1, 2, 3])
+    assert plots.nines(1.0) == pytest.approx(1e5) and plots.nines(0.9999) < plots.nines(1.0)
+
+
+def test_unknown_is_told_and_not_nothing() -> None:
+    assert number(None) == number(math.nan) == "unknown or never"
+    assert (number(0), number(0.0), number(12_345), number(True)) == ("0", "0", "12,345", "True")
+    assert Result("x", "x", FACTS).curves() == {}
+
+
+def test_everything_goes_on_after_a_failure_and_tells(tmp_path: Path) -> None:
+    good = everything.run("good", [sys.executable, "-c", ""], 30.0)
+    bad = everything.run("bad", [sys.executable, "-c", "raise SystemExit(3)"], 30.0)
+    slow = everything.run("slow", [sys.executable, "-c", "import signal; signal.pause()"], 0.5)
+    assert [one.code for one in (good, bad, slow)] == [0, 3, None]
+    assert [one.good for one in (good, bad, slow)] == [True, False, False]
+    assert everything.row(bad)[2] == "exit code 3: MISSED" and "too long" in everything.row(slow)[2]
+    assert everything.command_of("api", tmp_path, short=True)[2:6] == ["bench", "api", "--short", "--json"]
+
+
+def test_all_runs_what_it_is_told_and_writes_the_report(tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "all", "--short", "--only", "candidates", "--folder", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
+    assert json.loads((folder / "candidates.json").read_bytes())["scenario"] == "candidates"
+    assert "search" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "scaling-search-by-providers.png").exists()
+    assert "1 scenarios" in done.stdout and str(folder / "report.html") in done.stdout
+
+
+def test_a_scenario_that_is_none_is_refused() -> None:
+    with pytest.raises(SystemExit) as refused:
+        everything.main(["--only", "sokets"])
+    assert refused.value.code == 2
