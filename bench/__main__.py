@@ -15,6 +15,7 @@ SCENARIOS = {
     "storms": "phones that return at once or do not read, workers replaced under load",
     "hostile": "a million broken frames, and a bystander who must not notice",
     "reliability": "write docs/reliability.md out of what the runs have left",
+    "simulate": "matching policies over recorded trips on a virtual clock, and their evidence",
     "office": "lists of an office with 100,000 providers, and their plans",
 }
 

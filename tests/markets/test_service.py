@@ -137,7 +137,7 @@ def test_on_a_common_border_the_first_code_wins_one_by_one_and_in_a_batch(tmp_pa
         ({"sf": {"wave_size": 2.5}}, "wave_size = 2.5: must be a whole number of providers from 1 to 50"),
         ({"sf": {"wave_size": True}}, "wave_size = True"),
         ({"sf": {"open_board": 1}}, "open_board = 1: must be true or false"),
-        ({"sf": {"policy": "batch"}}, 'policy = \'batch\': must be "waves", "nearest" or "broadcast"'),
+        ({"sf": {"policy": "batches"}}, 'policy = \'batches\': must be "waves", "nearest", "broadcast" or "batch"'),
         ({"sf": {"surge_multiplier": 10}}, "surge_multiplier = 10: must be a multiplier from 1.00 to 9.99"),
         ({"sf": {"surge_multiplier": 0.99}}, "surge_multiplier = 0.99"),
         ({"sf": {"surge_multiplier": 1.005}}, "at most two decimals"),
