@@ -236,7 +236,7 @@ async def build(
             await configure(conn, debt_limit_minor=settings.debt_limit_minor)
         payroll = Payroll(markets, notifications, Counting(markets))
         jobs = Jobs(pg, inbox, markets, once, trails=tracking, payroll=payroll)
-        matching = Matching(pg, inbox, presence, providers, markets, once, nursery, stamp=stamp)
+        matching = Matching(pg, inbox, presence, providers, markets, once, nursery, clock, stamp=stamp)
         shifts = Shifts(pg, inbox, presence, matching, once)
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims

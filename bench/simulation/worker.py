@@ -198,7 +198,7 @@ class Worker:
         presence = Presence(redis, places, clock, fresh_s=30.0)
         tracking = Tracking(pg, redis, places, clock, nursery, every_s=5.0, stale_after_s=15.0)
         self.jobs = jobs = Jobs(pg, inbox, places, idempotency, trails=tracking, payroll=NoPay())
-        self.matching = matching = Matching(pg, inbox, presence, providers, places, idempotency, nursery)
+        self.matching = matching = Matching(pg, inbox, presence, providers, places, idempotency, nursery, clock)
         shifts = Shifts(pg, inbox, presence, matching, idempotency)
         self.claims = claims = Claims(
             pg, redis, inbox, presence, providers, matching, places, nursery, clock, filter=True

@@ -5,6 +5,7 @@ to do that, the one with the least sum. What is not joined by any candidate is s
 many small problems, and those of one job or one provider need no solver.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -126,13 +127,18 @@ def _assigned(question: Question, jobs: Sequence[UUID]) -> list[tuple[UUID, Cand
     return [(jobs[row], edges[row, column]) for row, column in pairs if (row, column) in edges]
 
 
+def load_solver() -> None:
+    """Bring scipy in: half a second that only markets with this policy pay, at start and not in their first window."""
+    importlib.import_module("scipy.optimize")
+
+
 def solve(
     rows: int, columns: int, rows_at: Sequence[int], columns_at: Sequence[int], costs: Sequence[int]
 ) -> list[tuple[int, int]]:
     """The assignment of rows to columns with the most pairs and, of those, the least sum of `costs`, the edges given as three lists.
 
     A pair that is no edge may be in the answer: it stands for nobody. scipy's solver is exact, always gives the same answer to the same
-    matrix, and lets go of the interpreter's lock while it works. It is imported here: half a second that only this policy pays.
+    matrix, and lets go of the interpreter's lock while it works.
     """
     import numpy
     from scipy.optimize import linear_sum_assignment

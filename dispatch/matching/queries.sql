@@ -75,3 +75,20 @@ WHERE o.status = 'live' AND o.offered_at < clock_timestamp() - make_interval(sec
     AND e.body ->> 'offer_id' = o.offer_id::text)
   AND NOT EXISTS (SELECT FROM notifications n WHERE n.recipient_id = o.provider_user_id AND n.dedupe_key = 'offer:' || o.offer_id)
 LIMIT $2;
+
+-- name: waits :many
+-- How long jobs have been wanted. $1 job_ids uuid[]
+SELECT j.id, extract(epoch FROM clock_timestamp() - j.created_at)::float8 AS waited_s FROM jobs j WHERE j.id = ANY ($1);
+
+-- name: standings :many
+-- What else counts about candidates: seconds since their last job ended or they came online, and what became of their offers of the last
+-- seven days, up to five minutes old. $1 provider_ids uuid[]
+SELECT g.provider_id,
+  greatest(0, extract(epoch FROM clock_timestamp() - greatest(g.changed_at, b.ended_at)))::float8 AS idle_s,
+  coalesce(p.offered, 0)::int AS offered, coalesce(p.accepted, 0)::int AS accepted
+FROM provider_gate g
+LEFT JOIN LATERAL (SELECT coalesce(j.completed_at, j.cancelled_at) AS ended_at FROM jobs j WHERE j.provider_user_id = g.user_id
+  ORDER BY j.created_at DESC, j.id DESC LIMIT 1) b ON true
+LEFT JOIN LATERAL (SELECT sum(d.offered) AS offered, sum(d.accepted) AS accepted FROM performance_days d
+  WHERE d.provider_id = g.provider_id AND d.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - 7) p ON true
+WHERE g.provider_id = ANY ($1);

@@ -144,6 +144,12 @@ async def unlist_silent(redis: Redis, market: Market, oldest_ms: int) -> int:
     return int(await redis.call("unlist_silent", names, [oldest_ms, 500]))
 
 
+async def hold(redis: Redis, market: Market, providers: Sequence[UUID], until_ms: int) -> None:
+    """Hold providers who will be offered something, as a search that holds does."""
+    flat = [word for one in providers for word in (until_ms, str(one))]
+    await cast("Any", redis.plain.execute_command("ZADD", keys.reserved(market.code), *flat))
+
+
 async def let_go(redis: Redis, market: Market, providers: Sequence[UUID]) -> None:
     """End the holds on providers who were found and then not offered."""
     await cast("Any", redis.plain.execute_command("ZREM", keys.reserved(market.code), *(str(one) for one in providers)))

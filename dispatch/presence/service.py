@@ -357,13 +357,13 @@ class Presence:
         hold_s: float,
     ) -> list[Candidate]:
         """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
-        searches pass them over; 0 looks only, past the holds of others (needs Redis).
+        searches pass them over; 0 looks only, past the holds of others (needs Redis); below 0 looks only, and passes over whom others hold.
 
         Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
         same is undone by a later tick: whom it holds, nobody has been told.
         """
         now_ms, hold_ms = int(self._clock.now().timestamp() * 1000), round(hold_s * 1000)
-        search = new_word(16) if hold_ms else ""
+        search = new_word(16) if hold_ms > 0 else ""
         try:
             return await live.near(
                 self._redis,
@@ -380,7 +380,7 @@ class Presence:
                 search=search,
             )
         except DOWN:
-            if hold_ms:
+            if hold_ms > 0:
                 self._unheard.append(Hold(market, search, hold_ms, self._clock.monotonic() + hold_s))
             return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
 
@@ -410,6 +410,14 @@ class Presence:
                 found.append(Candidate(known.provider_id, int(away_m + 0.5)))
         found.sort(key=lambda candidate: candidate.distance_m)
         return found[:wanted]
+
+    async def hold(self, market: Market, providers: Sequence[UUID], hold_s: float) -> None:
+        """Before a round: other searches pass these over for so long. A failure costs accuracy only: the judge counts offers."""
+        until_ms = int(self._clock.now().timestamp() * 1000) + round(hold_s * 1000)
+        try:
+            await live.hold(self._redis, market, providers, until_ms)
+        except DOWN:
+            log.debug("nobody held", providers=len(providers))
 
     async def let_go(self, market: Market, providers: Sequence[UUID]) -> None:
         """After a round: no longer hold those who were found and not offered. A failure costs accuracy only: holds lapse."""

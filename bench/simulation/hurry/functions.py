@@ -99,7 +99,7 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
         chosen: list[tuple[bytes, float]] = []
         for member, away in found:
             fix = fixes.get(member)
-            held = holds.get(member) if hold > 0 else None
+            held = holds.get(member) if hold != 0 else None
             bound = own.get(member)
             if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * hold, 60_000)):
                 continue
