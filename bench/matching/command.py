@@ -1,36 +1,113 @@
-"""`python -m bench simulate`."""
+"""`python -m bench simulate`: the server's matching policies over recorded trips, on a virtual clock.
+
+Without options: the San Francisco night that the project carries, under `nearest`. `--log` writes down every decision, `--replay` asks
+today's brain the same again. `--evidence` runs all policies over all days of `--data` and keeps the rows; `--page` prints them.
+"""
 
 import argparse
+import sys
 from pathlib import Path
 
-from bench.matching.city import Days
+import orjson
+
+from bench.matching import evidence, page
+from bench.matching.city import Days, made_up
 from bench.matching.engine import World
+from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
-from dispatch.markets import Market, Markets
+from bench.matching.record import Recorder, replay
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
-
-
-def market_with(policy: str, window_s: float | None = None) -> Market:
-    """San Francisco as shipped, under another policy."""
-    settings: dict[str, object] = {"policy": policy}
-    if window_s is not None:
-        settings["batch_window_s"] = window_s
-    return Markets.load({"sf": settings})["sf"]
+_RESULTS = Path(__file__).parents[1] / "results" / "matching"
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench simulate", description=__doc__)
-    parser.add_argument("--data", type=Path, default=_CARRIED)
-    parser.add_argument("--date", action="append")
-    parser.add_argument("--policy", default="nearest")
-    parser.add_argument("--cabs-per-busy", type=float, default=1.5)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args(arguments)
-    market = market_with(args.policy)
-    dates = args.date or ["2008-05-23"]
-    city = Days(args.data, market, dates, traces="2008-05-23").city(dates, args.cabs_per_busy)
-    outcome = World(city, market, seed=args.seed).run()
+    """0; 1 when a replay differs; 2 for what cannot be done."""
+    args = _parser().parse_args(arguments)
+    if args.replay is not None:
+        return _replay(args.replay)
+    if args.evidence or args.sweep:
+        return _evidence(args)
+    if args.page is not None:
+        args.page.write_text(page.text(_RESULTS), encoding="utf-8")
+        return 0
+    market = market_with(args.policy, args.window_s)
+    per_busy = FLEETS[args.fleet]
+    if args.made_up is not None:
+        city = made_up(args.made_up, market, trips=args.trips, hours=2, per_busy=per_busy)
+    else:
+        dates = args.date or [TRACES]
+        city = Days(args.data, market, dates, traces=TRACES).city(dates, per_busy)
+    if args.log is None:
+        outcome = World(city, market, seed=args.seed).run()
+    else:
+        with Recorder(args.log) as recorder:
+            outcome = World(city, market, seed=args.seed, listener=recorder).run()
+        print(f"log                      {recorder.kept} decisions in {args.log}, {recorder.left_out} left out")
     for name, value in measures(outcome, market).items():
-        print(f"{name:24} {value}")
+        print(f"{name:24} {value:.4g}" if isinstance(value, float) else f"{name:24} {value}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=_CARRIED, help="folder of recorded days (default: what is carried)"
+    )
+    parser.add_argument("--date", action="append", help="day to drive; several are laid over each other")
+    parser.add_argument("--made-up", type=int, metavar="SEED", help="a city out of nothing instead")
+    parser.add_argument("--trips", type=int, default=400, help="trips of a made-up city (default: 400)")
+    parser.add_argument("--policy", choices=POLICIES, default="nearest")
+    parser.add_argument("--window-s", type=float, help="window of batch (default: the market's)")
+    parser.add_argument("--fleet", choices=FLEETS, default="balanced")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="write every decision here, packed JSON lines")
+    parser.add_argument("--replay", type=Path, metavar="LOG", help="ask the brain the questions of a log again")
+    parser.add_argument("--evidence", action="store_true", help="all policies, days, fleets and densities")
+    parser.add_argument("--sweep", action="store_true", help="windows of batch, on the days for tuning")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds per day (default: 1)")
+    parser.add_argument("--dense-seeds", type=int, default=4, help="seeds of the dense city (default: 4)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--page", type=Path, help="write the page of the kept rows here")
+    return parser
+
+
+def _replay(log: Path) -> int:
+    count, others = replay(log)
+    print(f"{count} decisions, {len(others)} otherwise")
+    for line in others[:3]:
+        print(f"  at {line['at_ms']}: was {line['offers']} {line['reasons']}, is {line['now']}", file=sys.stderr)
+    return 1 if others else 0
+
+
+def _evidence(args: argparse.Namespace) -> int:
+    everything = evidence.dates_in(args.data)
+    apart = [date for date in everything if date in evidence.TUNED_ON]
+    others = [date for date in everything if date not in evidence.TUNED_ON] or everything
+    if TRACES not in everything:
+        print(f"no traces of {TRACES} in {args.data}", file=sys.stderr)
+        return 2
+    days = Days(args.data, market_with("nearest"), everything, traces=TRACES)
+    name, runs = (
+        ("sweep", evidence.sweep(apart or everything, everything))
+        if args.sweep
+        else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
+    )
+    rows = []
+    for row in evidence.carried_out(runs, days, args.processes):
+        rows.append(row)
+        print(
+            f"{len(rows):4}/{len(runs)} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['seed']}"
+            f" served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
+            flush=True,
+        )
+    more = {} if args.sweep else {"solving": evidence.solving(evidence.SIZES, 100)}
+    rows.sort(
+        key=lambda row: (row["density"], row["fleet"], row["policy"], row["window_s"] or 0, row["dates"], row["seed"])
+    )
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    kept = {"made_by": f"python -m bench simulate --{name}", **evidence.stamp(), "fleets": FLEETS, **more, "rows": rows}
+    (_RESULTS / f"{name}.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
     return 0

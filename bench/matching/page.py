@@ -1,0 +1,216 @@
+"""docs/matching.md, out of the rows that are kept in bench/results/matching."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.matching.evidence import DENSE_FROM_H, DENSE_HOURS, FLEETS, POLICIES, SWEEP_S, TUNED_ON, interval, paired
+
+Rows = Sequence[dict[str, Any]]
+
+_DENSITIES = ("one day", "dense")
+_SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("served", "served", lambda value: f"{100 * value:.1f} %"),
+    ("wait_p50_s", "wait p50", lambda value: f"{value:.0f} s"),
+    ("wait_p95_s", "wait p95", lambda value: f"{value:.0f} s"),
+    ("pickup_m", "pickup", lambda value: f"{value:.0f} m"),
+    ("offers_per_assignment", "offers / assignment", lambda value: f"{value:.2f}"),
+    ("idle_m", "idle", lambda value: f"{value:.0f} m"),
+    ("gini", "Gini", lambda value: f"{value:.3f}"),
+    ("decisions_per_s", "decisions/s", lambda value: f"{value:,.0f}"),
+    ("solve_p99_ms", "solve p99", lambda value: f"{value:.1f} ms" if value else "-"),
+)
+_LESS_IS_BETTER = {"wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment", "idle_m", "gini"}
+_WORSE = 1.02
+"""By more than so much `batch` may be worse than `nearest` in nothing that its target names."""
+
+_HEAD = """# Matching: what the policies are worth
+
+Made by `python -m bench simulate --page docs/matching.md` out of `bench/results/matching/`; not written by hand.
+How a decision is made: `dispatch/matching/policies.py` and `dispatch/matching/batch.py`. How it is simulated: `bench/matching/`.
+
+## What was run
+
+{stamps}
+
+To make it again: `python -m bench simulate --sweep --data FOLDER`, then `--evidence --data FOLDER`, then `--page docs/matching.md`;
+FOLDER holds recorded days with the columns of `bench/data/sf/README.md`. Without one the carried night can be driven:
+`python -m bench simulate --policy batch --fleet scarce`.
+
+- **Customers**: {days} recorded days of San Francisco's cabs ({dates}), each by itself ("one day"); and all {all_days} given days laid over
+  each other ("dense"), {dense_hours:g} hours of them from {dense_from:g}:00 local. Each request asks at its recorded second and place; seconds
+  with more than 8 requests are left out (the recording fleet's restart). Whoever has no cab after 600 s is gone.
+- **Cabs**: out in proportion to the trips of each half hour: {fleets} cabs for each that trips alone keep busy. They come on where the recorded
+  cabs of that hour are, stand 5 minutes without work, then cruise to another such place. Straight lines x detour factor, at the market's speed.
+- **Drivers answer by a model, not by measurement** (`bench/matching/behaviour.py`): 10 % of offers stay unanswered, of the rest 90 % x one half
+  per 6 km of way are taken, +-15 % by driver, after 2 s and an exponential of 3 s. All draws are hashes of seed, driver and job: policies differ
+  by their decisions alone.
+- **Tuned on** {tuned}; the tables are of the other days. The dense city holds all days, and so those too.
+- A decision is logged and hashed: the same inputs give the same log, and a log replays to the same decisions, a live server's too.
+
+Waits are from asking to the cab at the kerb, of those served. Pickup metres are straight, idle metres are driven looking for work, per
+assignment. Gini is of earnings per hour on shift. Intervals are 95 %, by paired bootstrap over days and seeds.
+"""
+
+
+def text(folder: Path) -> str:
+    """The page. Raises FileNotFoundError where nothing has been measured."""
+    kept = orjson.loads((folder / "policies.json").read_bytes())
+    rows: Rows = kept["rows"]
+    dates = sorted({row["dates"][0] for row in rows if row["density"] == "one day"})
+    sweep_file = folder / "sweep.json"
+    sweep = orjson.loads(sweep_file.read_bytes()) if sweep_file.exists() else None
+    parts = [
+        _HEAD.format(
+            stamps="\n".join(_stamp(one) for one in (kept, sweep) if one),
+            days=len(dates),
+            dates=", ".join(dates),
+            all_days=max(len(row["dates"]) for row in rows),
+            dense_hours=DENSE_HOURS,
+            dense_from=5 + DENSE_FROM_H,
+            fleets=", ".join(f"{name} {per_busy:g}" for name, per_busy in FLEETS.items()),
+            tuned=", ".join(TUNED_ON),
+        ),
+        _target(rows, kept["solving"]),
+        *(_cell(rows, density, fleet) for density in _DENSITIES for fleet in FLEETS),
+        _worse(rows),
+    ]
+    if sweep:
+        parts.append(_windows(sweep["rows"]))
+    parts.append(_solving(kept["solving"]))
+    return "\n".join(parts)
+
+
+def _stamp(kept: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    return f"- `{kept['made_by']}`: {len(kept['rows'])} runs, {kept['date']}, commit {kept['commit'][:9]}, {_said(kept['machine'])}, {versions}"
+
+
+def _said(machine: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in machine.items()) if isinstance(machine, dict) else str(machine)
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = "|".join(" --- " for _ in head)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, *lines)).replace("\n", f"\n|{rule}|\n", 1) + "\n"
+
+
+def _mean(rows: Rows, density: str, fleet: str, policy: str, name: str) -> float:
+    values = [r[name] for r in rows if (r["density"], r["fleet"], r["policy"]) == (density, fleet, policy)]
+    return sum(values) / len(values)
+
+
+def _pm(found: tuple[float, float, float], shown: Callable[[float], str]) -> str:
+    return f"{shown(found[0])} [{shown(found[1])}, {shown(found[2])}]"
+
+
+def _ratio(value: float) -> str:
+    return f"{100 * (value - 1):+.1f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _target(rows: Rows, solves: Rows) -> str:
+    lines = []
+    for density in _DENSITIES:
+        for fleet in FLEETS:
+            window = _mean(rows, density, fleet, "batch", "window_jobs")
+            pickup = interval(paired(rows, density, fleet, "batch", "pickup_m"), ratio=True)
+            served = interval(paired(rows, density, fleet, "batch", "served"), ratio=False)
+            wait = interval(paired(rows, density, fleet, "batch", "wait_p50_s"), ratio=True)
+            asked = window >= 5 and fleet in ("scarce", "balanced")
+            met = pickup[0] <= (0.9 if asked else _WORSE)
+            wanted = "at least 10 % less" if asked else "at most 2 % more"
+            lines.append(
+                (
+                    f"{density}, {fleet}",
+                    f"{window:.1f}",
+                    _pm(pickup, _ratio),
+                    f"{wanted}: {'met' if met else '**missed**'}",
+                    _pm(served, _points),
+                    _pm(wait, _ratio),
+                )
+            )
+    head = ("city", "jobs in a window", "pickup metres", "target", "share served, points", "wait p50")
+    large = next(row for row in solves if (row["jobs"], row["cabs"]) == (1_000, 1_000))
+    solved = "met" if large["p99_ms"] <= 100 else "**missed**"
+    return (
+        "## `batch` beside `nearest`\n\n"
+        + _table(head, lines)
+        + f"\nA decision about 1,000 jobs and 1,000 cabs takes {large['p99_ms']:.0f} ms at p99; target 100 ms: {solved}.\n"
+    )
+
+
+def _cell(rows: Rows, density: str, fleet: str) -> str:
+    some = [row for row in rows if (row["density"], row["fleet"]) == (density, fleet)]
+    base = [row for row in some if row["policy"] == "nearest"]
+    jobs, cabs = sum(row["jobs"] for row in base) / len(base), sum(row["cabs"] for row in base) / len(base)
+    lines = []
+    for policy in POLICIES:
+        cells = [policy]
+        cells += [shown(_mean(rows, density, fleet, policy, name)) for name, _, shown in _SHOWN]
+        pickup = interval(paired(rows, density, fleet, policy, "pickup_m"), ratio=True)
+        cells.append("-" if policy == "nearest" else _pm(pickup, _ratio))
+        lines.append(cells)
+    return (
+        f"## {density.capitalize()}, {fleet}\n\n{len(base)} pairs, {jobs:,.0f} requests and up to {cabs:,.0f} cabs in each.\n\n"
+        + _table(("policy", *(title for _, title, _ in _SHOWN), "pickup to nearest"), lines)
+    )
+
+
+def _worse(rows: Rows) -> str:
+    """Every measure of every cell in which `batch` is worse than another policy, beyond chance."""
+    lines = []
+    for density in _DENSITIES:
+        for fleet in FLEETS:
+            for other in POLICIES[:-1]:
+                for name, title, shown in _SHOWN[:7]:
+                    found = interval(paired(rows, density, fleet, "batch", name, other), ratio=True)
+                    worse = found[1] > 1.0 if name in _LESS_IS_BETTER else found[2] < 1.0
+                    if worse and not math.isnan(found[0]):
+                        mine, theirs = (_mean(rows, density, fleet, one, name) for one in ("batch", other))
+                        lines.append(
+                            (f"{density}, {fleet}", title, other, shown(mine), shown(theirs), _pm(found, _ratio))
+                        )
+    head = ("city", "measure", "better", "batch", "the other", "difference")
+    return "## Where `batch` does not help\n\nBeyond chance (the 95 % interval leaves out zero):\n\n" + (
+        _table(head, lines) if lines else "nowhere.\n"
+    )
+
+
+def _windows(rows: Rows) -> str:
+    lines = []
+    for density in _DENSITIES:
+        for fleet in FLEETS:
+            for window_s in SWEEP_S:
+                some = [row for row in rows if row["window_s"] == window_s or row["policy"] == "nearest"]
+                pickup = interval(paired(some, density, fleet, "batch", "pickup_m"), ratio=True)
+                served = interval(paired(some, density, fleet, "batch", "served"), ratio=False)
+                wait = interval(paired(some, density, fleet, "batch", "wait_p50_s"), ratio=True)
+                jobs = _mean(some, density, fleet, "batch", "window_jobs")
+                cells = (f"{window_s:g} s", f"{jobs:.1f}", _ratio(pickup[0]), _points(served[0]), _ratio(wait[0]))
+                lines.append((f"{density}, {fleet}", *cells))
+    head = ("city", "window", "jobs in it", "pickup metres", "share served, points", "wait p50")
+    return "## Windows\n\n`batch` to `nearest` on the days for tuning.\n\n" + _table(head, lines)
+
+
+def _solving(rows: Rows) -> str:
+    lines = [
+        (
+            f"{row['jobs']:,} x {row['cabs']:,}",
+            f"{row['p50_ms']:.1f} ms",
+            f"{row['p99_ms']:.1f} ms",
+            f"{row['max_ms']:.1f} ms",
+        )
+        for row in rows
+    ]
+    return (
+        "## What a decision of `batch` costs\n\nThe whole of it, from the question to the offers, "
+        f"{rows[0]['times']} problems of each size: places even in a square of 10 km, one thread.\n\n"
+        + _table(("jobs x cabs", "p50", "p99", "max"), lines)
+    )
