@@ -6,12 +6,12 @@ many small problems, and those of one job or one provider need no solver.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from dispatch.markets import Market
-from dispatch.matching.model import Decision, Question, Reach, Reason, Standing, Terms
+from dispatch.matching.model import Decision, Question, Reach, Reason, Search, Standing, Terms
 from dispatch.presence import Candidate
 
 NEIGHBOURS = 12
@@ -33,15 +33,17 @@ class Batch:
         return Reach(NEIGHBOURS, market.radius_max_m)
 
     def decide(self, question: Question) -> Decision:
-        offers: dict[UUID, Sequence[Candidate]] = {}
         reasons: dict[UUID, Reason] = {}
-        for search in question.searches:
+        rows: list[Search] = []
+        for search in sorted(question.searches, key=lambda one: one.job_id.int):
             near = question.found.get(search.job_id)
             reasons[search.job_id] = Reason.OUTBID if near else Reason.NOBODY_NEAR
-        for jobs in components(question.found):
-            for job_id, candidate in _assigned(question, jobs):
-                offers[job_id] = (candidate,)
-                reasons[job_id] = Reason.ASSIGNED
+            if near:
+                rows.append(search)
+        offers: dict[UUID, Sequence[Candidate]] = {}
+        for row, candidate in _assigned(question, rows):
+            offers[row.job_id] = (candidate,)
+            reasons[row.job_id] = Reason.ASSIGNED
         return Decision(offers, reasons)
 
 
@@ -56,75 +58,69 @@ def window_end_ms(now_ms: int, window_s: float) -> int:
     return (now_ms // window_ms + 1) * window_ms
 
 
-def cost_ms(terms: Terms, candidate: Candidate, standing: Standing, waited_s: float) -> int:
-    """What it costs to send this candidate to a job that has waited so long, in whole milliseconds, so that sums are exact.
+def way_ms(terms: Terms, distance_m: int) -> float:
+    """The way to a pickup on the road."""
+    return 1000 * distance_m * terms.detour_factor / terms.speed_mps
 
-    Who takes few of his offers costs what his likely no does: the time of an offer that nobody answers, at the most.
+
+def penalty_ms(terms: Terms, standing: Standing) -> float:
+    """What a provider costs on top of his way. Who takes few of his offers costs what his likely no does: the time of an offer that nobody
+    answers, at the most.
     """
-    way_s = candidate.distance_m * terms.detour_factor / terms.speed_mps
-    likely_no_s = (1.0 - standing.acceptance) * terms.offer_ttl_s
-    idle_s = min(standing.idle_s, IDLE_MAX_S)
-    return round(1000 * (way_s + likely_no_s - IDLE_WEIGHT * idle_s - WAIT_WEIGHT * waited_s))
+    return 1000 * ((1.0 - standing.acceptance) * terms.offer_ttl_s - IDLE_WEIGHT * min(standing.idle_s, IDLE_MAX_S))
 
 
-def components(found: Mapping[UUID, Sequence[Candidate]]) -> list[list[UUID]]:
-    """Jobs that compete for somebody, directly or through others, together; each group and the list of them by id."""
-    head: dict[UUID, UUID] = {}
+def _assigned(question: Question, rows: Sequence[Search]) -> Iterator[tuple[Search, Candidate]]:
+    """The cheapest assignment: pairs of job and candidate. `rows` are in the order of their ids and have candidates. Costs are whole
+    milliseconds, so that sums are exact.
 
-    def root(job_id: UUID) -> UUID:
-        while head[job_id] != job_id:
-            head[job_id] = job_id = head[head[job_id]]
-        return job_id
+    Providers are numbered in the order of their ids: numbers instead of ids make this a third of its cost.
+    """
+    terms, found = question.terms, question.found
+    who = sorted({candidate.provider_id.int for row in rows for candidate in found[row.job_id]})
+    number = {provider: column for column, provider in enumerate(who)}
+    penalties = [penalty_ms(terms, question.standings.get(UUID(int=provider), _NOBODY)) for provider in who]
+    edges: list[dict[int, tuple[int, Candidate]]] = []
+    for row in rows:
+        waited_ms = 1000 * WAIT_WEIGHT * row.waited_s
+        columns: dict[int, tuple[int, Candidate]] = {}
+        for candidate in found[row.job_id]:
+            column = number[candidate.provider_id.int]
+            columns[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms), candidate
+        edges.append(columns)
+    for component in components(edges):
+        if len(component) == 1:
+            (row,) = component
+            column = min(edges[row], key=lambda one, row=row: (edges[row][one][0], one))  # type: ignore[misc]
+            yield rows[row], edges[row][column][1]
+            continue
+        for row, column in solve(
+            [(row, {column: cost for column, (cost, _) in edges[row].items()}) for row in component]
+        ):
+            yield rows[row], edges[row][column][1]
 
-    first_of: dict[UUID, UUID] = {}
-    jobs = sorted(job_id for job_id, near in found.items() if near)
-    for job_id in jobs:
-        head[job_id] = job_id
-        for candidate in found[job_id]:
-            other = first_of.setdefault(candidate.provider_id, job_id)
-            if other is not job_id:
-                one, two = root(other), root(job_id)
-                if one != two:
-                    head[max(one, two)] = min(one, two)
-    groups: dict[UUID, list[UUID]] = {}
-    for job_id in jobs:
-        groups.setdefault(root(job_id), []).append(job_id)
+
+def components(edges: Sequence[Iterable[int]]) -> list[list[int]]:
+    """Rows that compete for a column, directly or through others, together; in order. `edges`: the columns of each row."""
+    head = list(range(len(edges)))
+
+    def root(row: int) -> int:
+        while head[row] != row:
+            head[row] = row = head[head[row]]
+        return row
+
+    first_of: dict[int, int] = {}
+    for row, columns in enumerate(edges):
+        mine = row
+        for column in columns:
+            other = first_of.setdefault(column, row)
+            if other != row and (theirs := root(other)) != mine:
+                mine, theirs = min(mine, theirs), max(mine, theirs)
+                head[theirs] = mine
+    groups: dict[int, list[int]] = {}
+    for row in range(len(edges)):
+        groups.setdefault(root(row), []).append(row)
     return list(groups.values())
-
-
-def _assigned(question: Question, jobs: Sequence[UUID]) -> list[tuple[UUID, Candidate]]:
-    """The cheapest assignment of one component: pairs of job and candidate. `jobs` are in the order of their ids."""
-    terms, found, standings = question.terms, question.found, question.standings
-    if len(jobs) == 1:
-        near = found[jobs[0]]
-        if len(near) == 1:
-            return [(jobs[0], near[0])]
-        best = min(
-            near,
-            key=lambda one: (cost_ms(terms, one, standings.get(one.provider_id, _NOBODY), 0.0), one.provider_id),
-        )
-        return [(jobs[0], best)]
-    waited = {search.job_id: search.waited_s for search in question.searches}
-    columns = {
-        provider_id: column
-        for column, provider_id in enumerate(
-            sorted({candidate.provider_id for job_id in jobs for candidate in found[job_id]})
-        )
-    }
-    rows_at: list[int] = []
-    columns_at: list[int] = []
-    costs: list[int] = []
-    edges: dict[tuple[int, int], Candidate] = {}
-    for row, job_id in enumerate(jobs):
-        for candidate in found[job_id]:
-            column = columns[candidate.provider_id]
-            edges[row, column] = candidate
-            rows_at.append(row)
-            columns_at.append(column)
-            standing = standings.get(candidate.provider_id, _NOBODY)
-            costs.append(cost_ms(terms, candidate, standing, waited[job_id]))
-    pairs = solve(len(jobs), len(columns), rows_at, columns_at, costs)
-    return [(jobs[row], edges[row, column]) for row, column in pairs if (row, column) in edges]
 
 
 def load_solver() -> None:
@@ -132,21 +128,23 @@ def load_solver() -> None:
     importlib.import_module("scipy.optimize")
 
 
-def solve(
-    rows: int, columns: int, rows_at: Sequence[int], columns_at: Sequence[int], costs: Sequence[int]
-) -> list[tuple[int, int]]:
-    """The assignment of rows to columns with the most pairs and, of those, the least sum of `costs`, the edges given as three lists.
+def solve(rows: Sequence[tuple[int, Mapping[int, int]]]) -> list[tuple[int, int]]:
+    """(row, column): as many pairs as can be and, of all ways to have so many, the least sum. `rows` name what each column costs them.
 
-    A pair that is no edge may be in the answer: it stands for nobody. scipy's solver is exact, always gives the same answer to the same
-    matrix, and lets go of the interpreter's lock while it works.
+    scipy's solver is exact, always gives the same answer to the same matrix, and lets go of the interpreter's lock while it works.
     """
     import numpy
     from scipy.optimize import linear_sum_assignment
 
+    columns = sorted({column for _, costs in rows for column in costs})
+    at = {column: index for index, column in enumerate(columns)}
+    indices = [(index, at[column]) for index, (_, costs) in enumerate(rows) for column in costs]
+    values = [cost for _, costs in rows for cost in costs.values()]
     # Dearer than any rearrangement of the others, so that as many get somebody as can; far below where floats stop being exact.
-    dearest = max(costs)
-    impossible = dearest + (dearest - min(costs) + 1) * min(rows, columns)
-    matrix: Any = numpy.full((rows, columns), float(impossible))
-    matrix[rows_at, columns_at] = costs
-    chosen_rows, chosen_columns = linear_sum_assignment(matrix)
-    return list(zip(chosen_rows.tolist(), chosen_columns.tolist(), strict=True))
+    dearest, cheapest = max(values), min(values)
+    impossible = dearest - cheapest + 1 + (dearest - cheapest + 1) * min(len(rows), len(columns))
+    matrix: Any = numpy.full((len(rows), len(columns)), float(impossible))
+    matrix[tuple(zip(*indices, strict=True))] = [value - cheapest for value in values]
+    chosen: Any = linear_sum_assignment(matrix)
+    pairs = zip(chosen[0].tolist(), chosen[1].tolist(), strict=True)
+    return [(rows[row][0], columns[column]) for row, column in pairs if columns[column] in rows[row][1]]

@@ -21,7 +21,7 @@ from dispatch.matching import (
     terms_of,
     window_end_ms,
 )
-from dispatch.matching.batch import IDLE_MAX_S, components, cost_ms
+from dispatch.matching.batch import IDLE_MAX_S, components, penalty_ms, way_ms
 from dispatch.presence import Candidate
 
 SF = Markets.load({"sf": {"policy": "batch"}})["sf"]
@@ -57,6 +57,11 @@ def question(
         if n not in alone
     }
     return Question(0, TERMS, searches, found, {cab(n): one for n, one in (standings or {}).items()})
+
+
+def cost(metres: int) -> int:
+    """Of a default provider for a job that has not waited."""
+    return round(way_ms(TERMS, metres) + penalty_ms(TERMS, Standing()))
 
 
 def pairs(decision: Decision) -> dict[int, int]:
@@ -100,18 +105,16 @@ def test_who_says_no_often_and_who_has_just_worked_come_later() -> None:
     assert pairs(decide(question(metres))) == {1: 1}
     assert pairs(decide(question(metres, standings={1: Standing(acceptance=0.5)}))) == {1: 2}
     assert pairs(decide(question(metres, standings={2: Standing(idle_s=IDLE_MAX_S)}))) == {1: 2}
-    long, longer = (cost_ms(TERMS, Candidate(cab(1), 1), Standing(idle_s=s), 0.0) for s in (IDLE_MAX_S, 9e9))
-    assert long == longer
+    assert penalty_ms(TERMS, Standing(idle_s=IDLE_MAX_S)) == penalty_ms(TERMS, Standing(idle_s=9e9)) < 0
 
 
 def test_a_way_costs_its_seconds_on_the_road() -> None:
-    way = cost_ms(TERMS, Candidate(cab(1), 1_000), Standing(), 0.0)
-    assert way == round(1000 * 1_000 * SF.detour_factor / SF.speed_mps)
+    assert way_ms(TERMS, 1_000) == pytest.approx(1000 * 1_000 * SF.detour_factor / SF.speed_mps)
 
 
 def test_what_nobody_shares_is_solved_apart() -> None:
-    found = question({(1, 1): 1, (2, 1): 1, (2, 2): 1, (3, 3): 1, (4, 2): 1, (5, 4): 1}).found
-    assert components(found) == [[job(1), job(2), job(4)], [job(3)], [job(5)]]
+    assert components([[1], [1, 2], [3], [2], [4]]) == [[0, 1, 3], [2], [4]]
+    assert components([[1], [2], [3], [3, 2, 1]]) == [[0, 1, 2, 3]]
 
 
 @st.composite
@@ -130,11 +133,11 @@ def test_no_other_assignment_is_better(metres: dict[tuple[int, int], int]) -> No
         used = [(j, c) for j, c in zip(jobs, cabs, strict=True) if c is not None]
         if len({c for _, c in used}) < len(used) or any(pair not in metres for pair in used):
             continue
-        total = sum(cost_ms(TERMS, Candidate(cab(c), metres[j, c]), Standing(), 0.0) for j, c in used)
+        total = sum(cost(metres[j, c]) for j, c in used)
         best = min(best or (0, 0), (-len(used), total)) if used else best
     made = pairs(decide(question(metres)))
     assert len(set(made.values())) == len(made)
-    mine = sum(cost_ms(TERMS, Candidate(cab(c), metres[j, c]), Standing(), 0.0) for j, c in made.items())
+    mine = sum(cost(metres[j, c]) for j, c in made.items())
     assert (-len(made), mine) == best
 
 
