@@ -80,24 +80,20 @@ def _assigned(question: Question, rows: Sequence[Search]) -> Iterator[tuple[Sear
     who = sorted({candidate.provider_id.int for row in rows for candidate in found[row.job_id]})
     number = {provider: column for column, provider in enumerate(who)}
     penalties = [penalty_ms(terms, question.standings.get(UUID(int=provider), _NOBODY)) for provider in who]
-    edges: list[dict[int, tuple[int, Candidate]]] = []
+    edges: list[dict[int, int]] = []
     for row in rows:
+        # The same for all who may come: it counts where there are fewer of them than jobs.
         waited_ms = 1000 * WAIT_WEIGHT * row.waited_s
-        columns: dict[int, tuple[int, Candidate]] = {}
+        costs: dict[int, int] = {}
         for candidate in found[row.job_id]:
             column = number[candidate.provider_id.int]
-            columns[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms), candidate
-        edges.append(columns)
+            costs[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms)
+        edges.append(costs)
     for component in components(edges):
-        if len(component) == 1:
-            (row,) = component
-            column = min(edges[row], key=lambda one, row=row: (edges[row][one][0], one))  # type: ignore[misc]
-            yield rows[row], edges[row][column][1]
-            continue
-        for row, column in solve(
-            [(row, {column: cost for column, (cost, _) in edges[row].items()}) for row in component]
-        ):
-            yield rows[row], edges[row][column][1]
+        for at, column in solve([edges[row] for row in component]):
+            row = rows[component[at]]
+            provider = who[column]
+            yield row, next(one for one in found[row.job_id] if one.provider_id.int == provider)
 
 
 def components(edges: Sequence[Iterable[int]]) -> list[list[int]]:
@@ -128,23 +124,25 @@ def load_solver() -> None:
     importlib.import_module("scipy.optimize")
 
 
-def solve(rows: Sequence[tuple[int, Mapping[int, int]]]) -> list[tuple[int, int]]:
-    """(row, column): as many pairs as can be and, of all ways to have so many, the least sum. `rows` name what each column costs them.
+def solve(rows: Sequence[Mapping[int, int]]) -> list[tuple[int, int]]:
+    """(row, column): as many pairs as can be and, of all ways to have so many, the least sum. A row says what each column costs it.
 
     scipy's solver is exact, always gives the same answer to the same matrix, and lets go of the interpreter's lock while it works.
     """
+    if len(rows) == 1:
+        return [(0, min((cost, column) for column, cost in rows[0].items())[1])]
     import numpy
     from scipy.optimize import linear_sum_assignment
 
-    columns = sorted({column for _, costs in rows for column in costs})
+    columns = sorted({column for costs in rows for column in costs})
     at = {column: index for index, column in enumerate(columns)}
-    indices = [(index, at[column]) for index, (_, costs) in enumerate(rows) for column in costs]
-    values = [cost for _, costs in rows for cost in costs.values()]
+    values = [cost for costs in rows for cost in costs.values()]
     # Dearer than any rearrangement of the others, so that as many get somebody as can; far below where floats stop being exact.
-    dearest, cheapest = max(values), min(values)
-    impossible = dearest - cheapest + 1 + (dearest - cheapest + 1) * min(len(rows), len(columns))
-    matrix: Any = numpy.full((len(rows), len(columns)), float(impossible))
-    matrix[tuple(zip(*indices, strict=True))] = [value - cheapest for value in values]
+    cheapest = min(values)
+    span = max(values) - cheapest + 1
+    matrix: Any = numpy.full((len(rows), len(columns)), float(span * (min(len(rows), len(columns)) + 1)))
+    rows_at = numpy.repeat(numpy.arange(len(rows)), [len(costs) for costs in rows])
+    matrix[rows_at, [at[column] for costs in rows for column in costs]] = numpy.array(values) - cheapest
     chosen: Any = linear_sum_assignment(matrix)
     pairs = zip(chosen[0].tolist(), chosen[1].tolist(), strict=True)
-    return [(rows[row][0], columns[column]) for row, column in pairs if columns[column] in rows[row][1]]
+    return [(row, columns[index]) for row, index in pairs if columns[index] in rows[row]]
