@@ -35,6 +35,8 @@ from dispatch.presence import Candidate
 _TURN_MS = 500
 _WAKE_MS = 200
 _WAKE_MAX = 50
+WINDOW_MAX = 200
+"""So many jobs a worker takes at a time; who asked first is among the first."""
 _JOBS_FROM = 1 << 96
 _CABS_FROM = 2 << 96
 
@@ -241,10 +243,10 @@ class World:
 
     def _close_window(self) -> None:
         jobs, self._window = self._window, []
-        jobs = [job for job in jobs if job.open and not job.live]
-        if jobs:
-            self._windows.append(len(jobs))
-            self._offer(jobs)
+        jobs = sorted((job for job in jobs if job.open and not job.live), key=lambda job: job.number)
+        for start in range(0, len(jobs), WINDOW_MAX):
+            self._windows.append(len(jobs[start : start + WINDOW_MAX]))
+            self._offer(jobs[start : start + WINDOW_MAX])
 
     def _became_free(self) -> None:
         self._freed += 1

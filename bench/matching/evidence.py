@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Run:
     window_s: float | None = None
 
 
+@cache
 def market_with(policy: str, window_s: float | None = None) -> Market:
     """San Francisco as shipped, under another policy."""
     settings: dict[str, object] = {"policy": policy}

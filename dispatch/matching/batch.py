@@ -22,6 +22,10 @@ WAIT_WEIGHT = 0.3
 IDLE_WEIGHT = 0.005
 IDLE_MAX_S = 1_800.0
 """Who has been without work longer is a little cheaper, by 9 s of way after half an hour at most: fairness among near equals."""
+PATIENT_WAY_S = 300.0
+PATIENT_SHARE = 2.0
+"""A job is not given a way longer than the first, and so much more for each second that it has waited: somebody nearer may become free,
+and the cab someone's who is nearer. Who has waited gets whom there is."""
 
 _NOBODY = Standing()
 
@@ -37,9 +41,12 @@ class Batch:
         rows: list[Search] = []
         for search in sorted(question.searches, key=lambda one: one.job_id.int):
             near = question.found.get(search.job_id)
-            reasons[search.job_id] = Reason.OUTBID if near else Reason.NOBODY_NEAR
+            reasons[search.job_id] = Reason.NOBODY_NEAR
             if near:
-                rows.append(search)
+                worth = min(way_ms(question.terms, one.distance_m) for one in near) <= patience_ms(search.waited_s)
+                reasons[search.job_id] = Reason.OUTBID if worth else Reason.TOO_FAR_YET
+                if worth:
+                    rows.append(search)
         offers: dict[UUID, Sequence[Candidate]] = {}
         for row, candidate in _assigned(question, rows):
             offers[row.job_id] = (candidate,)
@@ -63,6 +70,11 @@ def way_ms(terms: Terms, distance_m: int) -> float:
     return 1000 * distance_m * terms.detour_factor / terms.speed_mps
 
 
+def patience_ms(waited_s: float) -> float:
+    """The longest way that a job takes which has waited so long."""
+    return 1000 * (PATIENT_WAY_S + PATIENT_SHARE * waited_s)
+
+
 def penalty_ms(terms: Terms, standing: Standing) -> float:
     """What a provider costs on top of his way. Who takes few of his offers costs what his likely no does: the time of an offer that nobody
     answers, at the most.
@@ -84,10 +96,13 @@ def _assigned(question: Question, rows: Sequence[Search]) -> Iterator[tuple[Sear
     for row in rows:
         # The same for all who may come: it counts where there are fewer of them than jobs.
         waited_ms = 1000 * WAIT_WEIGHT * row.waited_s
+        patience = patience_ms(row.waited_s)
         costs: dict[int, int] = {}
         for candidate in found[row.job_id]:
-            column = number[candidate.provider_id.int]
-            costs[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms)
+            way = way_ms(terms, candidate.distance_m)
+            if way <= patience:
+                column = number[candidate.provider_id.int]
+                costs[column] = round(way + penalties[column] - waited_ms)
         edges.append(costs)
     for component in components(edges):
         for at, column in solve([edges[row] for row in component]):

@@ -63,6 +63,8 @@ class Reason(StrEnum):
     ASSIGNED = "assigned"
     """He is the job's part of the cheapest assignment of a whole window."""
     NOBODY_NEAR = "nobody_near"
+    TOO_FAR_YET = "too_far_yet"
+    """Somebody is near enough only for a job that has waited longer."""
     OUTBID = "outbid"
     """Everybody near was worth more to other jobs of the window."""
 

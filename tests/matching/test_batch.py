@@ -21,7 +21,7 @@ from dispatch.matching import (
     terms_of,
     window_end_ms,
 )
-from dispatch.matching.batch import IDLE_MAX_S, components, penalty_ms, way_ms
+from dispatch.matching.batch import IDLE_MAX_S, WAIT_WEIGHT, components, patience_ms, penalty_ms, way_ms
 from dispatch.presence import Candidate
 
 SF = Markets.load({"sf": {"policy": "batch"}})["sf"]
@@ -59,9 +59,13 @@ def question(
     return Question(0, TERMS, searches, found, {cab(n): one for n, one in (standings or {}).items()})
 
 
+LONG_S = 1_000.0
+"""Long enough to take anybody."""
+
+
 def cost(metres: int) -> int:
-    """Of a default provider for a job that has not waited."""
-    return round(way_ms(TERMS, metres) + penalty_ms(TERMS, Standing()))
+    """Of a default provider for a job that has waited so long."""
+    return round(way_ms(TERMS, metres) + penalty_ms(TERMS, Standing()) - 1000 * WAIT_WEIGHT * LONG_S)
 
 
 def pairs(decision: Decision) -> dict[int, int]:
@@ -77,7 +81,16 @@ def test_the_nearest_cab_goes_where_the_other_job_has_no_other() -> None:
 def test_as_many_jobs_as_can_be_get_somebody() -> None:
     """Leaving the far pair out would be cheaper and is not asked."""
     metres = {(1, 1): 10, (2, 1): 10, (1, 2): 9_000}
-    assert pairs(decide(question(metres))) == {1: 2, 2: 1}
+    assert pairs(decide(question(metres, waited={1: LONG_S, 2: LONG_S}))) == {1: 2, 2: 1}
+
+
+def test_a_long_way_is_for_those_who_have_waited() -> None:
+    metres = {(1, 1): 3_000}
+    decision = decide(question(metres))
+    assert pairs(decision) == {}
+    assert decision.reasons == {job(1): Reason.TOO_FAR_YET}
+    assert patience_ms(200.0) > way_ms(TERMS, 3_000) > patience_ms(0.0)
+    assert pairs(decide(question(metres, waited={1: 200.0}))) == {1: 1}
 
 
 def test_of_two_with_one_cab_the_nearer_gets_it_unless_the_other_has_waited() -> None:
@@ -135,7 +148,7 @@ def test_no_other_assignment_is_better(metres: dict[tuple[int, int], int]) -> No
             continue
         total = sum(cost(metres[j, c]) for j, c in used)
         best = min(best or (0, 0), (-len(used), total)) if used else best
-    made = pairs(decide(question(metres)))
+    made = pairs(decide(question(metres, waited=dict.fromkeys(jobs, LONG_S))))
     assert len(set(made.values())) == len(made)
     mine = sum(cost(metres[j, c]) for j, c in made.items())
     assert (-len(made), mine) == best
@@ -144,7 +157,7 @@ def test_no_other_assignment_is_better(metres: dict[tuple[int, int], int]) -> No
 @settings(deadline=None, max_examples=50)
 @given(_windows(), st.integers(0, 1_000))
 def test_the_order_of_jobs_and_candidates_changes_nothing(metres: dict[tuple[int, int], int], seed: int) -> None:
-    one = question(metres)
+    one = question(metres, waited={number: 100.0 * number for number in range(5)})
     chance = random.Random(seed)
     searches = list(one.searches)
     chance.shuffle(searches)

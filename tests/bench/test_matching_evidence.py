@@ -1,0 +1,88 @@
+"""Evidence: pairs are pairs, intervals hold what they should, and the page says what the rows say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from bench.matching import evidence, page
+from bench.matching.city import City, Days, made_up
+
+DATES = ("2001-01-01", "2001-01-02", "2001-01-03")
+
+
+class SmallDays:
+    """Days of some trips each, out of nothing."""
+
+    def city(self, dates: Sequence[str], per_busy: float, **given: Any) -> City:
+        market = evidence.market_with("nearest")
+        return made_up(len(dates) * 100 + int(dates[0][-2:]), market, trips=60, hours=1, per_busy=per_busy)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    days = cast("Days", SmallDays())
+    return list(evidence.carried_out(evidence.grid(DATES, DATES, 1, 2), days, 1))
+
+
+def test_every_policy_meets_the_same_customers_and_cabs(rows: list[dict[str, Any]]) -> None:
+    assert len(rows) == 3 * 4 * (3 + 2)
+    pairs: dict[Any, set[Any]] = {}
+    for row in rows:
+        pairs.setdefault((row["density"], row["fleet"], row["dates"], row["seed"]), set()).add(
+            (row["jobs"], row["cabs"])
+        )
+    assert all(len(same) == 1 for same in pairs.values())
+
+
+def test_a_policy_beside_itself_is_no_better(rows: list[dict[str, Any]]) -> None:
+    pairs = evidence.paired(rows, "one day", "scarce", "nearest", "pickup_m")
+    assert len(pairs) == len(DATES)
+    assert evidence.interval(pairs, ratio=True) == (1.0, 1.0, 1.0)
+    assert evidence.interval(pairs, ratio=False) == (0.0, 0.0, 0.0)
+
+
+def test_an_interval_holds_the_value_and_widens_with_the_spread() -> None:
+    steady = evidence.interval([(9.0, 10.0), (18.0, 20.0), (27.0, 30.0)], ratio=True)
+    assert steady == pytest.approx((0.9, 0.9, 0.9))
+    value, low, high = evidence.interval([(5.0, 10.0), (20.0, 20.0), (30.0, 30.0), (12.0, 10.0)], ratio=True)
+    assert low < value < high
+    assert value == pytest.approx(67 / 70)
+
+
+def test_the_page_says_what_was_missed_and_where_it_does_not_help(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    solves = [{"jobs": 1_000, "cabs": 1_000, "times": 1, "p50_ms": 50.0, "p99_ms": 170.0, "max_ms": 170.0}]
+    for row in rows:
+        # A world in which batch drives a tenth further everywhere, and nothing else differs.
+        if row["policy"] == "batch":
+            (other,) = (
+                one
+                for one in rows
+                if one["policy"] == "nearest"
+                and all(one[key] == row[key] for key in ("density", "fleet", "dates", "seed"))
+            )
+            row |= {name: other[name] for name in other if name not in ("policy", "window_jobs")}
+            row["pickup_m"] = 1.1 * other["pickup_m"]
+    kept = {"made_by": "x", **evidence.stamp(), "fleets": evidence.FLEETS, "rows": rows, "solving": solves}
+    (tmp_path / "policies.json").write_bytes(orjson.dumps(kept))
+    text = page.text(tmp_path)
+    assert text.count("**missed**") == 6 + 1
+    assert "+10.0 % [+10.0 %, +10.0 %]" in text
+    helps_not = text.split("## Where `batch` does not help")[1].split("\n## ")[0]
+    assert helps_not.count("| pickup | nearest |") == 6
+    for density in ("One day", "Dense"):
+        for fleet in evidence.FLEETS:
+            assert f"## {density}, {fleet}" in text
+
+
+def test_days_for_tuning_are_not_in_the_tables() -> None:
+    runs = evidence.grid([date for date in DATES if date not in evidence.TUNED_ON], DATES, 1, 1)
+    assert not {date for run in runs if run.density == "one day" for date in run.dates} & set(evidence.TUNED_ON)
+
+
+def test_a_problem_to_time_has_its_size() -> None:
+    question = evidence.problem(20, 30, 1)
+    assert len(question.searches) == len(question.found) == 20
+    assert evidence.solving([(20, 30)], 3)[0]["times"] == 3
