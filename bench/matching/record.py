@@ -52,7 +52,7 @@ class Recorder:
 
 def _line(question: Question, decision: Decision) -> bytes:
     jobs = [
-        [one.job_id, one.market, one.service_type, one.round, one.lat, one.lng, one.waited_s]
+        [str(one.job_id), one.market, one.service_type, one.round, one.lat, one.lng, one.waited_s]
         for one in question.searches
     ]
     return orjson.dumps(
@@ -61,7 +61,7 @@ def _line(question: Question, decision: Decision) -> bytes:
             "terms": asdict(question.terms),
             "jobs": jobs,
             "found": {
-                str(job): [[one.provider_id, one.distance_m] for one in near] for job, near in question.found.items()
+                str(job): [[str(one.provider_id), one.distance_m] for one in near] for job, near in question.found.items()
             },
             "standings": {str(who): [one.idle_s, one.acceptance] for who, one in question.standings.items()},
             **said(decision),

@@ -130,7 +130,7 @@ def test_on_a_common_border_the_first_code_wins_one_by_one_and_in_a_batch(tmp_pa
     [
         ({"nyc": {}}, "no such market; known: bkk, sf"),
         ({"sf": {"ofer_ttl_s": 8}}, "unknown key ofer_ttl_s; did you mean offer_ttl_s?"),
-        ({"sf": {"xyzzy": 8}}, "known: currency, default"),
+        ({"sf": {"xyzzy": 8}}, "known: batch_window_s, currency, default"),
         ({"sf": {"offer_ttl_s": 0}}, "offer_ttl_s = 0: must be a number of seconds from 0.1 to 300"),
         ({"sf": {"offer_ttl_s": "8"}}, "offer_ttl_s = '8': must be a number"),
         ({"sf": {"offer_ttl_s": float("nan")}}, "offer_ttl_s = nan"),

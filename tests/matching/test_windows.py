@@ -53,9 +53,9 @@ async def windows(database_url: str, redis_url: str) -> AsyncIterator[Windows]:
 async def test_jobs_of_a_window_are_decided_together(windows: Windows) -> None:
     """Nearest first, the first job would take the only cab that is near the second."""
     server = windows.server
-    async with server.working(at=east(0)) as (middle, _), server.working(at=east(-2)) as (west, _):
-        first = await server.request(await server.person(), at=east(-0.5))
-        second = await server.request(await server.person(), at=east(1))
+    async with server.working(at=east(0)) as (middle, _), server.working(at=east(-0.8)) as (west, _):
+        first = await server.request(await server.person(), at=east(-0.2))
+        second = await server.request(await server.person(), at=east(0.4))
         await windows.put_off(2)
         assert windows.heard == []
         await windows.end()
