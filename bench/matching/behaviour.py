@@ -39,14 +39,14 @@ class Behaviour:
     quick_s: float = 2.0
     slow_s: float = 3.0
 
-    def answer(
-        self, seed: int, cab: int, job: int, round: int, distance_m: int, ttl_ms: int
-    ) -> tuple[int, bool] | None:
-        """(milliseconds until he answers, whether it is a yes); None: no answer within the offer's life."""
+    def delay_ms(self, seed: int, cab: int, job: int, round: int, ttl_ms: int) -> int | None:
+        """Until he answers; None: no answer within the offer's life."""
         if draw(seed, 1, cab, job, round) < self.silent:
             return None
         delay_ms = int(1000 * (self.quick_s - self.slow_s * math.log(1.0 - draw(seed, 2, cab, job, round))))
-        if delay_ms >= ttl_ms:
-            return None
+        return None if delay_ms >= ttl_ms else delay_ms
+
+    def takes(self, seed: int, cab: int, job: int, distance_m: int) -> bool:
+        """Whether his answer, if he gives one, is a yes."""
         bent = 1.0 + self.spread * (2.0 * draw(seed, 3, cab) - 1.0)
-        return delay_ms, draw(seed, 4, cab, job) < self.eager * bent * 0.5 ** (distance_m / self.half_m)
+        return draw(seed, 4, cab, job) < self.eager * bent * 0.5 ** (distance_m / self.half_m)

@@ -6,7 +6,9 @@ today's brain the same again. `--evidence` runs all policies over all days of `-
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -69,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", action="store_true", help="windows of batch, on the days for tuning")
     parser.add_argument("--seeds", type=int, default=1, help="seeds per day (default: 1)")
     parser.add_argument("--dense-seeds", type=int, default=4, help="seeds of the dense city (default: 4)")
+    for density in ("day", "dense"):
+        parser.add_argument(
+            f"--{density}-hours",
+            type=float,
+            nargs=2,
+            metavar=("FROM", "HOURS"),
+            help="drive this stretch, from so many hours after 05:00 local (default: see the module evidence)",
+        )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", type=Path, help="write the page of the kept rows here")
     return parser
@@ -95,19 +105,38 @@ def _evidence(args: argparse.Namespace) -> int:
         if args.sweep
         else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
     )
-    rows = []
-    for row in evidence.carried_out(runs, days, args.processes):
+    stretches = dict(evidence.STRETCHES)
+    for density, given in (("one day", args.day_hours), ("dense", args.dense_hours)):
+        if given is not None:
+            stretches[density] = evidence.Stretch(*given)
+    kept: dict[str, Any] = {
+        "made_by": f"python -m bench simulate --{name}",
+        **evidence.stamp(),
+        "fleets": FLEETS,
+        "stretches": {density: asdict(stretch) for density, stretch in stretches.items()},
+        "rows": [],
+    }
+    if not args.sweep:
+        kept["solving"] = evidence.solving(evidence.SIZES, 100)
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    rows = kept["rows"]
+    for row in evidence.carried_out(runs, days, args.processes, stretches):
         rows.append(row)
         print(
             f"{len(rows):4}/{len(runs)} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['seed']}"
             f" served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
             flush=True,
         )
-    more = {} if args.sweep else {"solving": evidence.solving(evidence.SIZES, 100)}
-    rows.sort(
-        key=lambda row: (row["density"], row["fleet"], row["policy"], row["window_s"] or 0, row["dates"], row["seed"])
-    )
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    kept = {"made_by": f"python -m bench simulate --{name}", **evidence.stamp(), "fleets": FLEETS, **more, "rows": rows}
-    (_RESULTS / f"{name}.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+        # Kept as it grows: who stops it has what is there.
+        rows.sort(
+            key=lambda one: (
+                one["density"],
+                one["fleet"],
+                one["policy"],
+                one["window_s"] or 0,
+                one["dates"],
+                one["seed"],
+            )
+        )
+        (_RESULTS / f"{name}.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
     return 0

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,12 +33,22 @@ TRACES = "2008-05-23"
 """The one given day whose cabs are known around the clock."""
 TUNED_ON = ("2008-05-17", "2008-05-21", "2008-05-27", "2008-06-02")
 """The defaults of `batch` were chosen on these days; the tables are of the others."""
-DENSE_FROM_H, DENSE_HOURS = 12.0, 2.0
-"""Of the days laid over each other only 17:00 to 19:00 local is driven: some 30,000 trips."""
 SWEEP_S = (2.0, 4.0, 6.0, 10.0, 15.0, 20.0)
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
 """Windows whose decision is timed, jobs by cabs."""
 _RESAMPLED = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What is driven of a day: from so many hours after its beginning, 05:00 local, for so long."""
+
+    from_h: float
+    hours: float
+
+
+STRETCHES = {"one day": Stretch(0.0, 24.0), "dense": Stretch(12.0, 2.0)}
+"""Of the days laid over each other only 17:00 to 19:00 local: some 30,000 trips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +73,45 @@ def market_with(policy: str, window_s: float | None = None) -> Market:
 
 
 def grid(dates: Sequence[str], everything: Sequence[str], seeds: int, dense_seeds: int) -> list[Run]:
-    """All runs: each of `dates` alone, and all of `everything` in one."""
-    runs = []
-    for fleet in FLEETS:
-        for policy in POLICIES:
-            runs += [Run("one day", fleet, (date,), seed, policy) for date in dates for seed in range(1, seeds + 1)]
-            runs += [Run("dense", fleet, tuple(everything), seed, policy) for seed in range(1, dense_seeds + 1)]
-    return runs
+    """All runs: each of `dates` alone, and all of `everything` in one. Whoever stops early has whole pairs."""
+    days = [("one day", (date,), seed) for seed in range(1, seeds + 1) for date in dates]
+    dense = [("dense", tuple(everything), seed) for seed in range(1, dense_seeds + 1)]
+    mixed = [one for pair in zip_longest(days, dense) for one in pair if one is not None]
+    return [
+        Run(density, fleet, days, seed, policy)
+        for density, days, seed in mixed
+        for fleet in FLEETS
+        for policy in POLICIES
+    ]
 
 
 def sweep(dates: Sequence[str], everything: Sequence[str]) -> list[Run]:
     """`batch` with other windows, and `nearest` to hold it against, on the days for tuning."""
     runs = []
-    for fleet in FLEETS:
-        for density, days in [("one day", (date,)) for date in dates] + [("dense", tuple(everything))]:
+    for density, days in [*(("one day", (date,)) for date in dates), ("dense", tuple(everything))]:
+        for fleet in FLEETS:
             runs.append(Run(density, fleet, days, 1, "nearest"))
             runs += [Run(density, fleet, days, 1, "batch", window_s) for window_s in SWEEP_S]
     return runs
 
 
-_DAYS: Days | None = None
+_INHERITED: tuple[Days, dict[str, Stretch]] | None = None
 
 
 def _one(run: Run) -> dict[str, Any]:
-    assert _DAYS is not None
-    market = market_with(run.policy, run.window_s)
-    dense = {"first_h": DENSE_FROM_H, "hours": DENSE_HOURS} if run.density == "dense" else {}
-    city = _DAYS.city(run.dates, FLEETS[run.fleet], **dense)
+    assert _INHERITED is not None
+    days, stretches = _INHERITED
+    market, stretch = market_with(run.policy, run.window_s), stretches[run.density]
+    city = days.city(run.dates, FLEETS[run.fleet], first_h=stretch.from_h, hours=stretch.hours)
     return {**asdict(run), "cabs": max(city.out), **measures(World(city, market, seed=run.seed).run(), market)}
 
 
-def carried_out(runs: Sequence[Run], days: Days, processes: int) -> Iterator[dict[str, Any]]:
+def carried_out(
+    runs: Sequence[Run], days: Days, processes: int, stretches: dict[str, Stretch] = STRETCHES
+) -> Iterator[dict[str, Any]]:
     """The row of each run, as they come in; the days are read once and inherited."""
-    global _DAYS
-    _DAYS = days
+    global _INHERITED
+    _INHERITED = days, stretches
     if processes == 1:
         yield from map(_one, runs)
         return
@@ -158,15 +174,15 @@ def problem(jobs: int, cabs: int, seed: int, side_m: float = 10_000) -> Question
 
 
 def solving(sizes: Sequence[tuple[int, int]], times: int) -> list[dict[str, Any]]:
-    """What a whole decision of `batch` costs, by size; each time another problem."""
+    """What a whole decision of `batch` costs in processor time, by size; each time another problem."""
     rows = []
     for jobs, cabs in sizes:
         took = []
         for seed in range(times):
             question = problem(jobs, cabs, seed)
-            began = time.perf_counter()
+            began = time.thread_time()
             decide(question)
-            took.append(1000 * (time.perf_counter() - began))
+            took.append(1000 * (time.thread_time() - began))
         rows.append(
             {
                 "jobs": jobs,

@@ -61,7 +61,8 @@ def _line(question: Question, decision: Decision) -> bytes:
             "terms": asdict(question.terms),
             "jobs": jobs,
             "found": {
-                str(job): [[str(one.provider_id), one.distance_m] for one in near] for job, near in question.found.items()
+                str(job): [[str(one.provider_id), one.distance_m] for one in near]
+                for job, near in question.found.items()
             },
             "standings": {str(who): [one.idle_s, one.acceptance] for who, one in question.standings.items()},
             **said(decision),

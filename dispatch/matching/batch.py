@@ -24,8 +24,8 @@ IDLE_MAX_S = 1_800.0
 """Who has been without work longer is a little cheaper, by 9 s of way after half an hour at most: fairness among near equals."""
 PATIENT_WAY_S = 300.0
 PATIENT_SHARE = 2.0
-"""A job is not given a way longer than the first, and so much more for each second that it has waited: somebody nearer may become free,
-and the cab someone's who is nearer. Who has waited gets whom there is."""
+"""Nobody is sent on a way longer than the first, and so much more for each second that the job has waited: somebody nearer may become
+free, and he for a job that is nearer. Who has waited gets whom there is."""
 
 _NOBODY = Standing()
 
@@ -33,20 +33,18 @@ _NOBODY = Standing()
 class Batch:
     """One provider for each job of a window, together as near as can be."""
 
-    def reach(self, market: Market, round: int) -> Reach:
-        return Reach(NEIGHBOURS, market.radius_max_m)
+    def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
+        way_s = PATIENT_WAY_S + PATIENT_SHARE * waited_s
+        return Reach(NEIGHBOURS, min(market.radius_max_m, way_s * market.speed_mps / market.detour_factor))
 
     def decide(self, question: Question) -> Decision:
         reasons: dict[UUID, Reason] = {}
         rows: list[Search] = []
         for search in sorted(question.searches, key=lambda one: one.job_id.int):
             near = question.found.get(search.job_id)
-            reasons[search.job_id] = Reason.NOBODY_NEAR
+            reasons[search.job_id] = Reason.OUTBID if near else Reason.NOBODY_NEAR
             if near:
-                worth = min(way_ms(question.terms, one.distance_m) for one in near) <= patience_ms(search.waited_s)
-                reasons[search.job_id] = Reason.OUTBID if worth else Reason.TOO_FAR_YET
-                if worth:
-                    rows.append(search)
+                rows.append(search)
         offers: dict[UUID, Sequence[Candidate]] = {}
         for row, candidate in _assigned(question, rows):
             offers[row.job_id] = (candidate,)
@@ -70,11 +68,6 @@ def way_ms(terms: Terms, distance_m: int) -> float:
     return 1000 * distance_m * terms.detour_factor / terms.speed_mps
 
 
-def patience_ms(waited_s: float) -> float:
-    """The longest way that a job takes which has waited so long."""
-    return 1000 * (PATIENT_WAY_S + PATIENT_SHARE * waited_s)
-
-
 def penalty_ms(terms: Terms, standing: Standing) -> float:
     """What a provider costs on top of his way. Who takes few of his offers costs what his likely no does: the time of an offer that nobody
     answers, at the most.
@@ -96,13 +89,10 @@ def _assigned(question: Question, rows: Sequence[Search]) -> Iterator[tuple[Sear
     for row in rows:
         # The same for all who may come: it counts where there are fewer of them than jobs.
         waited_ms = 1000 * WAIT_WEIGHT * row.waited_s
-        patience = patience_ms(row.waited_s)
         costs: dict[int, int] = {}
         for candidate in found[row.job_id]:
-            way = way_ms(terms, candidate.distance_m)
-            if way <= patience:
-                column = number[candidate.provider_id.int]
-                costs[column] = round(way + penalties[column] - waited_ms)
+            column = number[candidate.provider_id.int]
+            costs[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms)
         edges.append(costs)
     for component in components(edges):
         for at, column in solve([edges[row] for row in component]):
@@ -147,7 +137,7 @@ def solve(rows: Sequence[Mapping[int, int]]) -> list[tuple[int, int]]:
     if len(rows) == 1:
         return [(0, min((cost, column) for column, cost in rows[0].items())[1])]
     import numpy
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     columns = sorted({column for costs in rows for column in costs})
     at = {column: index for index, column in enumerate(columns)}

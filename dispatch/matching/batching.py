@@ -99,11 +99,16 @@ class Batching:
         return await asyncio.shield(work)
 
     async def _question(self, market: Market, searches: Sequence[Search]) -> Question:
+        async with self._gate, self._pg.system() as conn:
+            waits = {
+                row["id"]: row["waited_s"] for row in await conn.fetch(Q["waits"], [one.job_id for one in searches])
+            }
+        known = [replace(search, waited_s=waits.get(search.job_id, 0.0)) for search in searches]
         found: dict[UUID, Sequence[Candidate]] = {}
         at_once = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
         async def look(search: Search) -> None:
-            reach = policy_named("batch").reach(market, search.round)
+            reach = policy_named("batch").reach(market, search.round, search.waited_s)
             async with at_once:
                 found[search.job_id] = await self._presence.near(
                     market,
@@ -117,15 +122,11 @@ class Batching:
                     hold_s=-1 if market.offers_at_once == 1 else 0,
                 )
 
-        await each(searches, look)
+        await each(known, look)
         providers = sorted({candidate.provider_id for near in found.values() for candidate in near})
         async with self._gate, self._pg.system() as conn:
-            waits = {
-                row["id"]: row["waited_s"] for row in await conn.fetch(Q["waits"], [one.job_id for one in searches])
-            }
             standings = {
                 row["provider_id"]: Standing(row["idle_s"], acceptance_of(row["offered"], row["accepted"]))
                 for row in await conn.fetch(Q["standings"], providers)
             }
-        known = [replace(search, waited_s=waits.get(search.job_id, 0.0)) for search in searches]
         return Question(self._now_ms(), terms_of(market), known, found, standings)

@@ -63,8 +63,7 @@ class Reason(StrEnum):
     ASSIGNED = "assigned"
     """He is the job's part of the cheapest assignment of a whole window."""
     NOBODY_NEAR = "nobody_near"
-    TOO_FAR_YET = "too_far_yet"
-    """Somebody is near enough only for a job that has waited longer."""
+    """Nobody free within the reach of the policy."""
     OUTBID = "outbid"
     """Everybody near was worth more to other jobs of the window."""
 
@@ -98,8 +97,8 @@ class Policy(Protocol):
     It sees a set of jobs and who is near each, so that one may weigh jobs against each other.
     """
 
-    def reach(self, market: Market, round: int) -> Reach:
-        """What to search for when `round` rounds have been made."""
+    def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
+        """What to search for when `round` rounds have been made and the customer has waited so long."""
 
     def decide(self, question: Question) -> Decision:
         """The offers to make now. Ties go to the smaller id."""

@@ -37,7 +37,7 @@ class Waves(_EachForItself):
 
     reason = Reason.WAVE
 
-    def reach(self, market: Market, round: int) -> Reach:
+    def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
         return Reach(market.wave_size, min(market.radius_max_m, market.radius_first_m * 2 ** min(round, 20)))
 
 
@@ -46,7 +46,7 @@ class Nearest(_EachForItself):
 
     reason = Reason.NEAREST
 
-    def reach(self, market: Market, round: int) -> Reach:
+    def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
         return Reach(1, market.radius_max_m)
 
     def choose(
@@ -60,7 +60,7 @@ class Broadcast(_EachForItself):
 
     reason = Reason.EVERYBODY
 
-    def reach(self, market: Market, round: int) -> Reach:
+    def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
         return Reach(BROADCAST_MAX, market.radius_max_m)
 
 

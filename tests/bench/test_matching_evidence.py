@@ -1,6 +1,7 @@
 """Evidence: pairs are pairs, intervals hold what they should, and the page says what the rows say."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +67,7 @@ def test_the_page_says_what_was_missed_and_where_it_does_not_help(rows: list[dic
             row |= {name: other[name] for name in other if name not in ("policy", "window_jobs")}
             row["pickup_m"] = 1.1 * other["pickup_m"]
     kept = {"made_by": "x", **evidence.stamp(), "fleets": evidence.FLEETS, "rows": rows, "solving": solves}
+    kept["stretches"] = {density: asdict(stretch) for density, stretch in evidence.STRETCHES.items()}
     (tmp_path / "policies.json").write_bytes(orjson.dumps(kept))
     text = page.text(tmp_path)
     assert text.count("**missed**") == 6 + 1
@@ -75,6 +77,12 @@ def test_the_page_says_what_was_missed_and_where_it_does_not_help(rows: list[dic
     for density in ("One day", "Dense"):
         for fleet in evidence.FLEETS:
             assert f"## {density}, {fleet}" in text
+
+
+def test_pairs_that_a_stopped_run_left_half_done_are_left_out(rows: list[dict[str, Any]]) -> None:
+    last = [row for row in rows if not (row["seed"] == 1 and row["policy"] == "batch" and row["dates"] == (DATES[0],))]
+    assert len(page.whole(last)) == len(rows) - 3 * 4
+    assert page.whole(rows) == rows
 
 
 def test_days_for_tuning_are_not_in_the_tables() -> None:

@@ -21,7 +21,7 @@ from dispatch.matching import (
     terms_of,
     window_end_ms,
 )
-from dispatch.matching.batch import IDLE_MAX_S, WAIT_WEIGHT, components, patience_ms, penalty_ms, way_ms
+from dispatch.matching.batch import IDLE_MAX_S, PATIENT_WAY_S, components, penalty_ms, way_ms
 from dispatch.presence import Candidate
 
 SF = Markets.load({"sf": {"policy": "batch"}})["sf"]
@@ -59,13 +59,9 @@ def question(
     return Question(0, TERMS, searches, found, {cab(n): one for n, one in (standings or {}).items()})
 
 
-LONG_S = 1_000.0
-"""Long enough to take anybody."""
-
-
 def cost(metres: int) -> int:
-    """Of a default provider for a job that has waited so long."""
-    return round(way_ms(TERMS, metres) + penalty_ms(TERMS, Standing()) - 1000 * WAIT_WEIGHT * LONG_S)
+    """Of a default provider for a job that has not waited."""
+    return round(way_ms(TERMS, metres) + penalty_ms(TERMS, Standing()))
 
 
 def pairs(decision: Decision) -> dict[int, int]:
@@ -81,16 +77,14 @@ def test_the_nearest_cab_goes_where_the_other_job_has_no_other() -> None:
 def test_as_many_jobs_as_can_be_get_somebody() -> None:
     """Leaving the far pair out would be cheaper and is not asked."""
     metres = {(1, 1): 10, (2, 1): 10, (1, 2): 9_000}
-    assert pairs(decide(question(metres, waited={1: LONG_S, 2: LONG_S}))) == {1: 2, 2: 1}
+    assert pairs(decide(question(metres))) == {1: 2, 2: 1}
 
 
 def test_a_long_way_is_for_those_who_have_waited() -> None:
-    metres = {(1, 1): 3_000}
-    decision = decide(question(metres))
-    assert pairs(decision) == {}
-    assert decision.reasons == {job(1): Reason.TOO_FAR_YET}
-    assert patience_ms(200.0) > way_ms(TERMS, 3_000) > patience_ms(0.0)
-    assert pairs(decide(question(metres, waited={1: 200.0}))) == {1: 1}
+    reach = policy_named("batch").reach
+    radii = [reach(SF, 0, waited_s).radius_m for waited_s in (0.0, 60.0, 120.0, 100_000.0)]
+    assert radii[0] == pytest.approx(PATIENT_WAY_S * SF.speed_mps / SF.detour_factor)
+    assert radii[0] < radii[1] < radii[2] < radii[3] == SF.radius_max_m
 
 
 def test_of_two_with_one_cab_the_nearer_gets_it_unless_the_other_has_waited() -> None:
@@ -148,7 +142,7 @@ def test_no_other_assignment_is_better(metres: dict[tuple[int, int], int]) -> No
             continue
         total = sum(cost(metres[j, c]) for j, c in used)
         best = min(best or (0, 0), (-len(used), total)) if used else best
-    made = pairs(decide(question(metres, waited=dict.fromkeys(jobs, LONG_S))))
+    made = pairs(decide(question(metres)))
     assert len(set(made.values())) == len(made)
     mine = sum(cost(metres[j, c]) for j, c in made.items())
     assert (-len(made), mine) == best
@@ -170,7 +164,7 @@ def test_the_order_of_jobs_and_candidates_changes_nothing(metres: dict[tuple[int
 
 def test_reach_is_within_the_market() -> None:
     reach = policy_named("batch").reach(SF, 3)
-    assert reach.radius_m == SF.radius_max_m
+    assert 0 < reach.radius_m <= SF.radius_max_m
     assert reach.wanted > 1
 
 
