@@ -61,6 +61,8 @@ class City:
     trips: tuple[Trip, ...]
     out: tuple[int, ...]
     haunts: tuple[tuple[tuple[float, float], ...], ...]
+    under_way: int = 0
+    """So many of the first cabs have a customer when the day begins."""
 
     @property
     def end_ms(self) -> int:
@@ -79,6 +81,11 @@ def load(trips: Sequence[Trip], market: Market) -> list[float]:
 def fleet(trips: Sequence[Trip], market: Market, per_busy: float) -> tuple[int, ...]:
     """Cabs out in each half hour: `per_busy` for each that the trips keep busy, 2 at least."""
     return tuple(max(2, round(per_busy * busy)) for busy in load(trips, market))
+
+
+def under_way(trips: Sequence[Trip], market: Market) -> int:
+    """Cabs that are busy when a stretch begins in the middle of a day: as many as the trips of its first half hour keep busy."""
+    return round(load(trips, market)[0])
 
 
 class Days:
@@ -104,7 +111,9 @@ class Days:
         shifted = tuple(Trip(trip.at_ms - skip * SLOT_MS, trip.x, trip.y, trip.to_x, trip.to_y) for trip in trips)
         out = fleet(shifted, self.market, per_busy)
         name = dates[0] if len(dates) == 1 else f"{len(dates)} days in one"
-        return City(name, self.plane, shifted, out, tuple(self._haunts[skip : skip + len(out)]))
+        return City(
+            name, self.plane, shifted, out, tuple(self._haunts[skip : skip + len(out)]), under_way(shifted, self.market)
+        )
 
     def _read(self, folder: Path, date: str) -> list[Trip]:
         requests = read_requests(folder, date)

@@ -188,8 +188,19 @@ class World:
             home = [cab for cab in self._cabs if cab.on_since is None]
             for cab in home[: wanted - len(out)]:
                 cab.on_since = cab.idle_since = self._now
+                if slot == 0 and cab.number < self._city.under_way:
+                    self._begin_under_way(cab)
+                    continue
                 self._ground.put(cab.number, *self._haunt(cab.number), self._now)
                 self._became_free()
+
+    def _begin_under_way(self, cab: Cab) -> None:
+        """He has a customer already when the day begins, on some trip of it, anywhere along it."""
+        trips = self._city.trips
+        trip = trips[int(draw(self._seed, 6, cab.number) * len(trips))]
+        cab.busy = True
+        left = draw(self._seed, 7, cab.number) * trip.length_m / self._straight_mps
+        self._at(round(1000 * left), self._done, cab, trip)
 
     def _settle(self, cab: Cab) -> None:
         """Who is leaving goes as soon as nothing holds him."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -142,6 +143,18 @@ def test_the_fleet_follows_its_half_hours() -> None:
     city = City("shifts", Plane(37.76, -122.43), (), (3, 1, 2), (((0.0, 0.0),),) * 3)
     outcome = World(city, market).run()
     assert sum(cab.on_ms for cab in outcome.cabs) == 6 * SLOT_MS
+
+
+def test_a_stretch_begins_with_cabs_under_way() -> None:
+    market = market_with("nearest")
+    trip = Trip(1_000, 0.0, 0.0, 0.0, 6_000.0)
+    city = City("under way", Plane(37.76, -122.43), (trip,), (1,), (((0.0, 6_000.0),),), under_way=1)
+    (job,) = World(city, market, behaviour=YES).run().jobs
+    assert job.taken_at is not None
+    assert job.taken_at > trip.at_ms + YES.quick_s * 1000
+    (at_once,) = World(replace(city, under_way=0), market, behaviour=YES).run().jobs
+    assert at_once.taken_at is not None
+    assert at_once.taken_at < job.taken_at
 
 
 def test_near_is_what_a_plain_reading_says() -> None:

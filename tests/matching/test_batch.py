@@ -101,10 +101,12 @@ def test_nobody_near_is_said() -> None:
     assert pairs(decision) == {1: 1}
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_between_equals_the_smaller_id_gets_the_smaller(jobs: int) -> None:
     metres = {(j, c): 500 for j in range(jobs) for c in range(3)}
-    assert pairs(decide(question(metres))) == {j: j for j in range(jobs)}
+    one = question(metres)
+    for searches in (one.searches, list(reversed(one.searches))):
+        assert pairs(decide(Question(0, TERMS, searches, one.found))) == {j: j for j in range(jobs)}
 
 
 def test_who_says_no_often_and_who_has_just_worked_come_later() -> None:
