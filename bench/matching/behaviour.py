@@ -49,4 +49,4 @@ class Behaviour:
     def takes(self, seed: int, cab: int, job: int, distance_m: int) -> bool:
         """Whether his answer, if he gives one, is a yes."""
         bent = 1.0 + self.spread * (2.0 * draw(seed, 3, cab) - 1.0)
-        return draw(seed, 4, cab, job) < self.eager * bent * 0.5 ** (distance_m / self.half_m)
+        return draw(seed, 4, cab, job) < self.eager * bent * math.exp2(-distance_m / self.half_m)

@@ -175,6 +175,7 @@ def problem(jobs: int, cabs: int, seed: int, side_m: float = 10_000) -> Question
 
 def solving(sizes: Sequence[tuple[int, int]], times: int) -> list[dict[str, Any]]:
     """What a whole decision of `batch` costs in processor time, by size; each time another problem."""
+    decide(problem(50, 50, 0))  # the solver is loaded once, at start
     rows = []
     for jobs, cabs in sizes:
         took = []

@@ -66,14 +66,13 @@ class Ground:
             return []
         left_out = set(without)
         if n <= _FEW:
-            found = sorted(
-                (away, cab)
-                for cab, to_x, to_y in zip(
-                    self._cab[:n].tolist(), self._x[:n].tolist(), self._y[:n].tolist(), strict=True
-                )
-                if (away := math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2)) <= radius_m
+            columns = (self._cab[:n].tolist(), self._x[:n].tolist(), self._y[:n].tolist())
+            few = sorted(
+                (math.sqrt((to_x - x) ** 2 + (to_y - y) ** 2), cab) for cab, to_x, to_y in zip(*columns, strict=True)
             )
-            return [(cab, int(away + 0.5)) for away, cab in found if cab not in left_out][:wanted]
+            return [(cab, int(metres + 0.5)) for metres, cab in few if metres <= radius_m and cab not in left_out][
+                :wanted
+            ]
         dx, dy = self._x[:n] - x, self._y[:n] - y
         away: Any = numpy.sqrt(dx * dx + dy * dy)
         ask = wanted + len(left_out)
