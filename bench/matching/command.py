@@ -106,11 +106,12 @@ def _evidence(args: argparse.Namespace) -> int:
         else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
     )
     stretches = dict(evidence.STRETCHES)
-    for density, given in (("one day", args.day_hours), ("dense", args.dense_hours)):
-        if given is not None:
-            stretches[density] = evidence.Stretch(*given)
+    shorter = {name: given for name, given in (("day", args.day_hours), ("dense", args.dense_hours)) if given}
+    for density, given in shorter.items():
+        stretches["one day" if density == "day" else density] = evidence.Stretch(*given)
     kept: dict[str, Any] = {
-        "made_by": f"python -m bench simulate --{name}",
+        "made_by": f"python -m bench simulate --{'sweep' if args.sweep else 'evidence'}"
+        + "".join(f" --{density}-hours {given[0]:g} {given[1]:g}" for density, given in shorter.items()),
         **evidence.stamp(),
         "fleets": FLEETS,
         "stretches": {density: asdict(stretch) for density, stretch in stretches.items()},
