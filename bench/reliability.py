@@ -5,12 +5,14 @@ Every figure on the page comes from a file of bench/results/faults, and each fil
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from bench.faults.checkers import CHECKERS, LOOKS
 from bench.faults.promises import FAULTS, LIMITS, MUTANTS, PROMISES
 from bench.faults.targets import TARGETS, Results, Target
 
@@ -53,8 +55,9 @@ def promises(found: Results) -> str:
         # None of the runs' checkers can see it: another command does.
         return sum(one.get(name, 0) for one in judged) if any(name in one for one in judged) else "-"
 
+    cases = looks(found)
     return table(
-        ("", "promise", "attacked by", "judged by", "mutants that it names", "violations"),
+        ("", "promise", "attacked by", "judged by", "mutants that it names", "cases judged", "violations"),
         [
             (
                 f"**{one.name}**",
@@ -62,11 +65,24 @@ def promises(found: Results) -> str:
                 ", ".join(one.faults),
                 f"`{one.checker}`" if one.checker.isidentifier() else one.checker,
                 "; ".join(one.mutants) or "-",
+                cases.get(one.name, "-"),
                 broken(one.name),
             )
             for one in PROMISES
         ],
     )
+
+
+def looks(found: Results) -> Counter[str]:
+    """How often a checker had something to judge, in the runs that counted it."""
+    return sum((Counter(one.get("looked", {})) for _, one in runs(found)), Counter())
+
+
+def rare(found: Results) -> str:
+    """Of those, what is seldom met."""
+    names = [name for name in LOOKS if name not in CHECKERS]
+    cases = looks(found)
+    return ", ".join(f"{name}: {cases[name]:,}" for name in names)
 
 
 def faults(found: Results) -> str:
@@ -171,6 +187,9 @@ A promise counts for something only with the fault that attacks it, the checker 
 ## Promises
 
 {promises(found)}
+
+A case is something that a checker could have found wrong: a yes, an offer, an applied event. Runs that were made before cases were counted add none. Of what is seldom
+met, each by itself: {rare(found)}.
 
 ## Runs
 

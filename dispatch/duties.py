@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch.gateway import SWEEP_EVERY_S
 from dispatch.gauges import LAG_EVERY_S
+from dispatch.inbox import RELAY_EVERY_S
 from dispatch.kit.tasks import repeat
 from protocol.errors import ByeReason, CloseCode
 
@@ -25,15 +26,6 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
 
     async def flush_trails() -> None:
         await app.tracking.flush({live.busy for live in app.presence if live.busy is not None})
-
-    turns = 0
-
-    async def relay() -> None:
-        # While Redis is away the heads are all there is: asked four times as often.
-        nonlocal turns
-        turns += 1
-        if turns % 4 == 0 or not app.redis.reachable:
-            await app.inbox.poll_heads()
 
     async def rejudge() -> None:
         while await app.providers.rejudge():
@@ -98,7 +90,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("job_teller", 0.5, app.teller.turn),
         loop("offer_nudger", 1.0, app.nudges.turn),
         loop("reconciler", 2.0, app.matching.settle),
-        loop("event_relay", 0.5, relay),
+        loop("event_relay", RELAY_EVERY_S, app.inbox.relay),
         loop("unacked_repusher", 1.0, app.inbox.repeat),
         loop("ack_writer", 1.0, app.inbox.flush_acks),
         loop("socket_poller", 3.0, app.inbox.poll_sockets),

@@ -123,4 +123,5 @@ async def migrated(url: str) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    return clean_text(str(error) or type(error).__name__)
+    """In one line: Postgres' errors have details and hints in further ones."""
+    return clean_text("; ".join(str(error).splitlines()) or type(error).__name__)

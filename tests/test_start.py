@@ -92,3 +92,17 @@ async def test_doctor_warns_of_an_evicting_redis(database_url: str, tmp_path: Pa
         settings = Settings(database_url=database_url, redis_url=url)
         texts = [finding.text async for finding in examine(settings) if finding.about == "redis"]
     assert any("allkeys-lru" in text and "noeviction" in text for text in texts)
+
+
+async def test_what_is_wrong_with_postgres_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its errors have details and hints in further ones, and a log is read line by line."""
+
+    async def refuses(*args: object, **given: object) -> None:
+        error = asyncpg.CannotConnectNowError("the database system is not yet accepting connections")
+        error.detail = "Consistent recovery state has not been yet reached."
+        raise error
+
+    monkeypatch.setattr(asyncpg, "connect", refuses)
+    trouble = await postgres_trouble("postgresql://joe@127.0.0.1:1/x")
+    assert trouble is not None and "\n" not in trouble
+    assert "not yet accepting connections; DETAIL:  Consistent recovery state" in trouble

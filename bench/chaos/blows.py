@@ -147,8 +147,10 @@ async def redis_split(nemesis: Nemesis, planned: Planned, dice: random.Random) -
     made = nemesis.cluster
     half = dice.sample(made.nodes, max(1, len(made.nodes) // 2))
     nemesis.splits += 1
-    other = Hurry(made.hurry.folder / "other", made.folder, made.hurry.build, made.say, f"redis-other-{nemesis.splits}")
+    name = f"redis-other-{nemesis.splits}"
     async with nemesis.lock("split"):
+        # Not before: the one before it takes their folder with it.
+        other = Hurry(made.hurry.folder / "other", made.folder, made.hurry.build, made.say, name)
         try:
             await other.start()
             for node in half:

@@ -52,6 +52,7 @@ SUMS: tuple[str, ...] = (
 COUNTS = (
     "faults_by_kind",
     "by_invariant",
+    "looked",
     "answers",
     "closes",
     "http_statuses",

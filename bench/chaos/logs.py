@@ -39,6 +39,8 @@ AWAY = {
     # Redis was killed or stopped, or its link was cut (F3, F10).
     "ConnectionError": r"Error \d+ connecting to .*|Error while reading from .*|Connection closed by server\.|the line to Redis (is closed: .*|was closed by another|is read by another: .*)"
     r"|Error .* while writing to socket.*|unexpected connection_lost\(\) call",
+    # Sixty-four are waiting for a Redis that does not answer.
+    "MaxConnectionsError": r"Too many connections",
     "BusyLoadingError": r"Redis is loading the dataset in memory",
 }
 """Exceptions that say that a store is away, held up or full, and what they say then."""
@@ -56,13 +58,14 @@ _AT_START = "|".join(f"(?:{said})" for said in AWAY.values() if said != r".*")
 PLAIN = {
     r"ready: http://127\.0\.0\.1:\d+ \(1 worker\)": "the command's own word to people",
     # A command that is started while Postgres is away says so and ends, and its service manager starts it again.
-    rf"dispatch: The database at \S+ cannot be migrated: ({_AT_START})\.": "started without a Postgres",
+    rf"dispatch: The database at \S+ cannot be migrated: ({_AT_START})(; DETAIL: .*)?\.": "started without a Postgres",
     r"dispatch: Postgres cannot be reached at DATABASE_URL=\S+ \(.*\)\. Start it or correct the address; .*": "started without a Postgres",
 }
 """Whole lines that are no JSON."""
 NO_POSTGRES = "started without a Postgres"
 NOT_READY = "a worker that starts needs Postgres; its supervisor starts the next"
-DIED = "worker died"
+DIED, GAVE_UP = "worker died", "giving up"
+GIVING_UP = r"dispatch: Worker 0 died \d+ times in a row, .*"
 KILLED, FAILED = -9, 1
 """Exit codes: by SIGKILL, and by an exception."""
 
@@ -104,6 +107,7 @@ def judged(workers: Sequence[Worker], ended: Sequence[str]) -> Read:
 
 def _one(worker: Worker, log: Path, ends: int, found: Read, wrong: Counter[str]) -> None:
     killed, torn, without, unready = worker.killed, worker.killed + worker.killed_whole, 0, 0
+    gave_up = 0
     for line in wrong_lines(log.read_text(errors="replace") if log.exists() else ""):
         if line.event == DIED:
             code = line.entry.get("exit_code")
@@ -116,11 +120,15 @@ def _one(worker: Worker, log: Path, ends: int, found: Read, wrong: Counter[str])
                 wrong[f"worker {worker.number} died by itself with exit code {code}"] += 1
         elif not line.entry and line.text.startswith('{"') and torn > 0:
             torn -= 1  # it was killed in the middle of the line
+        elif line.event == GAVE_UP or (not line.entry and re.fullmatch(GIVING_UP, line.text)):
+            # Each of the deaths is judged by itself; the command is started anew, as by a service manager.
+            found.excused["so many deaths in a row that the supervisor gives up"] += 1
+            gave_up += not line.entry
         elif why := excused(line):
             found.excused[why] += 1
             without += why == NO_POSTGRES
             unready += why == NOT_READY
         else:
             wrong[line.text] += 1
-    if ends > without:
-        wrong[f"the command of worker {worker.number} ended {ends} times, and says {without} times why"] += 1
+    if ends > without + gave_up:
+        wrong[f"the command of worker {worker.number} ended {ends} times, and says {without + gave_up} times why"] += 1

@@ -131,12 +131,14 @@ async def run(wanted: Wanted, folder: Path, say: Say) -> Outcome:
     history = await asyncio.to_thread(read, record)
     history.clock_error = figures.clock_error(history)
     history.silences = figures.silences(history)
-    violations = await asyncio.to_thread(lambda: judge(history) + judge_tables(history))
+    looked: Counter[str] = Counter()
+    violations = await asyncio.to_thread(lambda: judge(history, looked) + judge_tables(history))
     measured = (
         figures.measured(history, marks, violations)
         | found
         | {
             "versions": versions,
+            "looked": dict(sorted(looked.items())),
             "ended_by_themselves": dict(Counter(ended)),
             "worker_deaths": dict(logs.deaths),
             "excused_lines": dict(logs.excused),

@@ -14,7 +14,7 @@ from itertools import pairwise
 from bench.faults import job_register, refusals
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
-from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, suspended, switched_off
+from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, meets, perhaps_blocked, suspended, switched_off
 
 S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
@@ -339,11 +339,11 @@ def _told_in_time(history: History, client: str, frames: list[Told], span: Span)
         on_it.append(history.final.at)  # it was connected when all was over
     if span.until < latest or on_it[-1] <= latest:
         return None  # taken back before, or no sign that this line outlived the bound
-    return any(
-        span.asked <= told.at <= latest
-        and (told.name == "provider.updated" or (told.kind == "snapshot" and told.at > span.since))
-        for told in frames
-    )
+    heard = [told for told in frames if span.asked <= told.at <= latest]
+    if any(told.name == "provider.updated" or (told.kind == "snapshot" and told.at > span.since) for told in heard):
+        return True
+    # A snapshot between the office's request and its answer may hold the suspension or not: nobody can say.
+    return None if any(told.kind == "snapshot" for told in heard) else False
 
 
 def _worker_of(frames: list[Told], socket: str) -> str:
@@ -384,9 +384,12 @@ def once_only(history: History, looked: Looked) -> Iterator[Violation]:
             text = f"key {key} of {user} was refused as reused, and was only ever sent with one body"
             yield Violation("I10", text, tuple({op.job for op in ops}), (user,))
     made = by(history.final.jobs, lambda job: job.customer)
+    shut_out = perhaps_blocked(history)
     for user, creates in by((op for op in history.ops if op.kind == "create"), lambda op: op.user).items():
         good = [op for op in creates if op.word == "ok"]
-        unknown = {op.key for op in creates if not op.final} - {op.key for op in good}
+        # Who is shut out is told so before his key is looked at: an earlier sending may have been heard.
+        barred = {op.key for op in creates if op.word == "FORBIDDEN" and meets(shut_out.get(user, ()), op)}
+        unknown = (barred | {op.key for op in creates if not op.final}) - {op.key for op in good}
         extra = {job.id for job in made.get(user, ())} - {op.job for op in good}
         if len(extra) > len(unknown):
             text = (

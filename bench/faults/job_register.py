@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from bench.faults.history import NEVER, History, Op
@@ -99,11 +100,12 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
     customers = {job.id: job.customer for job in history.final.jobs}
     given_back = {(row.job, row.actor) for row in history.final.steps if row.to == "offered" and row.role == "provider"}
     for op in _once_each(history.ops):
+        if op.word == "FORBIDDEN" and meets(shut_out.get(op.user, ()), op):
+            # Of one who is shut out it says nothing of the job, nor of what an earlier sending has done.
+            op = msgspec.structs.replace(op, word="unknown", done=NEVER)
         # A provider's cancel that opened a round is told by that row.
         told = op.kind == "cancel" and (op.job, op.user) in given_back and (op.word == "ok" or not op.final)
-        # To one who is shut out it says nothing of the job.
-        outside = op.word == "FORBIDDEN" and meets(shut_out.get(op.user, ()), op)
-        if op.job and not told and not outside:
+        if op.job and not told:
             did = _did(op, customers.get(op.job, ""))
             if did is not None:
                 found[op.job].append(Call(op.at, op.done if op.final else NEVER, did, op.final))

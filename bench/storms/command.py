@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--pairs", type=at_least_one, default=30, help="who ride meanwhile (default: 30)")
     found.add_argument("--only", choices=STORMS, action="append", default=None, help="one storm; again for another")
     found.add_argument("--calm", type=seconds, default=CALM_S, metavar="S", help="before each storm (default: 12)")
+    found.add_argument("--rounds", type=at_least_one, default=5, help="of phones that stop reading (default: 5)")
     found.set_defaults(workers=4)
     return found
 
@@ -62,7 +63,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                     figures["returning"] = await returning(running, phones, trade, shown.calm)
                 if "not_reading" in wanted:
                     figures["not_reading"] = await not_reading(
-                        running, phones[: max(1, len(phones) // 10)], trade, shown.calm
+                        running, phones[: max(1, len(phones) // 10)], trade, shown.calm, shown.rounds
                     )
                 figures["failed"] = trade.failed()[:5]
             for phone in phones:
@@ -99,13 +100,14 @@ def _show(figures: dict[str, Any]) -> bool:
         good &= one["gone"] == one["not_reading"] and one["waiting_kib_max"] <= WAITING_KIB
         before, during = one["accept_ms_before_p99"], one["accept_ms_p99"]
         show(
-            f"{one['not_reading']:,} stop reading",
+            f"{one['not_reading']:,} stop reading, in {one['rounds']} rounds",
             [
                 ("dropped", f"{one['gone']:,}", ""),
                 ("the last one after", f"{one['gone_s_max']} s", verdict(one["gone_s_max"], GONE_WITHIN_S, "s")),
                 ("most that waited for one", f"{one['waiting_kib_max']} KiB", verdict(one["waiting_kib_max"], WAITING_KIB, "KiB")),
                 ("others' accepts p99", ms(during), "" if before is None else verdict(during, round(before * SLOWER, 1), "ms")),
                 ("before", ms(before), ""),
+                ("accepts before, during", f"{one['accepts_before']:,}, {one['accepts']:,}", ""),
                 ("loop lag max", ms(one["loop_lag_ms_max"]), ""),
             ],
         )  # fmt: skip

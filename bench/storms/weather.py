@@ -27,7 +27,9 @@ RETURN_WITHIN_S: Final = 120.0
 PINGS: Final = 1_400
 """Of 125 bytes: their answers are more than the kernel's two buffers take, and less than what may wait above them."""
 GONE_WITHIN_S: Final = 60.0
-PROBE_EVERY_S: Final = 0.5
+PROBE_EVERY_S: Final = 0.25
+PROBE_AFTER_S: Final = 6.0
+"""Nobody is cut before; probes of hundreds are a load of their own."""
 REPLACED_WITHIN_S: Final = 60.0
 REST_S: Final = 3.0
 DEAFENED_PER_S: Final = 100
@@ -128,29 +130,43 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
     }
 
 
-async def not_reading(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
-    """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds."""
-    calm_at = time.monotonic()
-    await asyncio.sleep(calm_s)
-    for phone in phones:
-        await _with_small_buffers(phone)
-    async with Barometer(running) as storm:
-        began = time.monotonic()
-        gone: list[float] = []
-        await asyncio.gather(*(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones)))
-        ended = time.monotonic()
-        await asyncio.sleep(2.5)
-    # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
-    asked = began + len(phones) / DEAFENED_PER_S + 1.0
-    before, during = trade.accept_ms(calm_at, began), trade.accept_ms(asked, ended)
+async def not_reading(
+    running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float, rounds: int
+) -> dict[str, Any]:
+    """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds.
+
+    Again in each of the `rounds`, each with its own calm before it: what the others notice is compared over all of them.
+    """
+    before: list[float] = []
+    during: list[float] = []
+    gone: list[float] = []
+    waiting_bytes, lag_ms = 0, 0.0
+    for _ in range(rounds):
+        calm_at = time.monotonic()
+        await asyncio.sleep(calm_s)
+        before += trade.accept_ms(calm_at, time.monotonic())
+        for phone in phones:
+            await _with_small_buffers(phone)
+        async with Barometer(running) as storm:
+            began = time.monotonic()
+            await asyncio.gather(
+                *(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones))
+            )
+            ended = time.monotonic()
+            await asyncio.sleep(2.5)
+        # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
+        during += trade.accept_ms(began + len(phones) / DEAFENED_PER_S + 1.0, ended)
+        waiting_bytes, lag_ms = max(waiting_bytes, storm.waiting_bytes), max(lag_ms, storm.lag_ms)
     return {
-        "not_reading": len(phones),
+        "rounds": rounds,
+        "not_reading": rounds * len(phones),
         "gone": len(gone),
         **spread(gone, "gone_s"),
-        "waiting_kib_max": round(storm.waiting_bytes / 1024, 1),
-        "loop_lag_ms_max": storm.lag_ms,
+        "waiting_kib_max": round(waiting_bytes / 1024, 1),
+        "loop_lag_ms_max": lag_ms,
         **spread(before, "accept_ms_before"),
         **spread(during, "accept_ms"),
+        "accepts_before": len(before),
         "accepts": len(during),
     }
 
@@ -175,7 +191,7 @@ async def _with_small_buffers(phone: Phone) -> None:
 
 
 async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
-    """Stop reading, ask for much, and write down when the line was cut. A probe a second tells a cut line from a silent one."""
+    """Stop reading, ask for much, and write down when the line was cut. A probe now and then tells a cut line from a silent one."""
     await asyncio.sleep(after_s)
     transport = phone.transport
     assert transport is not None
@@ -184,7 +200,7 @@ async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
     transport.write(framed(b"p" * 125, 0x9) * PINGS)
 
     def cut() -> bool:
-        if not transport.is_closing():
+        if not transport.is_closing() and time.monotonic() - began >= PROBE_AFTER_S:
             transport.write(framed(b"", 0xA))
         return transport.is_closing() or phone.lost
 

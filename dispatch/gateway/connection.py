@@ -18,9 +18,9 @@ log = structlog.get_logger("gateway")
 
 WAITING_BYTES_MAX: Final = 256 * 1024
 SWEEP_EVERY_S: Final = 0.5
-STALLED_S: Final = 8.0
+STALLED_S: Final = 7.5
 """Since a write first blocked. Whoever has read nothing for so long is told to go (4408), behind all that waits for him."""
-CUT_S: Final = 9.0
+CUT_S: Final = 8.5
 """Nobody stays for more than 10 s after the first write that blocked (contract.md §3): a second for sweeps that come late."""
 PING_S: Final = 15.0
 PINGS_UNANSWERED_MAX: Final = 2

@@ -6,7 +6,19 @@ half second while Redis is away), so a lost hint costs two seconds and never an 
 """
 
 from dispatch.inbox.model import Fact, Greeting, Line, Seat, State
-from dispatch.inbox.service import Inbox
+from dispatch.inbox.service import RELAY_EVERY_S, Inbox
 from dispatch.inbox.store import append, collected, facts_of, pending
 
-__all__ = ["Fact", "Greeting", "Inbox", "Line", "Seat", "State", "append", "collected", "facts_of", "pending"]
+__all__ = [
+    "RELAY_EVERY_S",
+    "Fact",
+    "Greeting",
+    "Inbox",
+    "Line",
+    "Seat",
+    "State",
+    "append",
+    "collected",
+    "facts_of",
+    "pending",
+]

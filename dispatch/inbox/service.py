@@ -29,6 +29,9 @@ HEARTBEAT_S = 15
 BEAT_LATE_S = 5.0
 BEATS_BACK_S = 10.0
 """Once our beats go through again, those of all who live do within so long."""
+RELAY_EVERY_S = 0.5
+_RESTS = 3
+"""Turns of the relay without a question, while Redis carries the hand-overs."""
 DEVICES_MAX = 5
 _BACK_WITHIN_S = 2.0
 _REPEAT_SEATS_MAX = 200
@@ -65,6 +68,7 @@ class Inbox:
         """Hand-overs of our users and orders to this worker."""
         self.copier = live.Copier(redis, worker_id, self._refill)
         self._beat_at = self._trusted_from = clock.monotonic()
+        self._rests = 0
         self.repeated = 0
         self.caught_up = 0
 
@@ -328,6 +332,16 @@ class Inbox:
                 return
 
     # --- relay: heads, hand-overs, orders
+
+    async def relay(self) -> None:
+        """A turn of the relay, every RELAY_EVERY_S. While Redis is away the heads are all there is: asked in every turn, else in every
+        fourth, and at once again after one that failed.
+        """
+        if self._rests and self._redis.reachable:
+            self._rests -= 1
+            return
+        await self.poll_heads()
+        self._rests = _RESTS
 
     async def poll_heads(self) -> None:
         """Ask Postgres how far our users' histories are, and fetch what no hint brought. The relay that cannot be lost."""

@@ -1,7 +1,7 @@
 """A subscription to Redis that knows whether it hears, and is opened anew when it does not."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import structlog
 
@@ -38,6 +38,10 @@ class Ear:
         self._channels = {own}
         self._word = b""
         self._pubsub = redis.subscriber()
+        self._open = False
+        """Whoever listens has opened the line. redis-py opens one in whoever uses it first, and of many at once each opens its own."""
+        self._torn = False
+        """A change got lost on the way: the line is opened anew, with all channels."""
         self._heard_at = self._opened_at = clock.monotonic()
         self.patience_s = DEAF_S
 
@@ -47,24 +51,30 @@ class Ear:
         """Hear this channel too. At once, or when Redis is back."""
         if channel not in self._channels:
             self._channels.add(channel)
-            self._nursery.start(self._subscribe(channel), "follow")
+            self._change(self._pubsub.ssubscribe, channel)
 
     def unfollow(self, channel: str) -> None:
         if channel in self._channels:
             self._channels.discard(channel)
-            self._nursery.start(self._unsubscribe(channel), "unfollow")
+            self._change(self._pubsub.sunsubscribe, channel)
 
-    async def _subscribe(self, channel: str) -> None:
-        try:
-            await self._pubsub.ssubscribe(channel)
-        except DOWN:
-            log.debug("subscription waits for Redis", channel=channel)
+    def _change(self, do: Callable[..., Awaitable[Any]], *channels: str) -> None:
+        # While it is not open, whoever opens it takes the channels as they are then.
+        if self._open and channels:
+            self._nursery.start(self._changed(self._pubsub, do(*channels)), "follow")
 
-    async def _unsubscribe(self, channel: str) -> None:
+    async def _changed(self, pubsub: object, change: Awaitable[Any]) -> None:
         try:
-            await self._pubsub.sunsubscribe(channel)
-        except DOWN:
-            log.debug("unsubscription waits for Redis", channel=channel)
+            await change
+        except DOWN as error:
+            log.debug("change of a subscription lost", own=self._own, error=repr(error))
+        except AttributeError as error:
+            if error.obj is not None:
+                raise
+            log.debug("change of a subscription given up", own=self._own)  # its line was taken from under it
+        else:
+            return
+        self._torn = self._torn or pubsub is self._pubsub
 
     # --- whether it hears
 
@@ -92,14 +102,22 @@ class Ear:
             self._opened_at = self._clock.monotonic()
             why = "silent"
             try:
-                await self._pubsub.ssubscribe(*self._channels)
-                while not self._silent():
+                asked = set(self._channels)
+                await self._pubsub.ssubscribe(*asked)
+                self._open, self._torn = True, False
+                self._change(self._pubsub.ssubscribe, *(self._channels - asked))
+                self._change(self._pubsub.sunsubscribe, *(asked - self._channels))
+                while not self._torn and not self._silent():
                     message = await self._pubsub.get_message(timeout=1.0)
                     if message is not None and message["type"] == "smessage":
                         self._take(message["channel"].decode(), message["data"])
-                self.patience_s = min(2 * self.patience_s, PATIENCE_S_MAX)
+                if self._torn:
+                    why = "a change was lost"
+                else:
+                    self.patience_s = min(2 * self.patience_s, PATIENCE_S_MAX)
             except DOWN as error:
                 why = repr(error)
+            self._open = False
             log.info("subscription lost, opening it again", own=self._own, error=why)
             lost, self._pubsub = self._pubsub, self._redis.subscriber()
             await lost.aclose()

@@ -29,6 +29,9 @@ _SESSION = {
 }
 _ACQUIRE_TIMEOUT_S = 2.0
 
+ANSWER_WITHIN_S = 3.0
+"""The server ends every statement after 2 s, so a line that has said nothing for a second more is dead: nobody waits on it longer."""
+
 
 class Unreachable(Exception):
     """Postgres did not answer. Whether a statement that was under way took effect is unknown."""
@@ -91,8 +94,13 @@ class Postgres:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, size: int = 8) -> AsyncIterator["Postgres"]:
-        """`size` connections at most in each pool. Raises OSError or asyncpg errors when the database cannot be reached."""
+    async def open(
+        cls, url: str, *, size: int = 8, answer_within_s: float = ANSWER_WITHIN_S
+    ) -> AsyncIterator["Postgres"]:
+        """`size` connections at most in each pool. Raises OSError or asyncpg errors when the database cannot be reached.
+
+        A statement that is not answered within `answer_within_s` raises TimeoutError, and its connection is thrown away.
+        """
         async with AsyncExitStack() as stack:
             pools = []
             for role, most in (("dispatch_app", size), ("dispatch_system", size), ("dispatch_system", 1)):
@@ -103,7 +111,7 @@ class Postgres:
                         max_size=most,
                         init=_init,
                         reset=_no_reset,
-                        command_timeout=5,
+                        command_timeout=answer_within_s,
                         max_inactive_connection_lifetime=60,
                         server_settings=_SESSION | {"role": role, "application_name": role},
                     )
@@ -116,22 +124,9 @@ class Postgres:
         """A transaction of `actor` under row security. Commits at the end, rolls back on any exception."""
         async with self._acquired(self._app) as conn:
             # One round trip for both, by the simple protocol: a UUID and a word of ours need no quoting.
-            await conn.execute(
-                f"BEGIN; SET LOCAL app.user_id = '{actor.user_id}'; SET LOCAL app.admin = '{'on' if actor.admin else ''}'"
-            )
-            try:
+            begin = f"BEGIN; SET LOCAL app.user_id = '{actor.user_id}'; SET LOCAL app.admin = '{'on' if actor.admin else ''}'"
+            async with _transaction(conn, begin):
                 yield conn
-            except BaseException:
-                if not conn.is_closed():
-                    try:
-                        await conn.execute("ROLLBACK")
-                    except Exception:  # noqa: BLE001
-                        # The line is gone too, so nothing will be committed; what went wrong first is what must be told.
-                        conn.terminate()
-                raise
-            # A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
-            if await conn.execute("COMMIT") != "COMMIT":
-                raise RuntimeError("a failed statement was swallowed inside a transaction: nothing was committed")
 
     @asynccontextmanager
     async def app(self) -> AsyncIterator[Tx]:
@@ -154,7 +149,7 @@ class Postgres:
     @asynccontextmanager
     async def system_tx(self) -> AsyncIterator[Tx]:
         """A transaction of the system role."""
-        async with self._acquired(self._system) as conn, conn.transaction():
+        async with self._acquired(self._system) as conn, _transaction(conn, "BEGIN"):
             yield conn
 
     def idle(self) -> Iterable[tuple[str, int, int]]:
@@ -172,5 +167,28 @@ class Postgres:
             raise Overloaded("no free Postgres connection within 2 s") from error
         try:
             yield conn
+        except TimeoutError:
+            # Silent for longer than a statement may run: the line is dead. Giving it back would wait for it once more.
+            conn.terminate()
+            raise
         finally:
             await pool.release(conn)
+
+
+@asynccontextmanager
+async def _transaction(conn: Tx, begin: str) -> AsyncIterator[None]:
+    """Commits at the end, rolls back on any exception."""
+    await conn.execute(begin)
+    try:
+        yield
+    except BaseException as error:
+        if not conn.is_closed() and not isinstance(error, TimeoutError):
+            try:
+                await conn.execute("ROLLBACK")
+            except Exception:  # noqa: BLE001
+                # The line is gone too, so nothing will be committed; what went wrong first is what must be told.
+                conn.terminate()
+        raise
+    # A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
+    if await conn.execute("COMMIT") != "COMMIT":
+        raise RuntimeError("a failed statement was swallowed inside a transaction: nothing was committed")

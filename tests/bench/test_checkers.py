@@ -796,3 +796,25 @@ def test_two_jobs_at_once_by_more_than_the_error_of_the_judges_clock() -> None:
     history = _held_twice(500 * MS)
     history.clock_error = 400 * MS
     assert found(history)
+
+
+def test_an_order_that_was_heard_before_its_customer_was_shut_out_is_no_breach() -> None:
+    """Its answer was lost; sent again, it was turned away at the door, where nobody looks at its key."""
+    history = Ideal(1).history
+    made = first(history, "create", word="ok")
+    made.word, made.job, made.answer, made.done = "FORBIDDEN", "", "", made.done + S
+    assert "I10" in {violation.invariant for violation in judge(history)}
+    history.ops.append(
+        Op(at=made.at, done=made.at + 1, client="o", user="o", kind="block", key="b", target=made.user, word="ok")
+    )
+    assert "I10" not in {violation.invariant for violation in judge(history)}
+
+
+def test_a_snapshot_of_the_moment_of_the_suspension_may_have_told_him() -> None:
+    history = _told_late(120)
+    assert "I7" in {violation.invariant for violation in judge(history)}
+    snapshot = Told(at=99 * S + 500 * MS, client="p/phone", user="p", socket="s", kind="snapshot", seq=0)
+    history.told.insert(1, snapshot)
+    looked: Counter[str] = Counter()
+    assert "I7" not in {violation.invariant for violation in judge(history, looked)}
+    assert looked["I7 told"] == 0

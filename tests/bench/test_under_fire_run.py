@@ -116,6 +116,8 @@ def test_two_hundred_return_and_twenty_do_not_read(tmp_path: Path) -> None:
         "2",
         "--calm",
         "2",
+        "--rounds",
+        "1",
         "--only",
         "returning",
         "--only",

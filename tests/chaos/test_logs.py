@@ -30,6 +30,7 @@ def worker(tmp_path: Path) -> Worker:
         line("search failed", "asyncpg.exceptions.LockNotAvailableError: canceling statement due to lock timeout", "error"),
         line("loop failed", "redis.exceptions.TimeoutError: Timeout reading from 127.0.0.1:1"),
         line("loop failed", "TimeoutError"),
+        line("loop failed", "redis.exceptions.MaxConnectionsError: Too many connections"),
         line("Exception while processing entrypoint/job-id: notify.sms/35", AWAY, "error"),
         "ready: http://127.0.0.1:80 (1 worker)",
     ],
@@ -104,3 +105,20 @@ def test_a_command_that_ends_says_why(worker: Worker) -> None:
     )
     assert not judged([worker], ["worker 0", "postgres"]).unexpected
     assert judged([worker], ["worker 0", "worker 0"]).unexpected
+    starting = "the database system is not yet accepting connections; DETAIL:  Consistent recovery state has not been yet reached."
+    worker.log.write_text(
+        f"dispatch: Postgres cannot be reached at DATABASE_URL=x ({starting}). Start it or correct the address; without ...\n"
+        f"dispatch: The database at x cannot be migrated: {starting}.\n"
+    )
+    assert not judged([worker], ["worker 0", "worker 0"]).unexpected
+
+
+def test_a_supervisor_gives_up_after_deaths_that_are_ours(worker: Worker) -> None:
+    giving_up = line("giving up", level="error", reason="Worker 0 died 5 times in a row")
+    said = "dispatch: Worker 0 died 5 times in a row, the last time with exit code -9; its log says why."
+    worker.log.write_text("\n".join([*[DIED] * 5, giving_up, said]) + "\n")
+    worker.killed = 5
+    assert not judged([worker], ["worker 0"]).unexpected
+    assert judged([worker], ["worker 0", "worker 0"]).unexpected, "it ended once more than it says"
+    worker.killed = 4
+    assert judged([worker], ["worker 0"]).unexpected

@@ -1,7 +1,6 @@
 """What a hard look at the running server found: each was a hole once."""
 
 import asyncio
-import json
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ import pytest
 
 from protocol.errors import OFFLINE_TEXT, ONLINE_TEXT
 from protocol.http import Http
+from tests.support.dialled import dialled
 from tests.support.server import BANGKOK, WITHIN_S, Server, denied, serving
 
 
@@ -25,14 +25,7 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 async def test_a_line_reset_right_after_hello_leaves_no_seat_behind(server: Server) -> None:
     people = [await server.provider() for _ in range(5)]
     for person in people:
-        line = socket.create_connection(("127.0.0.1", server.ports[0]))
-        line.sendall(
-            b"GET /v1/socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Protocol: dispatch.v1\r\nAuthorization: Bearer " + person.token.encode() + b"\r\n\r\n"
-        )
-        hello = json.dumps({"type": "hello", "device": "d", "attempt": 1}).encode()
-        line.sendall(bytes((0x81, 0x80 | len(hello))) + bytes(4) + hello)  # masked with zeros
+        line = dialled(server, person)
         line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         line.close()
     async with asyncio.timeout(WITHIN_S):

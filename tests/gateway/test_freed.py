@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +10,8 @@ import pytest
 
 from dispatch.gateway.connection import Connection
 from protocol.errors import CloseCode
-from tests.support.server import WITHIN_S, Person, Server, serving
+from tests.support.dialled import dialled
+from tests.support.server import WITHIN_S, Server, serving
 
 SOCKETS = 3
 
@@ -28,19 +28,6 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def dialled(server: Server, person: Person) -> socket.socket:
-    """A line that has said hello."""
-    line = socket.create_connection(("127.0.0.1", server.ports[0]))
-    line.sendall(
-        b"GET /v1/socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        b"Sec-WebSocket-Protocol: dispatch.v1\r\nAuthorization: Bearer " + person.token.encode() + b"\r\n\r\n"
-    )
-    hello = json.dumps({"type": "hello", "device": "d", "attempt": 1}).encode()
-    line.sendall(bytes((0x81, 0x80 | len(hello))) + bytes(4) + hello)
-    return line
 
 
 def closed(line: socket.socket, server: Server) -> None:

@@ -1,8 +1,11 @@
 """What the polls of an idle worker ask Postgres."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
+
+import pytest
 
 from bench.faults.proxy import Proxy
 from dispatch.inbox import Inbox, Seat
@@ -43,3 +46,33 @@ async def test_nobody_is_asked_why_nobody_has_gone(database_url: str, redis_url:
             trap.release()
             await asking
         assert line.left == [1012], "and whoever has gone is asked about, and sent back"
+
+
+async def test_the_relay_asks_in_every_fourth_turn_and_at_once_after_one_that_failed(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that a silent line swallowed was followed by 1.5 s of rest: the news of a suspension came late by so much more."""
+    answers: list[bool] = []
+
+    async def poll_heads(self: Inbox) -> None:
+        if not answers.pop():
+            raise TimeoutError
+
+    monkeypatch.setattr(Inbox, "poll_heads", poll_heads)
+    nobody: Any = None
+    async with Postgres.open(database_url) as pg, Redis.open(redis_url) as redis:
+        inbox = Inbox(pg, redis, ManualClock(), Nursery(), worker_id="one", state_of=nobody)
+
+        async def turns(count: int, *, asks: int, well: bool = True) -> None:
+            answers[:] = [well] * asks
+            for _ in range(count):
+                with nullcontext() if well else pytest.raises(TimeoutError):
+                    await inbox.relay()
+            assert answers == []
+
+        redis.reachable = True
+        await turns(8, asks=2)
+        await turns(2, asks=2, well=False)
+        await turns(5, asks=2)
+        redis.reachable = False
+        await turns(3, asks=3)

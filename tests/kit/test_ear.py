@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as LineLost
 
-from dispatch.kit.clock import ManualClock
+from dispatch.kit.clock import ManualClock, SystemClock
 from dispatch.kit.ear import DEAF_S, PATIENCE_S_MAX, Ear
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery
@@ -183,3 +183,42 @@ async def test_a_lost_connection_is_opened_at_once_and_costs_no_patience(scene: 
         scene.redis.opened[-1].words.put_nowait(LineLost("Connection closed by server."))
         await scene.pass_(1)
     assert len(scene.redis.opened) == 6 and scene.ear.patience_s == DEAF_S
+
+
+async def test_a_change_that_was_lost_opens_the_line_anew(scene: Scene) -> None:
+    """The channel was to be heard from then on, and nothing else would have noticed."""
+    for error in (LineLost("Connection closed by server."), AttributeError("its connection is gone", obj=None)):
+        line = scene.redis.opened[-1]
+
+        async def lost(*channels: str, error: Exception = error) -> None:
+            raise error
+
+        line.ssubscribe = lost  # type: ignore[method-assign]
+        scene.ear.follow(f"after {type(error).__name__}")
+        await scene.pass_(2)
+        assert scene.redis.opened[-1] is not line and line.closed
+    assert scene.redis.opened[-1].channels == {OWN, "after ConnectionError", "after AttributeError"}
+    assert len(scene.redis.opened) == 3 and scene.ear.patience_s == DEAF_S
+
+
+async def test_many_who_follow_before_the_line_is_open_open_no_line_each(redis_url: str) -> None:
+    """redis-py opens one in whoever uses it first, and of thirty at once each opened its own: twenty-nine were never given back."""
+    async with Redis.open(redis_url) as redis:
+        nursery = Nursery()
+        heard = asyncio.Event()
+        ear = Ear(redis, SystemClock(), nursery, own=OWN, hear=lambda channel, data: heard.set())
+        listening = asyncio.create_task(ear.listen())
+        for number in range(30):
+            ear.follow(f"{{w:1}}:{number}")
+        await asyncio.sleep(0)
+        for number in range(30, 60):
+            ear.follow(f"{{w:1}}:{number}")
+        async with asyncio.timeout(10):
+            while not heard.is_set():
+                await redis.once.execute_command("SPUBLISH", "{w:1}:59", "x")
+                await asyncio.sleep(0.01)
+        lines = await redis.once.execute_command("CLIENT", "LIST", "TYPE", "pubsub")
+        assert len(str(lines).strip().split("cmd=")) == 2, lines
+        listening.cancel()
+        await asyncio.wait([listening])
+        await ear.close()

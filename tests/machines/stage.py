@@ -60,6 +60,11 @@ class Stage:
         self.judge: asyncpg.Connection[Any]
         self._stock: list[tuple[UUID, UUID]] = []
 
+    def beaten(self) -> None:
+        """The server said a moment ago that it lives. Its loops stand still, and one that has been silent for 5 s judges nobody's absence."""
+        inbox = self.server.app.inbox
+        inbox._beat_at, inbox._trusted_from = self.server.app.clock.monotonic(), 0.0
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine, and then whatever it has left to finish."""
         return self.runner.run(self._finished(work))

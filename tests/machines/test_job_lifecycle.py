@@ -433,6 +433,7 @@ class Lifecycle(RuleBasedStateMachine):
         provider, job = self.providers[who], self.busy(who)
         for books in ("sockets SET lost_at", "provider_gate SET changed_at"):
             self.theatre.sql(f"UPDATE {books} = clock_timestamp() - interval '60 s' WHERE user_id = $1", provider.user)
+        self.theatre.beaten()
         self.theatre.run(self.app.shifts.sweep(45.0))
         provider.reachable = False
         before_pickup = job is not None and job.status in ("accepted", "arrived")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -79,27 +78,6 @@ class Connection:
 
     async def execute(self, sql: str, *args: Any) -> Any:
         return await self._ask(sql, args)
-
-    def transaction(self) -> "Transaction":
-        return Transaction(self)
-
-
-class Transaction:
-    """`async with conn.transaction()`."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-
-    async def __aenter__(self) -> None:
-        await self._conn.execute("BEGIN")
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if kind is None:
-            await self._conn.execute("COMMIT")
-        elif not self._conn.closed:
-            await self._conn.execute("ROLLBACK")
 
 
 class Pool:

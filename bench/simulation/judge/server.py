@@ -15,6 +15,7 @@ import asyncpg
 from bench.simulation.judge import statements
 from bench.simulation.judge.lines import Asked, Connection, Pool
 from bench.simulation.judge.tables import Blocked, Session, Tables
+from dispatch.kit.postgres import ANSWER_WITHIN_S
 
 if TYPE_CHECKING:
     from bench.simulation.surroundings import Surroundings
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 0.5
 STATEMENT_TIMEOUT_S = 2.0
 IDLE_IN_TRANSACTION_S = 3.0
-COMMAND_TIMEOUT_S = 5.0
 _COMMITS = frozenset({"COMMIT", "accept_job", "offers_create", "offers_close", "offers_lapse"})
 _BEGIN = re.compile(r"BEGIN; SET LOCAL app.user_id = '([0-9a-f-]{36})'; SET LOCAL app.admin = '(on|)'")
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -253,7 +253,7 @@ class PostgresModel:
                 if kind == "postgres_reply_lost":
                     return self._lost(asked)
                 # Nothing comes any more: the client gives up by itself, and has learnt nothing.
-                left = asked.at + COMMAND_TIMEOUT_S - self.loop.time()
+                left = asked.at + ANSWER_WITHIN_S - self.loop.time()
                 self.loop.after(max(0.0, left), self._given_up, asked)
                 return None
         self.loop.after(self._latency(), self._told, asked, value)
