@@ -13,7 +13,7 @@ SCENARIOS = {
     "simulate-faults": "the protocol core under seeded faults, in virtual time",
     "chaos": "real processes under a nemesis, judged by what clients were told",
     "storms": "phones that return at once or do not read, workers replaced under load",
-    "hostile": "a million broken frames, and a bystander who must not notice",
+    "hostile": "a million broken frames, and a bystander who must be served",
     "reliability": "write docs/reliability.md out of what the runs have left",
     "simulate": "matching policies over recorded trips on a virtual clock, and their evidence",
     "office": "lists of an office with 100,000 providers, and their plans",

@@ -133,7 +133,7 @@ class Phone(asyncio.Protocol):
         """What the last refusal asked to wait."""
         self.attempt = 0
         self.resumed = False
-        """The last welcome went on where this phone stood."""
+        """This line's welcome went on where this phone stood; False without a line of ours, or before its welcome."""
         self.complaints: dict[str, int] | None = None
         """`error` frames by code."""
         self._on_event = on_event
@@ -155,12 +155,11 @@ class Phone(asyncio.Protocol):
         assert address.port is not None
         host, port = address.hostname, address.port
         for attempt in range(HANDSHAKE_TRIES):
-            self._live = loop.create_future()
-            self._rest, self._upgraded, self.refused, self.lost = b"", False, None, False
+            live = self._begin()
             try:
                 async with asyncio.timeout(WELCOME_WITHIN_S):
                     await loop.create_connection(lambda: self, host, port)
-                    await self._live
+                    await live
                     return
             except TimeoutError:
                 raise FleetError(f"a phone was not welcomed within {WELCOME_WITHIN_S:.0f} s") from None
@@ -170,9 +169,16 @@ class Phone(asyncio.Protocol):
             await asyncio.sleep(1 + attempt * random.random())
         raise FleetError(f"a phone was refused: HTTP status {self.refused}")
 
+    def _begin(self) -> asyncio.Future[None]:
+        """Forget the last line; the next one's welcome, to wait for."""
+        live = self._live = asyncio.get_running_loop().create_future()
+        self._rest, self._upgraded, self.refused = b"", False, None
+        self.lost = self.leaving = self.resumed = False
+        return live
+
     def close(self) -> None:
-        """Cut the line."""
-        self.leaving = True
+        """Cut the line. Who does not come back has not resumed."""
+        self.leaving, self.resumed = True, False
         if self._transport is not None:
             self._transport.abort()
 
@@ -195,12 +201,11 @@ class Phone(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         address = urlsplit(self.url)
         while True:
-            self._live = loop.create_future()
-            self._rest, self._upgraded, self.refused, self.lost, self.leaving = b"", False, None, False, False
+            live = self._begin()
             try:
                 async with asyncio.timeout(WELCOME_WITHIN_S):
                     await loop.create_connection(lambda: self, address.hostname or "", address.port or 80)
-                    await self._live
+                    await live
                     return
             except TimeoutError:
                 self.close()
@@ -211,11 +216,10 @@ class Phone(asyncio.Protocol):
     async def come_back_by(self, sock: socket.socket) -> None:
         """The same once, on a connected socket. Raises TimeoutError, ConnectionError."""
         loop = asyncio.get_running_loop()
-        self._live = loop.create_future()
-        self._rest, self._upgraded, self.refused, self.lost, self.leaving = b"", False, None, False, False
+        live = self._begin()
         async with asyncio.timeout(WELCOME_WITHIN_S):
             await loop.create_connection(lambda: self, sock=sock)
-            await self._live
+            await live
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = not self.leaving

@@ -4,6 +4,7 @@ Every figure on the page comes from a file of bench/results/faults, and each fil
 """
 
 import argparse
+import ast
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,8 @@ from bench.faults.targets import TARGETS, Results, Target
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = ROOT / "bench" / "results" / "faults"
+BREACHES = ROOT / "tests" / "bench" / "breaches.py"
+"""Its `BROKEN` maps functions that break a history by hand to the invariant that must be named."""
 RUNS = ("simulation", "chaos")
 """What makes a history that is judged; their files are named NAME-….json."""
 
@@ -49,15 +52,15 @@ def _cell(value: object) -> str:
 
 def promises(found: Results) -> str:
     """Promise by promise: the words, the faults, the checker, the mutants, and how often the runs have seen it broken."""
-    judged = [one["by_invariant"] for _, one in runs(found)]
+    cases, by_hand = looks(found), breaches()
 
     def broken(name: str) -> object:
-        # None of the runs' checkers can see it: another command does.
-        return sum(one.get(name, 0) for one in judged) if any(name in one for one in judged) else "-"
+        """A checker that never had anything to judge has not found that all is well."""
+        count = sum(one["by_invariant"].get(name, 0) for _, one in runs(found))
+        return count if count or cases[name] else "-"
 
-    cases = looks(found)
     return table(
-        ("", "promise", "attacked by", "judged by", "mutants that it names", "cases judged", "violations"),
+        ("", "promise", "attacked by", "judged by", "mutants that it names", "breaches by hand", "cases judged", "violations"),
         [
             (
                 f"**{one.name}**",
@@ -65,12 +68,25 @@ def promises(found: Results) -> str:
                 ", ".join(one.faults),
                 f"`{one.checker}`" if one.checker.isidentifier() else one.checker,
                 "; ".join(one.mutants) or "-",
+                "; ".join(by_hand.get(one.name, ())) or "-",
                 cases.get(one.name, "-"),
                 broken(one.name),
             )
             for one in PROMISES
         ],
-    )
+    )  # fmt: skip
+
+
+def breaches(file: Path = BREACHES) -> dict[str, list[str]]:
+    """Invariant → the mistakes put into a history by hand that its checker is held to name, read from the test's source."""
+    found: dict[str, list[str]] = {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name("BROKEN"), value=ast.Dict(keys, values)):
+                for breach, name in zip(keys, values, strict=True):
+                    assert isinstance(breach, ast.Name)
+                    found.setdefault(ast.literal_eval(name), []).append(breach.id.replace("_", " "))
+    return found
 
 
 def looks(found: Results) -> Counter[str]:
@@ -87,16 +103,16 @@ def rare(found: Results) -> str:
 
 def faults(found: Results) -> str:
     """Fault by fault: where it is made, and how many met somebody."""
-    met: dict[str, dict[str, int]] = {where: {} for where in RUNS}
+    met: dict[str, dict[str, int]] = {}
     skipped: dict[str, str] = {}
     for name, one in runs(found):
-        counts = met[name.partition("-")[0]]
+        counts = met.setdefault(name.partition("-")[0], {})
         for kind, number in one.get("faults_by_kind", {}).items():
             counts[kind] = counts.get(kind, 0) + number
         skipped |= one.get("skipped", {})
 
     def count(where: str, kinds: Sequence[str]) -> object:
-        return sum(met[where].get(kind, 0) for kind in kinds) if kinds else "-"
+        return sum(met[where].get(kind, 0) for kind in kinds) if kinds and where in met else "-"
 
     rows = [
         (
@@ -138,7 +154,9 @@ def _judged(one: Target, found: Results) -> tuple[str, str]:
     value = one.value(found)
     if value is None:
         return "not measured", "**open**"
-    return one.shown(value), "met" if one.met(value) else "**missed**"
+    if one.limit is None:
+        return one.shown(value), ""
+    return one.shown(value), "met" if one.met(value) else "**MISSED**"
 
 
 def _stores(name: str, one: dict[str, Any]) -> str:
@@ -166,11 +184,14 @@ def totals(found: Results) -> str:
 
 def page(found: Results) -> str:
     """The whole page."""
-    limits = "\n".join(f"- {line}" for line in LIMITS)
+    seeds = sum(one.get("seeds", 0) for _, one in runs(found))
+    limits = "\n".join(f"- {line}" for line in LIMITS).format(seeds=f"{seeds:,}")
     return f"""# Reliability: the evidence
 
 Made by `python -m bench reliability` out of [promises.py](../bench/faults/promises.py) and the results kept in [bench/results/faults](../bench/results/faults); a test holds this page and its sources together.
-A promise counts for something only with the fault that attacks it, the checker that judges it, and a mistake made on purpose that proves the checker awake.
+A promise counts for something only with the faults that attack it, what judges it, and a mistake made on purpose that proves the judge awake: a mutant of the
+server, or a history broken by hand in [breaches.py](../tests/bench/breaches.py). I8 and I11 have neither: the one is measured, the other is judged by all
+the rest while clocks are wrong.
 
 ## How to run it again
 
@@ -188,8 +209,8 @@ A promise counts for something only with the fault that attacks it, the checker 
 
 {promises(found)}
 
-A case is something that a checker could have found wrong: a yes, an offer, an applied event. Runs that were made before cases were counted add none. Of what is seldom
-met, each by itself: {rare(found)}.
+A case is something that a checker could have found wrong: a yes, an offer, an applied event. Without a case there is no verdict, and "-" stands for it. Of what is
+seldom met, each by itself: {rare(found)}.
 
 ## Runs
 

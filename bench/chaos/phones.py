@@ -21,6 +21,7 @@ from bench.chaos.recorder import Recorder
 from bench.demo.stage import Person
 from bench.faults.history import Told, digest
 from bench.faults.proxy import Proxy
+from bench.faults.standing import Standing
 from bench.fleet import ACK_AFTER_S, framed, unframed
 from protocol.client import RESEND_AFTER_S, SILENCE_BEATS, WELCOME_WITHIN_S
 from protocol.codec import Refused, decode_server, encode, wire_time
@@ -289,7 +290,8 @@ class Phone(asyncio.Protocol):
                 case Replace(snapshot):
                     jobs = [str(job["id"]) for job in snapshot.jobs]
                     jobs += [str(offer["job"]["id"]) for offer in snapshot.offers]
-                    self._told(Told(**self._who(), kind="snapshot", seq=snapshot.seq, jobs=jobs))
+                    shown = Standing(snapshot.provider, snapshot.jobs, snapshot.offers).digest
+                    self._told(Told(**self._who(), kind="snapshot", seq=snapshot.seq, jobs=jobs, digest=shown))
                     self._on_snapshot(self, snapshot)
                 case Live(welcome):
                     self._came_alive(welcome)

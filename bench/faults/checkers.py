@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bench.faults import job_register, refusals
+from bench.faults import job_register, refusals, standing
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
 from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, meets, perhaps_blocked, suspended, switched_off
@@ -225,7 +225,9 @@ def books(history: History, looked: Looked) -> Iterator[Violation]:
 
 
 def inbox_prefix(history: History, looked: Looked) -> Iterator[Violation]:
-    """I6: each device applies its user's events without gap, in order and as they were committed, or is told to start from a snapshot."""
+    """I6: each device applies its user's events without gap, in order and as they were committed, or starts from a snapshot that shows
+    what they amount to.
+    """
     committed = {user: dict(rows) for user, rows in history.final.events.items()}
     newest = {user: max(rows, default=0) for user, rows in committed.items()}
     for client, frames in by(history.told, lambda told: told.client).items():
@@ -237,6 +239,10 @@ def inbox_prefix(history: History, looked: Looked) -> Iterator[Violation]:
                 if at is not None and told.seq < at:
                     yield Violation("I6", f"{client}: a snapshot of {told.seq} after event {at}", (), (told.user,))
                 at = told.seq
+                looked["I6 snapshot"] += 1
+                if not standing.same(told.digest, _amount(history, told)):
+                    text = f"{client}: a snapshot of {told.seq} shows something else than the events up to it"
+                    yield Violation("I6", text, tuple(told.jobs), (told.user,))
             elif told.kind == "gap":
                 yield Violation("I6", f"{client} was sent event {told.seq} after {at}", (told.job,), (told.user,))
             elif told.kind == "event":
@@ -265,6 +271,12 @@ def inbox_prefix(history: History, looked: Looked) -> Iterator[Violation]:
         if head != newest.get(user, 0):
             text = f"{user} was given numbers up to {head}, and his history ends at {newest.get(user, 0)}"
             yield Violation("I6", text, (), (user,))
+
+
+def _amount(history: History, told: Told) -> str:
+    """What the events up to a snapshot's number amount to."""
+    held = history.final.standings.get(told.user, [])
+    return held[told.seq - 1] if 0 < told.seq <= len(held) else standing.Standing().digest
 
 
 def revoked(history: History, looked: Looked) -> Iterator[Violation]:
@@ -481,6 +493,7 @@ LOOKS = (
     *CHECKERS,
     *(f"I1c {word}" for word in sorted(refusals.WORDS)),
     "I1c another word",
+    "I6 snapshot",
     "I6 at the end",
     "I7 told",
     "I7 shut out",

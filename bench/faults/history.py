@@ -97,7 +97,7 @@ class Told(msgspec.Struct, tag="told", omit_defaults=True, kw_only=True):
     offer: str = ""
     """The offer that it speaks of."""
     digest: str = ""
-    """Of an event: `digest` of its name and data."""
+    """Of an event: `digest` of its name and data; of a snapshot: of what it shows (`Standing.digest`)."""
     jobs: list[str] = []
     """Of a snapshot: the jobs and the offers' jobs in it."""
     resumed: bool = False
@@ -212,6 +212,8 @@ class Final(msgspec.Struct, kw_only=True):
     offers: list[Offer] = []
     events: dict[str, list[tuple[int, str]]] = {}
     """user → (seq, digest) in order."""
+    standings: dict[str, list[str]] = {}
+    """user → what his first event, his first two, ... amount to (`Standing.digest`)."""
     heads: dict[str, int] = {}
     """user → the newest seq that was given out (`inbox_head`)."""
     provider_users: list[str] = []

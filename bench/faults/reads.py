@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from bench.faults.history import Balance, Entry, Final, Job, Kept, Offer, Step, Withdrawal, digest
+from bench.faults.standing import standings
 from bench.faults.tables import said
 
 Row = Any
@@ -67,11 +68,13 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
     """
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         events: dict[str, list[tuple[int, str]]] = {}
+        bodies: dict[str, list[tuple[str, Any]]] = {}
         for row in await conn.fetch(
             "SELECT user_id, seq, name, body::text AS body FROM dispatch.events ORDER BY user_id, seq"
         ):
-            said = digest(row["name"], msgspec.json.decode(row["body"]))
-            events.setdefault(str(row["user_id"]), []).append((row["seq"], said))
+            user, name, body = str(row["user_id"]), row["name"], msgspec.json.decode(row["body"])
+            events.setdefault(user, []).append((row["seq"], digest(name, body)))
+            bodies.setdefault(user, []).append((name, body))
         return Final(
             at=time.time_ns() if at is None else at,
             jobs=[
@@ -93,6 +96,7 @@ async def final(conn: "asyncpg.Connection[Any]", *, at: int | None = None) -> Fi
                 )
             ],
             events=events,
+            standings={user: standings(said) for user, said in bodies.items()},
             heads={
                 str(row["user_id"]): row["seq"]
                 for row in await conn.fetch("SELECT user_id, seq FROM dispatch.inbox_head")

@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from bench.faults.history import NEVER, UNDECIDED, Op, Told, digest
+from bench.faults.standing import Standing
 from bench.simulation.wire import CLOSE, PING, PONG, TEXT, Line
 from protocol import codec
 from protocol.errors import CloseCode
@@ -145,7 +146,8 @@ class Phone:
                     self.happened(event)
                 case Replace(snapshot):
                     jobs = [job["id"] for job in snapshot.jobs] + [offer["job"]["id"] for offer in snapshot.offers]
-                    self._told(at, line, "snapshot", seq=snapshot.seq, jobs=jobs)
+                    shown = Standing(snapshot.provider, snapshot.jobs, snapshot.offers).digest
+                    self._told(at, line, "snapshot", seq=snapshot.seq, jobs=jobs, digest=shown)
                     self.replaced(snapshot)
                 case Answer(reply):
                     self._replied(reply)

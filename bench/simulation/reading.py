@@ -1,5 +1,6 @@
 """The final reads of a world, as `bench.faults.reads` takes them from real tables."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -8,6 +9,7 @@ import orjson
 
 from bench.faults.history import Fault, Final, History, digest
 from bench.faults.reads import STUCK_S, ends_of, job_of, offer_of, step_of
+from bench.faults.standing import standings
 from bench.simulation.judge.views import OPEN, is_open
 
 if TYPE_CHECKING:
@@ -49,8 +51,8 @@ def _silences(faults: list[Fault]) -> list[tuple[int, int, str]]:
 
 def _final(world: "World") -> Final:
     rows = world.postgres.tables.rows
-    events = {
-        str(user): [(fact["seq"], digest(fact["name"], orjson.loads(fact["body"]))) for fact in kept["rows"]]
+    bodies = {
+        str(user): [(fact["seq"], fact["name"], orjson.loads(fact["body"])) for fact in kept["rows"]]
         for user, kept in rows["events"].items()
     }
     return Final(
@@ -61,7 +63,8 @@ def _final(world: "World") -> Final:
             for row in sorted(rows["job_events"].values(), key=lambda row: (row["job_id"], row["version"]))
         ],
         offers=[offer_of(offer, ns) for offer in rows["offers"].values()],
-        events=events,
+        events={user: [(seq, digest(name, body)) for seq, name, body in facts] for user, facts in bodies.items()},
+        standings={user: standings((name, body) for _, name, body in facts) for user, facts in bodies.items()},
         heads={str(user): row["seq"] for user, row in rows["inbox_head"].items()},
         provider_users=[str(row["user_id"]) for row in rows["providers"].values()],
         shifts_ended=ends_of(
@@ -92,8 +95,42 @@ def _stuck(world: "World") -> list[str]:
                 found.append(f"{where}, though {free} is free")
         elif job["status"] not in ("completed", "cancelled"):
             found.append(f"{where}, its provider drives no more")
+    found += _stuck_offers(world)
     found += [f"{phone.device} has no line" for phone in world.phones if not phone.session.live]
-    return found
+    return found + world.unanswered
+
+
+def _stuck_offers(world: "World") -> Iterator[str]:
+    """Live offers that the server ought to have ended: expired, of a job that is not open, to somebody who has had another job since."""
+    rows = world.postgres.tables.rows
+    late = world.postgres.clock() - timedelta(seconds=STUCK_S)
+    moved = {row["job_id"]: row["at"] for row in sorted(rows["job_events"].values(), key=lambda row: row["version"])}
+    active = {
+        job["provider_id"]: job
+        for job in rows["jobs"].values()
+        if job["status"] in ("accepted", "arrived", "in_progress")
+    }
+    for offer in rows["offers"].values():
+        if offer["status"] != "live":
+            continue
+        job, busy = rows["jobs"][offer["job_id"]], active.get(offer["provider_id"])
+        if offer["expires_at"] < late:
+            yield f"{job['id']} has live offer {offer['offer_id']}, which expired {offer['expires_at']}"
+        elif job["status"] not in OPEN and moved[job["id"]] < late:
+            yield f"{job['id']} {job['status']}, and offer {offer['offer_id']} is live"
+        elif busy is not None and offer["offered_at"] <= busy["accepted_at"] < late:
+            yield f"{busy['id']} {busy['status']}, and its provider has live offer {offer['offer_id']}"
+
+
+def unanswered(world: "World") -> list[str]:
+    """Requests that have been asked again and again for so long in good weather, and not decided."""
+    late = world.around.now_ns - STUCK_S * _S
+    return [
+        f"{asking.op.job or asking.op.user}: {asking.op.kind} of {phone.device} is not answered"
+        for phone in (*world.phones, world.office)
+        for asking in phone.asking.values()
+        if asking.op.at < late
+    ]
 
 
 def _free_for(world: "World", job: Any) -> str:

@@ -111,6 +111,8 @@ class World:
         self.complaints: list[str] = []
         self.healing = False
         self.barred = 0
+        self.unanswered: list[str] = []
+        """Requests that stood undecided when all had had its time to rest."""
         """Suspensions and blocks that the office has not taken back yet: nobody goes home before."""
         self.office = Phone(self, new_id(), "office")
 
@@ -234,6 +236,7 @@ class World:
             await asyncio.sleep(0.5)
             if self.calm():
                 break
+        self.unanswered = reading.unanswered(self)
         for phone in (*self.phones, *self.spares, self.office):
             phone.give_up()
 

@@ -65,7 +65,8 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                     figures["not_reading"] = await not_reading(
                         running, phones[: max(1, len(phones) // 10)], trade, shown.calm, shown.rounds
                     )
-                figures["failed"] = trade.failed()[:5]
+                await trade.finish()
+                figures["failed"], figures["failures"] = len(trade.failed()), trade.failed()[:5]
             for phone in phones:
                 phone.close()
     if "restarting" in wanted:
@@ -81,16 +82,22 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     return complete(figures | {"lines_lost": 0}, shown, versions), 0 if good else 1
 
 
+def _s(value: float | None) -> str:
+    return "never" if value is None else f"{value} s"
+
+
 def _show(figures: dict[str, Any]) -> bool:
     """The tables; whether what must hold at any speed holds: everybody back, resumed, dropped, nothing failed, nothing lost."""
     good = not figures.get("failed")
+    for line in figures.get("failures", ()):
+        print(f"beside the storms: {line}")
     if (one := figures.get("returning")) is not None:
-        good &= one["returned"] == one["resumed"] == one["sockets"]
+        good &= one["returned"] == one["resumed"] == one["sockets"] and one["accepts"] > 0
         show(
             f"{one['sockets']:,} sockets return at once",
             [
                 ("returned and resumed", f"{one['returned']:,} and {one['resumed']:,}", ""),
-                ("the last one after", f"{one['return_s_max']} s", verdict(one["return_s_max"], RETURNED_WITHIN_S, "s")),
+                ("the last one after", _s(one["return_s_max"]), verdict(one["return_s_max"], RETURNED_WITHIN_S, "s")),
                 ("loop lag max", ms(one["loop_lag_ms_max"]), verdict(one["loop_lag_ms_max"], LAG_MS, "ms")),
                 ("others' accepts p99", ms(one["accept_ms_p99"]), verdict(one["accept_ms_p99"], ACCEPT_MS, "ms")),
                 ("before the storm", ms(one["accept_ms_before_p99"]), ""),
@@ -103,7 +110,7 @@ def _show(figures: dict[str, Any]) -> bool:
             f"{one['not_reading']:,} stop reading, in {one['rounds']} rounds",
             [
                 ("dropped", f"{one['gone']:,}", ""),
-                ("the last one after", f"{one['gone_s_max']} s", verdict(one["gone_s_max"], GONE_WITHIN_S, "s")),
+                ("the last one after", _s(one["gone_s_max"]), verdict(one["gone_s_max"], GONE_WITHIN_S, "s")),
                 ("most that waited for one", f"{one['waiting_kib_max']} KiB", verdict(one["waiting_kib_max"], WAITING_KIB, "KiB")),
                 ("others' accepts p99", ms(during), "" if before is None else verdict(during, round(before * SLOWER, 1), "ms")),
                 ("before", ms(before), ""),

@@ -28,6 +28,8 @@ class Pair:
         self.running, self.driver, self.rider, self.place = running, driver, rider, place
         self.accepts: list[tuple[float, float]] = []
         """(monotonic second of asking, ms until the yes)."""
+        self.asking: float | None = None
+        """Since when an accept of his waits for its answer."""
         self.failed: list[str] = []
         self.not_offered = 0
         self.rides = 0
@@ -59,7 +61,7 @@ class Pair:
         await self.clients[0].online(*self.place)
 
     async def ride(self, stop: asyncio.Event) -> None:
-        """Again and again, until told to stop; a ride that has begun is finished."""
+        """Again and again, until told to stop; a ride that has begun is finished. Raises what is no answer to an accept or an advance."""
         phone = self.clients[0]
         http = Http(self.running.stage.url, self.rider.token, session=self.running.http)
         place = {"lat": self.place[0], "lng": self.place[1], "address": "1 Trade Road"}
@@ -71,14 +73,16 @@ class Pair:
                 self.not_offered += 1
                 await http.cancel(UUID(job["id"]))
                 continue
-            began = time.monotonic()
+            self.asking = began = time.monotonic()
             try:
                 await phone.accept(UUID(job["id"]), UUID(offer["offer_id"]), offer["round"])
+                self.asking = None
                 self.accepts.append((began, (time.monotonic() - began) * 1e3))
                 for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
                     await phone.advance(UUID(job["id"]), stage)
                 self.rides += 1
             except Denied as refusal:
+                self.asking = None
                 self.failed.append(f"{refusal} {refusal.details}"[:200])
             await asyncio.sleep(REST_S)
 
@@ -112,9 +116,9 @@ class Trade:
         return self
 
     async def finish(self) -> None:
-        """Let rides that have begun end. Raises what one of them died of."""
+        """Let rides that have begun end; what a pair died of is among the failed."""
         self._stop.set()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def __aexit__(self, *exc: object) -> None:
         self._stop.set()
@@ -124,12 +128,18 @@ class Trade:
         await self._stack.aclose()
 
     def accept_ms(self, since: float, until: float) -> list[float]:
-        """Of the accepts that were asked for in that time."""
-        return [ms for pair in self.pairs for at, ms in pair.accepts if since <= at < until]
+        """Of the accepts that were asked for in that time. One without an answer yet counts as long as it has waited: it is slow."""
+        now = time.monotonic()
+        found = [ms for pair in self.pairs for at, ms in pair.accepts if since <= at < until]
+        waiting = [pair.asking for pair in self.pairs if pair.asking is not None and since <= pair.asking < until]
+        return found + [(now - at) * 1e3 for at in waiting]
 
     def failed(self) -> list[str]:
-        """Accepts and advances that were refused."""
-        return [problem for pair in self.pairs for problem in pair.failed]
+        """Accepts and advances that were refused, and what ended a pair: its accepts are missing from then on."""
+        refused = [problem for pair in self.pairs for problem in pair.failed]
+        ended = [task for task in self._tasks if task.done() and not task.cancelled()]
+        died = [f"a pair ended: {error!r}"[:200] for task in ended if (error := task.exception()) is not None]
+        return refused + died
 
     async def lost_events(self, url: str) -> dict[str, int]:
         """Once quiet: events that a client never applied, though its inbox has them; and gaps that it saw."""

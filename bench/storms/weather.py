@@ -1,6 +1,7 @@
 """The three storms. Each gives its figures; targets are looked at by the command."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -115,13 +116,14 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         ended = time.monotonic()
+        back_s = took + [math.inf] * (len(phones) - len(took))
         # The last look shows the worst until now.
         await asyncio.sleep(2.5)
     return {
         "sockets": len(phones),
         "returned": len(took),
         "resumed": sum(phone.resumed for phone in phones),
-        **spread(took, "return_s"),
+        **spread(back_s, "return_s"),
         "loop_lag_ms_max": storm.lag_ms,
         "loop_lag_ms_before": calm.lag_ms,
         **spread(trade.accept_ms(calm_at, began), "accept_ms_before"),
@@ -161,7 +163,7 @@ async def not_reading(
         "rounds": rounds,
         "not_reading": rounds * len(phones),
         "gone": len(gone),
-        **spread(gone, "gone_s"),
+        **spread(gone + [math.inf] * (rounds * len(phones) - len(gone)), "gone_s"),
         "waiting_kib_max": round(waiting_bytes / 1024, 1),
         "loop_lag_ms_max": lag_ms,
         **spread(before, "accept_ms_before"),

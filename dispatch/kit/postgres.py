@@ -1,7 +1,7 @@
 """Postgres, the judge. Two pools on one database: `app` acts for a person under row security, `system` for the server."""
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -30,7 +30,11 @@ _SESSION = {
 _ACQUIRE_TIMEOUT_S = 2.0
 
 ANSWER_WITHIN_S = 3.0
-"""The server ends every statement after 2 s, so a line that has said nothing for a second more is dead: nobody waits on it longer."""
+"""The server ends a statement after 2 s, so a line that has said nothing for a second more is dead: nobody waits on it longer. Whoever
+raises `statement_timeout` must say so with each call, as its own `timeout`: `patient` does both.
+"""
+_MARGIN_S = 1.0
+"""From the server's end of a statement to the moment at which its silence means that the line is dead."""
 
 
 class Unreachable(Exception):
@@ -58,7 +62,9 @@ STUCK = (
     asyncpg.OutOfMemoryError,
     TimeoutError,
 )
-"""What a statement raises that was held up for too long, or found no room, and rolled back: nothing was decided, ask again."""
+"""What a statement raises that was held up for too long, or found no room: ask again, under the same id. All but one of them were rolled
+back and decided nothing. TimeoutError is a line that fell silent: whether its statement took effect is unknown, as with `LOST`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,38 @@ async def _no_reset(conn: "asyncpg.Connection[Any]") -> None:
     """Nothing to reset: all session state is set in transactions (SET LOCAL), and a reset costs a round trip."""
 
 
+async def patient(tx: Tx, for_s: int) -> float:
+    """Let each statement of this transaction take `for_s`, its waits for locks among that. Returns the `timeout`, in seconds, that each
+    of these calls must be given: without it the line would be given up after `ANSWER_WITHIN_S`.
+    """
+    await tx.execute(f"SET LOCAL statement_timeout = '{for_s}s'; SET LOCAL lock_timeout = '{for_s}s'")
+    return for_s + _MARGIN_S
+
+
+def _once(name: str) -> Any:
+    ask = getattr(asyncpg.Connection, name)
+
+    async def asked(line: "_Line", *args: Any, **words: Any) -> Any:
+        try:
+            return await ask(line, *args, **words)
+        except TimeoutError:
+            line.terminate()
+            raise
+
+    return asked
+
+
+class _Line(asyncpg.Connection):
+    """A connection that is closed at the first answer that does not come in time. A ROLLBACK, a COMMIT or being given back would wait on the
+    silent line once more, and whether they are tried must not hang on what became of the exception on its way.
+    """
+
+    __slots__ = ()
+    execute, executemany, fetch, fetchmany, fetchrow, fetchval = (
+        _once(name) for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
+    )
+
+
 class Postgres:
     """The two pools, and beside them one connection that no crowd can take. Open with `Postgres.open`, an async context manager."""
 
@@ -107,6 +145,7 @@ class Postgres:
                 pool = await stack.enter_async_context(
                     asyncpg.create_pool(
                         url,
+                        connection_class=_Line,
                         min_size=1,
                         max_size=most,
                         init=_init,
@@ -167,10 +206,6 @@ class Postgres:
             raise Overloaded("no free Postgres connection within 2 s") from error
         try:
             yield conn
-        except TimeoutError:
-            # Silent for longer than a statement may run: the line is dead. Giving it back would wait for it once more.
-            conn.terminate()
-            raise
         finally:
             await pool.release(conn)
 
@@ -181,13 +216,16 @@ async def _transaction(conn: Tx, begin: str) -> AsyncIterator[None]:
     await conn.execute(begin)
     try:
         yield
-    except BaseException as error:
-        if not conn.is_closed() and not isinstance(error, TimeoutError):
-            try:
-                await conn.execute("ROLLBACK")
-            except Exception:  # noqa: BLE001
-                # The line is gone too, so nothing will be committed; what went wrong first is what must be told.
+    except BaseException:
+        try:
+            await conn.execute("ROLLBACK")
+        except BaseException as failed:
+            # The line is gone, so nothing will be committed; or nobody waits for it, and it must not go back to the pool as it is.
+            with suppress(asyncpg.InterfaceError):  # the pool has it back already
                 conn.terminate()
+            if not isinstance(failed, Exception):
+                raise
+        # What went wrong first is what must be told.
         raise
     # A transaction in which a statement failed answers COMMIT with ROLLBACK, and no error.
     if await conn.execute("COMMIT") != "COMMIT":

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from dispatch.kit.ids import new_id, new_word
-from dispatch.kit.postgres import Postgres
+from dispatch.kit.postgres import Postgres, patient
 from dispatch.providers.store import Q, require
 from dispatch.settings import Settings
 
@@ -34,8 +34,8 @@ async def seed(settings: Settings, *, providers: int, customers: int) -> list[tu
             made = [new_id() for _ in working]
             async with pg.system_tx() as tx:
                 # A load test's making, not a request: it may take its time on a busy machine.
-                await tx.execute("SET LOCAL statement_timeout = '60s'")
-                await tx.execute(Q["seed_users"], users, names, "Seeded")
+                timeout = await patient(tx, 60)
+                await tx.execute(Q["seed_users"], users, names, "Seeded", timeout=timeout)
                 await tx.execute(
                     Q["seed_providers"],
                     made,
@@ -44,6 +44,7 @@ async def seed(settings: Settings, *, providers: int, customers: int) -> list[tu
                     [f"{run}.{number}@seed.invalid" for number, _, _ in working],
                     [f"+0{int(run, 16):010d}{number:07d}" for number, _, _ in working],
                     [f"SEED-{run.upper()}-{number}" for number, _, _ in working],
+                    timeout=timeout,
                 )
-                await tx.execute(Q["seed_papers"], made, [user_id for _, user_id, _ in working])
+                await tx.execute(Q["seed_papers"], made, [user_id for _, user_id, _ in working], timeout=timeout)
     return people

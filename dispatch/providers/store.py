@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 
 from dispatch.kit.ids import new_word
-from dispatch.kit.postgres import Postgres, Tx
+from dispatch.kit.postgres import Postgres, Tx, patient
 from dispatch.kit.sql import Queries
 from dispatch.providers.errors import DocumentsIncomplete, EmailNotVerified, ProviderMissing, Suspended
 from dispatch.providers.model import ProviderState
@@ -52,13 +52,14 @@ async def require(
     """Write what each service type asks for, where the judge can read it; one that is not named asks for nothing. Whether that changed anything."""
     asked = {str(kind): [str(one) for one in names] for kind, names in documents.items()}
     async with pg.system_tx() as tx:
-        # At a change it may touch every gate there is.
-        await tx.execute("SET LOCAL statement_timeout = '120s'")
+        # At a change it may touch every gate there is, and the other workers that start now wait for their turn.
+        timeout = await patient(tx, 120)
         changed: bool = await tx.fetchval(
             Q["requirements_set"],
             [str(kind) for kind in ServiceType],
             orjson.dumps(asked),
             [str(kind) for kind in vehicles],
+            timeout=timeout,
         )
     return changed
 

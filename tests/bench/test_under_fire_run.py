@@ -1,21 +1,35 @@
 """Attackers and storms once, small, against the real server. What must hold at any speed is judged; figures of time are not."""
 
+import asyncio
 import json
 import random
+import socket
 import subprocess
 import sys
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
+from uuid import uuid4
 
 import pytest
 
+import bench.storms.trade
+from bench.demo.stage import Person
+from bench.fleet import Phone
+from bench.hostile.command import code_of_run, memory_figures
 from bench.hostile.corpus import distinct, filled, load, placeheld
+from bench.hostile.judge import Memory
 from bench.hostile.mutate import WIRE, Mutator, frame, masked
 from bench.hostile.record import Frames
 from bench.logs import judged_log, wrong_line
+from bench.server import Running
+from bench.storms.trade import Pair, Trade
+from protocol.client import Client
 from protocol.codec import decode_client
-from protocol.errors import Refused
-from protocol.frames import FRAME_BYTES_MAX, ClientFrame
+from protocol.errors import Denied, ErrorCode, Refused
+from protocol.frames import FRAME_BYTES_MAX, ClientFrame, Event
 
 ROOT = Path(__file__).parents[2]
 LIVING = {
@@ -96,6 +110,134 @@ def test_a_bad_line_is_named_by_what_it_ended_in() -> None:
     exception = "Traceback\n  File x\nKeyError: 1\n\nDuring handling\n\nTraceback\na.b.Gone: it is\nDETAIL:  more"
     line = wrong_line(json.dumps({"level": "error", "event": "x", "exception": exception}))
     assert line is not None and (line.text, line.error, line.said) == ("error: x: Gone: it is", "Gone", "it is")
+
+
+def grown(seconds: int, warm_at: int, by: float) -> Memory:
+    """Looks every two seconds: memory grows by a third until `warm_at`, and by this share in all after it."""
+    memory = Memory([])
+    for at in range(2, seconds + 1, 2):
+        kib = (
+            75_000 + 25_000 * at // warm_at
+            if at < warm_at
+            else 100_000 * (1 + by * (at - warm_at) / (seconds - warm_at))
+        )
+        memory.series.append((float(at), int(kib)))
+    return memory
+
+
+def test_memory_that_grows_under_attack_fails_the_run() -> None:
+    figures = {
+        "unhandled": 0, "answers_not_of_the_contract": 0, "workers_alive": True, "never_welcomed": 0,
+        "bystander": {"failed": 0, "rides": 3, "sockets_needed": 1},
+    }  # fmt: skip
+    assert code_of_run(figures | memory_figures(grown(600, 40, 0.03))) == 0
+    assert code_of_run(figures | memory_figures(grown(600, 40, 0.2))) == 1
+    assert memory_figures(grown(130, 40, 0.0))["rss_drift"] == 0, "its first fifth is not warm yet, its first minute is"
+    short = memory_figures(grown(100, 40, 0.2))
+    assert short["rss_drift"] is None and code_of_run(figures | short) == 0
+
+
+def test_a_phone_that_does_not_come_back_has_not_resumed() -> None:
+    phone = Phone("http://127.0.0.1:1", Person("somebody", "token"), 0.0, 0.0)
+    phone.resumed = True
+    phone.close()
+    assert not phone.resumed
+
+
+async def test_a_line_that_was_lost_is_not_resumed_until_the_next_welcome() -> None:
+    async with asyncio.timeout(10):
+        async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as deaf:
+            port = deaf.sockets[0].getsockname()[1]
+            phone = Phone(f"http://127.0.0.1:{port}", Person("somebody", "token"), 0.0, 0.0)
+            phone.resumed = True
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.setblocking(False)
+            with pytest.raises(ConnectionError):
+                await phone.come_back_by(sock)
+    assert not phone.resumed
+
+
+class Orders:
+    """The customer's half: an order is an offer to the driver at once, until the stores refuse."""
+
+    def __init__(self, pair: Pair, orders: int) -> None:
+        self.pair, self.left = pair, orders
+
+    async def create_job(self, *_: object) -> dict[str, Any]:
+        if not self.left:
+            raise Denied(ErrorCode.OVERLOADED, "no room")
+        self.left -= 1
+        job = {"id": str(uuid4())}
+        data = {"job": job, "offer_id": str(uuid4()), "round": 1}
+        self.pair.told(self.pair.driver.user_id, cast(Event, SimpleNamespace(seq=1, name="offer.created", data=data)))
+        return job
+
+
+class Driver:
+    """His phone: the accept is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    def locate(self, *_: object) -> None:
+        pass
+
+    async def accept(self, *_: object) -> None:
+        self.asked.set()
+        await self.answer.wait()
+
+    async def advance(self, *_: object) -> None:
+        pass
+
+
+class Paired(Pair):
+    async def join(self, stack: AsyncExitStack) -> None:
+        pass
+
+
+def paired(monkeypatch: pytest.MonkeyPatch, orders: int) -> tuple[Pair, Driver]:
+    running = cast(Running, SimpleNamespace(stage=SimpleNamespace(url="http://127.0.0.1:1"), http=None))
+    pair, driver = Paired(running, Person("driver", "d"), Person("rider", "r"), (0.0, 0.0)), Driver()
+    pair.clients = [cast(Client, driver)]
+    monkeypatch.setattr(bench.storms.trade, "Http", lambda *_, **__: Orders(pair, orders))
+    monkeypatch.setattr(bench.storms.trade, "REST_S", 0.0)
+    return pair, driver
+
+
+async def test_an_accept_that_still_waits_counts_as_long_as_it_has_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, driver = paired(monkeypatch, orders=1)
+    async with asyncio.timeout(10), Trade([pair]) as trade:
+        began = time.monotonic()
+        await driver.asked.wait()
+        asked = time.monotonic()
+        assert not pair.accepts
+        (waited,) = trade.accept_ms(began, asked)
+        assert 0 <= waited <= (time.monotonic() - began) * 1e3
+        assert trade.accept_ms(began, asked)[0] > waited, "it waits on"
+        assert trade.accept_ms(asked, asked + 1) == [], "it was asked before"
+        driver.answer.set()
+        await trade.finish()
+        assert len(trade.accept_ms(began, asked)) == 1 and pair.accepts, "once, with its answer"
+
+
+async def test_a_pair_that_died_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, _ = paired(monkeypatch, orders=0)
+    async with asyncio.timeout(10):
+        async with Trade([pair]) as trade:
+            while not trade.failed():
+                await asyncio.sleep(0)
+            await trade.finish()
+            (failure,) = trade.failed()
+            assert "no room" in failure
+        assert trade.failed() == [failure]
+
+
+async def test_a_pair_that_was_called_off_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, driver = paired(monkeypatch, orders=1)
+    async with asyncio.timeout(10):
+        async with Trade([pair]) as trade:
+            await driver.asked.wait()
+        assert trade.failed() == []
 
 
 def test_twenty_thousand_broken_frames_harm_nobody(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 import pytest
 
+from bench.faults.standing import Standing
 from protocol.errors import Denied
 from protocol.lifecycle import FINAL
 from tests.support.server import Person, Server, serving
@@ -27,41 +28,23 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 
 
 class Folded:
-    """What an app shows that keeps a snapshot and applies events: the rules of contract.md §3, and nothing the server told it besides."""
+    """What an app shows that keeps a snapshot and applies events."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
         first = person.inbox.snapshots[0]
         self.seq = first.seq
-        self.provider: Any = first.provider
-        self.jobs = {job["id"]: job for job in first.jobs}
-        self.offers = {offer["offer_id"]: offer for offer in first.offers}
+        self.standing = Standing(first.provider, first.jobs, first.offers)
 
-    def upto(self, seq: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """(provider, jobs, offers) after applying all events up to `seq`."""
+    def upto(self, seq: int) -> Standing:
+        """After applying all events up to `seq`."""
         for event in self.person.inbox.events:
             if not self.seq < event.seq <= seq:
                 continue
             assert event.seq == self.seq + 1, "no gap"
             self.seq = event.seq
-            match event.name:
-                case "provider.updated":
-                    self.provider = event.data["provider"]
-                case "offer.created":
-                    self.offers[event.data["offer_id"]] = event.data
-                case "offer.withdrawn":
-                    self.offers.pop(event.data["offer_id"], None)
-                case "job.created" | "job.accepted" | "job.updated" | "job.completed":
-                    self._job(event.data["job"])
-                case "job.cancelled":
-                    self.jobs.pop(event.data["job"]["id"], None)
-        return self.provider, self.jobs, self.offers
-
-    def _job(self, job: dict[str, Any]) -> None:
-        if job["status"] in FINAL:
-            self.jobs.pop(job["id"], None)
-        else:
-            self.jobs[job["id"]] = job
+            self.standing.apply(event.name, event.data)
+        return self.standing
 
 
 async def compare(server: Server, folded: Folded) -> None:
@@ -70,10 +53,10 @@ async def compare(server: Server, folded: Folded) -> None:
     await folded.person.inbox.until(
         lambda: fresh.seq == folded.seq or any(e.seq >= fresh.seq for e in folded.person.inbox.events) or fresh.seq == 0
     )
-    provider, jobs, offers = folded.upto(fresh.seq)
-    assert (None if fresh.provider is None else orjson.loads(fresh.provider)) == provider
-    assert {job["id"]: job for job in map(orjson.loads, fresh.jobs)} == jobs
-    assert {offer["offer_id"]: offer for offer in map(orjson.loads, fresh.offers)} == offers
+    shown = folded.upto(fresh.seq)
+    assert (None if fresh.provider is None else orjson.loads(fresh.provider)) == shown.provider
+    assert {job["id"]: job for job in map(orjson.loads, fresh.jobs)} == shown.jobs
+    assert {offer["offer_id"]: offer for offer in map(orjson.loads, fresh.offers)} == shown.offers
 
 
 @pytest.mark.parametrize("seed", range(6))

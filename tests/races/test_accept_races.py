@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dispatch.claims import live
+from dispatch.claims import keys, live
 from protocol.lifecycle import AdminAction
 from tests.support.crowd import Racer, check_invariants, crowd, lone_job, offer, outcome, until_final
-from tests.support.server import Server, serving
+from tests.support.server import WITHIN_S, Server, serving
 
 TAKEN = "JOB_NOT_AVAILABLE:accepted"
 CANCELLED = "JOB_NOT_AVAILABLE:cancelled"
@@ -183,6 +183,20 @@ async def test_randomly_lying_claims_lose_nobody_for_good(server: Server, monkey
     job_id = await lone_job(server)
     answers = await race(server, job_id, racers, await offer(server, job_id, racers))
     assert sorted(answers) == sorted(["accepted"] + [TAKEN] * 19)
+    await check_invariants(server)
+
+
+@pytest.mark.parametrize("lapse", [{"px": 3_600_000}, {}])
+async def test_a_claim_that_outlives_its_asker_holds_nobody_up(server: Server, lapse: dict[str, int]) -> None:
+    """Its worker died, and then Redis' clock was set back: the claim was pending for an hour, and everybody was told BUSY."""
+    racers = await crowd(server, 5)
+    job_id = await lone_job(server)
+    offers = await offer(server, job_id, racers)
+    dead = f"1:{racers[0].id}:{uuid4()}"
+    await server.app.redis.plain.set(keys.claim(job_id), dead, **lapse)
+    async with asyncio.timeout(WITHIN_S):
+        answers = await race(server, job_id, racers[1:], offers)
+    assert sorted(answers) == sorted(["accepted"] + [TAKEN] * 3)
     await check_invariants(server)
 
 

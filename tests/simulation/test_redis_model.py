@@ -102,6 +102,12 @@ def breaks_a_claim(pair: Pair, who: int, which: int, how: int) -> None:
     pair.command("GET", key)
 
 
+def sets_the_clock_back(pair: Pair, who: int, which: int, how: int) -> None:
+    """A pending claim that stands for longer than one does; «for ever» too."""
+    lapse = () if how % 2 else ("PX", 10 * claim_keys.PENDING_MS)
+    pair.command("SET", claim_keys.claim(UUID(int=which)), f"{1 + how % 3}:{PEOPLE[who]}:a0", *lapse)
+
+
 def loses_a_key(pair: Pair, who: int, which: int, how: int) -> None:
     pair.command("DEL", claim_keys.claim(UUID(int=which)), inbox_keys.copy(UUID(int=who)))
 
@@ -183,7 +189,7 @@ def sweeps(pair: Pair, who: int, which: int, how: int) -> None:
 
 Act = Callable[[Pair, int, int, int], None]
 ACTS: list[Act] = [
-    claims, settles, breaks_a_claim, loses_a_key, pushes, reads, lists, moves, searches, undoes, lets_go, unlists, sweeps, claims, pushes, lists, searches,
+    claims, settles, breaks_a_claim, sets_the_clock_back, loses_a_key, pushes, reads, lists, moves, searches, undoes, lets_go, unlists, sweeps, claims, pushes, lists, searches,
 ]  # fmt: skip
 acts = st.tuples(st.sampled_from(ACTS), st.integers(0, 6), st.integers(0, 3), st.integers(0, 11))
 

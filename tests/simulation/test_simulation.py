@@ -31,7 +31,7 @@ from dispatch.admin import service as admin
 from dispatch.claims import Claims
 from dispatch.claims.model import Ask
 from dispatch.duties import duties
-from dispatch.inbox import Inbox
+from dispatch.inbox import Inbox, State
 from dispatch.jobs import rules
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.errors import IllegalTransition
@@ -247,6 +247,29 @@ def test_events_that_nobody_relays_are_caught(monkeypatch: pytest.MonkeyPatch) -
     assert _caught("I6") and _caught("I7", shape=strict), "some never hear of it, and some too late"
 
 
+def test_a_snapshot_that_leaves_out_what_there_is_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant of matching: whoever starts anew sees neither his jobs nor his offers."""
+    whole = Matching.state_of
+
+    async def bare(self: Matching, user_id: UUID) -> State:
+        state = await whole(self, user_id)
+        return State(state.seq, state.provider, [], [])
+
+    monkeypatch.setattr(Matching, "state_of", bare)
+    assert "I6" in _invariants(_caught("I6"))
+
+
+def test_losers_whom_nobody_tells_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant of claims and of matching: their offers stay live, on a job that is gone."""
+
+    async def nothing(self: Any, *asked: Any, **more: Any) -> None:
+        return None
+
+    monkeypatch.setattr(Claims, "_aftermath", nothing)
+    monkeypatch.setattr(Matching, "settle", nothing)
+    assert "I9" in _invariants(_caught("I9"))
+
+
 def test_one_who_is_told_that_he_is_busy_with_what_he_had_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant of the judge: the job that he had is one that he has."""
 
@@ -288,7 +311,7 @@ def test_one_who_is_not_told_of_his_suspension_is_caught(monkeypatch: pytest.Mon
     found = set[str]()
     for seed in range(1, 31):
         found |= _invariants(run_seed(seed))
-    assert found == {"I7"}
+    assert found == {"I6", "I7"}, "nor do his events amount to what a snapshot shows"
 
 
 def test_a_socket_of_one_who_is_shut_out_that_stays_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,11 @@ class Data:
         if self.find(key) is not None:
             self.lapse_ms[key] = self.clock_ms() + seconds * 1000
 
+    def left_ms(self, key: str) -> float:
+        """Of a key that there is; -1: it does not lapse."""
+        lapse = self.lapse_ms.get(key)
+        return -1 if lapse is None else lapse - self.clock_ms()
+
     def get(self, key: str) -> bytes | None:
         found: bytes | None = self.find(key)
         return found
@@ -141,6 +146,8 @@ class Data:
                 return self.set(args[0], args[1])
             case "SET" if args[2:] == ("NX",):
                 return self.set(args[0], args[1], nx=True)
+            case "SET" if args[2:3] == ("PX",):
+                return self.set(args[0], args[1], px=int(args[3]))
             case "DEL":
                 return self.delete(*args)
             case "HSET":

@@ -25,7 +25,10 @@ def claim(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> bytes:
         if round is not None and round > int(args[0]):
             return b"stale"
         if round is not None and round == int(args[0]):
-            return b"committed" if held.endswith(b":C") else b"pending"
+            if held.endswith(b":C"):
+                return b"committed"
+            if 0 <= data.left_ms(keys[0]) <= int(args[3]):
+                return b"pending"
     data.set(keys[0], mine, px=int(args[3]))
     return b"first"
 

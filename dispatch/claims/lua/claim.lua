@@ -15,7 +15,14 @@ if held then
     return 'stale'
   end
   if round and round == tonumber(ARGV[1]) then
-    return string.sub(held, -2) == ':C' and 'committed' or 'pending'
+    if string.sub(held, -2) == ':C' then
+      return 'committed'
+    end
+    -- A key lapses by the wall clock: once that has been set back, a claim whose asker is dead would stand for as long.
+    local left = redis.call('PTTL', KEYS[1])
+    if left >= 0 and left <= tonumber(ARGV[4]) then
+      return 'pending'
+    end
   end
 end
 redis.call('SET', KEYS[1], mine, 'PX', ARGV[4])
