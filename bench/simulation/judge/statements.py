@@ -15,7 +15,7 @@ SLICES = ("inbox", "claims", "matching", "jobs", "providers", "accounts", "audit
 
 OUTSIDE: dict[str, frozenset[str]] = {
     "inbox": frozenset({"events_forget"}),
-    "matching": frozenset({"offers_unheard", "offers_board", "jobs_board"}),
+    "matching": frozenset({"offers_unheard", "offers_board", "jobs_board", "waits", "standings"}),
     "jobs": frozenset({"job_view", "job_row", "jobs_of", "jobs_stuck", "trail_add", "jobs_by_status", "job_events_next"}),
     "providers": frozenset(
         {
@@ -24,7 +24,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
         }
     ),
 }  # fmt: skip
-"""Statements of these slices that no part of the simulated core runs: registration, lists of an office, gauges, old age. Of accounts
+"""Statements of these slices that no part of the simulated core runs: registration, lists of an office, gauges, old age, windows of the policy `batch`. Of accounts
 only the request ids are modelled, and who is shut out.
 """
 
