@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,12 @@ from redis.exceptions import RedisError
 
 from bench.chaos.asking import now_ns
 from bench.chaos.clocks import clock_postgres, clock_redis, clock_worker
-from bench.chaos.cluster import Node
+from bench.chaos.links import link_blackhole, link_delay, link_half_open, link_reset, link_throttle
 from bench.chaos.nemesis import AIM_WITHIN_S, CLAIM, WORDS, Blow, Nemesis, Resume, Skipped, name_of
 from bench.chaos.phones import Phone
 from bench.chaos.plan import Planned
 from bench.chaos.stores import Hurry, send
 from bench.demo.stage import end_with_us
-from bench.faults.proxy import Proxy
 
 if TYPE_CHECKING:
     import redis.asyncio as aioredis
@@ -345,90 +344,6 @@ async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> t
         return what, len(waiting)
 
 
-# --- links
-
-
-def _link(nemesis: Nemesis, dice: random.Random) -> tuple[Node, Proxy, str]:
-    node = nemesis.node(dice)
-    name = dice.choice(("clients", "redis", "postgres"))
-    return node, getattr(node, name), name
-
-
-def _calls_on(nemesis: Nemesis, node: Node, link: Proxy) -> int:
-    return nemesis.city.in_flight(node.worker.number) if link is node.clients else link.in_flight
-
-
-async def link_reset(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """In the middle of a call: on a store's link between a statement and its execution, or between that and its reply. Met are the calls
-    that were cut.
-    """
-    node, link, name = _link(nemesis, dice)
-    if link is node.clients:
-        met = await nemesis.aim(lambda: _calls_on(nemesis, node, link))
-        link.cut()
-        return f"{name_of(node)}, {name}", met
-    executed = dice.random() < 0.5
-    trap = link.drop_next_reply() if executed else link.hold_next()
-    try:
-        async with asyncio.timeout(AIM_WITHIN_S):
-            await trap.reached.wait()
-    except TimeoutError:
-        return f"{name_of(node)}, {name}", 0
-    finally:
-        link.forget(trap)
-        met = max(int(executed), link.in_flight)
-        link.cut()
-        trap.release()
-    return f"{name_of(node)}, {name}, {'executed' if executed else 'not executed'}", met
-
-
-async def link_half_open(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: `_until_healed`."""
-    node, link, name = _link(nemesis, dice)
-    silent = dice.choice(("requests", "replies"))
-    async with nemesis.lock(f"{name_of(node)}, {name}"):
-        link.half_open("requests" if silent == "requests" else "replies")
-        return f"{name_of(node)}, {name}, no {silent}", await _until_healed(nemesis, planned, node, link)
-
-
-async def link_blackhole(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile."""
-    node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{name_of(node)}, {name}"):
-        link.blackhole()
-        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
-
-
-async def link_delay(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: all of them are answered late."""
-    node, link, name = _link(nemesis, dice)
-    delay_s = dice.uniform(0.05, 2.0)
-    async with nemesis.lock(f"{name_of(node)}, {name}"):
-        link.delay_s, link.jitter_s = delay_s, delay_s / 2
-        return f"{name_of(node)}, {name}, {delay_s:.2f} s", await _until_healed(nemesis, planned, node, link)
-
-
-async def link_throttle(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the calls on the link meanwhile: all of them are slow."""
-    node, link, name = _link(nemesis, dice)
-    async with nemesis.lock(f"{name_of(node)}, {name}"):
-        link.bytes_per_s = dice.choice((2_000.0, 20_000.0))
-        return f"{name_of(node)}, {name}", await _until_healed(nemesis, planned, node, link)
-
-
-async def _until_healed(nemesis: Nemesis, planned: Planned, node: Node, link: Proxy) -> int:
-    """Calls that were on the link at any look; a store's link counts what was asked meanwhile. A little longer, until there are any."""
-    met, before = _calls_on(nemesis, node, link), link.asked
-    try:
-        until = time.monotonic() + planned.length_s
-        while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
-            await asyncio.sleep(0.02)
-            met = max(met, _calls_on(nemesis, node, link), link.asked - before)
-        return met
-    finally:
-        link.heal()
-
-
 # --- people and machine
 
 
@@ -448,8 +363,16 @@ async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) 
     return f"{len(victims)} phones", met
 
 
+SHARED_S, LOOK_S = 0.02, 0.1
+"""A worker that waited so much longer than before for a CPU, within a look, was slowed by the hogs."""
+
+
 async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the most calls that were under way at any look: they share the CPU with the hogs."""
+    """Met are the most calls that were under way, at any look, at workers which the hogs kept waiting for a CPU. A little longer, until
+    there are any.
+    """
+    pids = [node.worker.pid for node in nemesis.cluster.nodes]
+    usual = await _waits(pids)
     hogs = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", "while True: pass", start_new_session=True, preexec_fn=end_with_us
@@ -459,15 +382,30 @@ async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tu
     met = 0
     try:
         until = time.monotonic() + planned.length_s
-        while time.monotonic() < until:
-            await asyncio.sleep(0.1)
-            met = max(met, sum(nemesis.calls_at(node) for node in nemesis.cluster.nodes))
+        while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
+            looked = zip(nemesis.cluster.nodes, await _waits(pids), usual, strict=True)
+            met = max(met, sum(nemesis.calls_at(node) for node, waited, was in looked if waited > was + SHARED_S))
     finally:
         for hog in hogs:
             with suppress(ProcessLookupError):
                 hog.kill()
             await hog.wait()
     return "machine", met
+
+
+async def _waits(pids: Sequence[int | None]) -> list[float]:
+    """Seconds that each of these processes waited for a CPU during one look."""
+    before = [_waited_s(pid) for pid in pids]
+    await asyncio.sleep(LOOK_S)
+    return [_waited_s(pid) - waited for pid, waited in zip(pids, before, strict=True)]
+
+
+def _waited_s(pid: int | None) -> float:
+    """Seconds that a process has been ready to run and did not, by the kernel's count; 0 for one that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 # --- disk

@@ -11,6 +11,9 @@ from bench.faults.statements import READY_FOR_QUERY, PostgresReplies, PostgresRe
 if TYPE_CHECKING:
     from bench.faults.proxy import Proxy, Trap
 
+SLOWED_S = 0.02
+"""What passes undisturbed goes at once; what waits here for longer than this was met by a delay or a throttle."""
+
 WAITING_BYTES_MAX = 1024 * 1024
 """Held back in one flow; beyond that its source is not read."""
 
@@ -63,13 +66,14 @@ class _Flow:
         self.closing = False
         """The source has ended: so does the other end, once everything has left."""
 
-    def push(self, data: bytes, delay_s: float = 0.0) -> None:
+    def push(self, data: bytes, delay_s: float = 0.0) -> float:
+        """Returns the seconds that a delay or a throttle will hold it back."""
         proxy = self._line.proxy
         if not (self._queue or self.held or delay_s or proxy.bytes_per_s or self._line.stopped) and (
             self._to.transport is not None
         ):
             self._to.transport.write(data)
-            return
+            return 0.0
         now = asyncio.get_running_loop().time()
         self._due = max(self._due, now + delay_s)
         if proxy.bytes_per_s:
@@ -78,7 +82,9 @@ class _Flow:
         self._bytes += len(data)
         if self._bytes > WAITING_BYTES_MAX:
             self._line.pause(client=self._to is self._line.server)
+        held_s = self._due - now
         self.pump()
+        return held_s
 
     def hurry(self) -> None:
         """What was delayed is due now."""
@@ -129,6 +135,8 @@ class Line:
             PostgresRequests() if speaks == "postgres" else RedisRequests() if speaks == "redis" else None
         )
         self._swallowing: tuple[Trap, PostgresReplies | RedisReplies] | None = None
+        self._slowed = False
+        """The statement under way is among those that `proxy.slowed` counts."""
         self._holed = False
         self._over = False
 
@@ -213,7 +221,7 @@ class Line:
             trap = None
             if executed is not None:
                 self.busy = True
-                self.proxy.asked += 1
+                self._slowed = False
                 trap = self.proxy.sprung(executed, message)
             if trap is not None:
                 self._forward(self._up, b"".join(ready), "requests")
@@ -254,18 +262,25 @@ class Line:
                 self.reset()
                 return
             data = trap.answer
-        if self.proxy.speaks != "postgres" or data[-6:-1] == READY_FOR_QUERY:
-            self.busy = False
         proxy = self.proxy
         delay_s = (
             max(0.0, proxy.delay_s + proxy.dice.uniform(-proxy.jitter_s, proxy.jitter_s)) if proxy.delay_s else 0.0
         )
         self._forward(self._down, data, "replies", delay_s)
+        if self.proxy.speaks != "postgres" or data[-6:-1] == READY_FOR_QUERY:
+            self.busy = False
 
     def _forward(self, flow: _Flow, data: bytes, direction: str, delay_s: float = 0.0) -> None:
         if not data:
             return
         if self.proxy.mode.value == "blackhole" or self.proxy.silent == direction:
             self._holed = True
-            return
-        flow.push(data, delay_s)
+            self._slow()
+        elif flow.push(data, delay_s) >= SLOWED_S:
+            self._slow()
+
+    def _slow(self) -> None:
+        """Count the call whose bytes these are, once. What a store says unasked is no call."""
+        if self._requests is None or (self.busy and not self._slowed):
+            self._slowed = True
+            self.proxy.slowed += 1

@@ -94,7 +94,7 @@ class Proxy:
         self.bytes_per_s: float | None = None  # each way of each connection
         self.accepted = 0  # connections so far
         self.refused = 0  # of these, those that found nobody behind us or were not let in
-        self.asked = 0  # statements so far
+        self.slowed = 0  # calls so far that were held back (`SLOWED_S`) or lost bytes; without statements, pieces
         self.lost = 0  # statements whose connection ended before their answer
         self.mode = Mode.PASS
         self.silent: Direction | None = None
