@@ -76,7 +76,7 @@ LOOPS = frozenset(
 """The duties that belong to the protocol core."""
 LEFT_OUT = frozenset(
     {
-        "fix_hand_over", "fix_canary", "tracker", "trail_flusher", "job_teller", "offer_nudger", "key_refresher", "gauges", "lag_feeler",
+        "fix_hand_over", "fix_canary", "round_noter", "tracker", "trail_flusher", "job_teller", "offer_nudger", "key_refresher", "gauges", "lag_feeler",
         "job_counter", "gate_judge", "delivery_rescuer", "payout_rescuer", "paper_sweeper", "deferred_suspender", "performance", "forgetter",
     }
 )  # fmt: skip

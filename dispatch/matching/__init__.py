@@ -13,6 +13,7 @@ from dispatch.matching.quotes import Quotes
 from dispatch.matching.service import Matching
 from dispatch.matching.shifts import Shifts
 from dispatch.matching.store import jobs_locked_of, offers_voided
+from dispatch.matching.why import Why
 
 __all__ = [
     "Decision",
@@ -30,6 +31,7 @@ __all__ = [
     "Shifts",
     "Standing",
     "Terms",
+    "Why",
     "acceptance_of",
     "decide",
     "jobs_locked_of",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from dispatch.matching.errors import JobNotAvailable, OfferMissing
 from dispatch.matching.model import Decision, Question, Search, terms_of
 from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.store import Q, offers_voided
+from dispatch.matching.why import Why
 from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
 from dispatch.providers import ProviderMissing, Providers, check_may_work
 from protocol.errors import NO_PROVIDER
@@ -37,6 +38,17 @@ _AT_ONCE = 6
 """Searches of one worker at the same time: fewer than its connections, so that accepts never wait for them."""
 _DUE_MAX = 200
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the judge made of a decision: the round, or 0; who got an offer; and who was chosen if he wanted none of them (a cash job and all
+    of them at their debt limit, say): the next nearest then.
+    """
+
+    round: int
+    offered: frozenset[UUID]
+    unfit: Sequence[UUID]
 
 
 class Matching:
@@ -54,6 +66,7 @@ class Matching:
         clock: Clock,
         *,
         stamp: Callable[[Sequence[UUID], int], None] | None = None,
+        why: Why | None = None,
     ) -> None:
         self._pg = pg
         self._inbox = inbox
@@ -64,6 +77,7 @@ class Matching:
         self._nursery = nursery
         self._clock = clock
         self._stamp = stamp
+        self._why = why
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._batching = Batching(pg, presence, markets, clock, self._gate)
         self._boards = [market.code for market in markets if market.open_board]
@@ -165,16 +179,20 @@ class Matching:
             return
         terms = terms_of(market, policy)
         reach = policy_named(terms.policy).reach(market, search.round)
-        found = await self._near(market, search, reach.wanted, reach.radius_m)
-        if not found and reach.radius_m < market.radius_max_m:
-            found = await self._near(market, search, reach.wanted, market.radius_max_m)
+        radius_m = reach.radius_m
+        found = await self._near(market, search, reach.wanted, radius_m)
+        if not found and radius_m < market.radius_max_m:
+            radius_m = market.radius_max_m
+            found = await self._near(market, search, reach.wanted, radius_m)
         question = Question(
             round(self._clock.now().timestamp() * 1000), terms, (search,), {search.job_id: found} if found else {}
         )
         decision = decide(question)
         self._decided(question, decision)
         chosen = list(decision.offers.get(search.job_id, ()))
-        unfit = await self._give(market, search, chosen, found, again_s=market.research_s)
+        made = await self._give(market, search, chosen, found, again_s=market.research_s)
+        self._note(question, decision, search, radius_m, made)
+        unfit = made.unfit
         if unfit and tries > 1:
             await self._offer(replace(search, excluded=(*search.excluded, *unfit)), tries - 1, policy)
 
@@ -198,12 +216,15 @@ class Matching:
 
         async def give(search: Search) -> None:
             some = decision.offers.get(search.job_id, ())
-            unfit = await self._give(market, search, some, some, again_s=self._batching.wait_s(market))
-            if unfit:
+            made = await self._give(market, search, some, some, again_s=self._batching.wait_s(market))
+            reach = policy_named("batch").reach(market, search.round, search.waited_s)
+            self._note(question, decision, search, reach.radius_m, made)
+            if made.unfit:
                 # The next window would choose him again: this job goes on by itself.
-                await self._offer(replace(search, excluded=(*search.excluded, *unfit)), policy="waves")
+                await self._offer(replace(search, excluded=(*search.excluded, *made.unfit)), policy="waves")
 
-        await each([(search, partial(give, search)) for search in searches], self._guarded)
+        # As the question has them: it knows how long each has waited.
+        await each([(search, partial(give, search)) for search in question.searches], self._guarded)
 
     async def _had_all_rounds(self, market: Market, search: Search) -> bool:
         if not market.rounds or search.round < market.rounds:
@@ -224,10 +245,9 @@ class Matching:
         found: Sequence[Candidate],
         *,
         again_s: float,
-    ) -> list[UUID]:
+    ) -> "_Made":
         """Make a round of offers to `chosen`; the holds on others of `found` end. Nobody to offer it to: the search comes again after
-        `again_s`. Returns those chosen if the judge wanted none of them (a cash job and all of them at their debt limit, say): the next
-        nearest then.
+        `again_s`.
         """
         offers = [new_id() for _ in chosen]
         try:
@@ -259,9 +279,14 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
-        taken = set(made["offered_to"])
+        taken = frozenset(made["offered_to"])
         await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
-        return [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
+        unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
+        return _Made(made["round"] if taken else 0, taken, unfit)
+
+    def _note(self, question: Question, decision: Decision, search: Search, radius_m: float, made: "_Made") -> None:
+        if self._why is not None:
+            self._why.note(question, decision, search, radius_m=radius_m, round=made.round, offered=made.offered)
 
     async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
         return await self._presence.near(
