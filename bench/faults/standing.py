@@ -37,9 +37,12 @@ class Standing:
 
     @property
     def digest(self) -> str:
-        """Two digests of 16 hex digits: of all jobs and offers, and of the provider; the second is empty where nothing is known of him."""
-        of_jobs = digest("", [sorted(self.jobs.items()), sorted(self.offers.items())])
-        return f"{of_jobs} {'' if self.provider is None else digest('', self.provider)}"
+        """Digests of 16 hex digits, with blanks between: of all jobs; of the provider, "-" where nothing is known of him; then ID=DIGEST of each
+        offer.
+        """
+        of_provider = "-" if self.provider is None else digest("", self.provider)
+        offers = [f"{offer_id}={digest('', offer)}" for offer_id, offer in sorted(self.offers.items())]
+        return " ".join([digest("", sorted(self.jobs.items())), of_provider, *offers])
 
 
 def standings(events: Iterable[tuple[str, Said]]) -> list[str]:
@@ -52,7 +55,12 @@ def standings(events: Iterable[tuple[str, Said]]) -> list[str]:
     return found
 
 
-def same(shown: str, held: str) -> bool:
-    """Whether a snapshot shows what the events before it have led to. Of a provider of whom they say nothing it may say anything."""
-    of_jobs, _, of_provider = held.partition(" ")
-    return shown.partition(" ")[0] == of_jobs and (not of_provider or shown.partition(" ")[2] == of_provider)
+def left_out(shown: str, held: str) -> frozenset[str] | None:
+    """The offers that a snapshot leaves out of what the events before it have led to; None: it shows something else. Of a provider of whom
+    they say nothing it may say anything.
+    """
+    jobs, provider, *offers = shown.split(" ")
+    held_jobs, held_provider, *held_offers = held.split(" ")
+    if jobs != held_jobs or held_provider not in ("-", provider) or not set(offers) <= set(held_offers):
+        return None
+    return frozenset(one.partition("=")[0] for one in set(held_offers) - set(offers))

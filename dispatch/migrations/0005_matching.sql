@@ -349,7 +349,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT count(*) FROM woken
 $$;
 
--- The whole live state of a user as of `seq`, in one statement and so in one snapshot.
+-- The whole live state of a user as of `seq`, in one statement and so in one snapshot. An offer of a job that somebody else has by now is
+-- withdrawn in a moment, and what becomes of that job is none of its holder's business.
 CREATE FUNCTION live_state(p_user uuid, OUT seq bigint, OUT provider json, OUT jobs json[], OUT offers json[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   SELECT coalesce((SELECT h.seq FROM inbox_head h WHERE h.user_id = p_user), 0),
@@ -357,7 +358,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
     ARRAY(SELECT job_view(j, j.provider_user_id = p_user) FROM dispatch.jobs j
           WHERE (j.customer_id = p_user OR j.provider_user_id = p_user) AND j.status NOT IN ('completed', 'cancelled') ORDER BY j.created_at, j.id),
     ARRAY(SELECT offer_view(o, job_glance(j)) FROM dispatch.offers o JOIN dispatch.jobs j ON j.id = o.job_id
-          WHERE o.provider_user_id = p_user AND o.status = 'live' ORDER BY o.offered_at, o.offer_id)
+          WHERE o.provider_user_id = p_user AND o.status = 'live' AND j.status IN ('pending', 'offered') ORDER BY o.offered_at, o.offer_id)
 $$;
 
 RESET ROLE;

@@ -130,6 +130,17 @@ def stale_snapshot(history: History) -> None:
     told.digest = history.final.standings[told.user][told.seq - 2]
 
 
+def snapshot_without_an_offer(history: History) -> None:
+    """Of a job that stood open."""
+    told = [told for told in history.told if told.kind == "snapshot"][-1]
+    told.digest = told.digest.rsplit(" ", 1)[0]
+
+
+def snapshot_with_another_offer(history: History) -> None:
+    told = [told for told in history.told if told.kind == "snapshot"][-1]
+    told.digest += "different"
+
+
 def snapshot_of_another_provider(history: History) -> None:
     told = [told for told in history.told if told.kind == "snapshot"][-1]
     told.digest = told.digest.replace("provider", "another")
@@ -396,6 +407,8 @@ BROKEN: dict[Callable[[History], None], str] = {
     a_head_without_its_event: "I6",
     snapshot_left_empty: "I6",
     stale_snapshot: "I6",
+    snapshot_without_an_offer: "I6",
+    snapshot_with_another_offer: "I6",
     snapshot_of_another_provider: "I6",
     lost_event: "I6",
     last_event_lost: "I6",

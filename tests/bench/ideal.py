@@ -56,7 +56,9 @@ class Ideal:
         seq = self.numbers[user] = self.numbers.get(user, 0) + 1
         found = f"{user}:{seq}:{name}:{job}{offer}"
         self.history.final.events.setdefault(user, []).append((seq, found))
-        self.history.final.standings.setdefault(user, []).append(f"jobs-{user}-{seq} {'provider' if seq > 1 else ''}")
+        self.history.final.standings.setdefault(user, []).append(
+            f"jobs-{user}-{seq} {'provider' if seq > 1 else '-'} offer-{user}-{seq}=content"
+        )
         self.history.told.append(
             Told(at=self.now + MS, client=f"{user}/phone", user=user, socket="s", kind="event", seq=seq, name=name, job=job, offer=offer, digest=found)
         )  # fmt: skip

@@ -24,6 +24,7 @@ from bench.faults.history import (
 )
 from bench.faults.job_register import Did, State, step
 from bench.faults.linearizable import Call, linearizable
+from bench.faults.standing import Standing
 from tests.bench.breaches import BROKEN, accepted_offer_made_while_busy, first, offered_while_busy, refusal
 from tests.bench.ideal import MS, Ideal
 
@@ -259,8 +260,24 @@ def test_an_order_that_was_heard_before_its_customer_was_shut_out_is_no_breach()
 def test_a_snapshot_of_the_moment_of_the_suspension_may_have_told_him() -> None:
     history = _told_late(120)
     assert "I7" in {violation.invariant for violation in judge(history)}
-    snapshot = Told(at=99 * S + 500 * MS, client="p/phone", user="p", socket="s", kind="snapshot", seq=0)
+    snapshot = Told(
+        at=99 * S + 500 * MS, client="p/phone", user="p", socket="s", kind="snapshot", seq=0, digest=Standing().digest
+    )
     history.told.insert(1, snapshot)
     looked: Counter[str] = Counter()
     assert "I7" not in {violation.invariant for violation in judge(history, looked)}
     assert looked["I7 told"] == 0
+
+
+def test_a_snapshot_may_leave_out_an_offer_of_a_job_that_somebody_else_has() -> None:
+    """Its holder hears that it is withdrawn in a moment."""
+    history = Ideal(4).history
+    told = [told for told in history.told if told.kind == "snapshot"][-1]
+    offer = next(one for one in history.final.offers if one.status == "withdrawn")
+    whole = history.final.standings[told.user][told.seq - 1] = f"{told.digest.rsplit(' ', 1)[0]} {offer.id}=content"
+    told.digest = whole.rsplit(" ", 1)[0]
+    assert judge(history) == []
+    for row in history.final.steps:
+        if row.job == offer.job and row.to not in ("pending", "offered"):
+            row.round = offer.round - 1
+    assert "I6" in {violation.invariant for violation in judge(history)}

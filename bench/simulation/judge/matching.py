@@ -358,7 +358,11 @@ def live_state(db: Session, user_id: UUID) -> Row:
         if user_id in (job["customer_id"], job["provider_user_id"]) and job["status"] not in ("completed", "cancelled")
     ]
     jobs.sort(key=lambda job: (job["created_at"], job["id"]))
-    offers = [o for o in db.all("offers") if o["provider_user_id"] == user_id and o["status"] == "live"]
+    offers = [
+        offer
+        for offer in db.all("offers")
+        if offer["provider_user_id"] == user_id and offer["status"] == "live" and _job_of(db, offer)["status"] in OPEN
+    ]
     offers.sort(key=lambda offer: (offer["offered_at"], offer["offer_id"]))
     provider = next((p for p in db.all("providers") if p["user_id"] == user_id), None)
     return {
