@@ -31,7 +31,7 @@ FLEETS = {"scarce": 1.5, "balanced": 2.0, "plenty": 3.5}
 """Cabs out for each that the trips alone keep busy: the way to the pickup and waiting between jobs come on top."""
 TRACES = "2008-05-23"
 """The one given day whose cabs are known around the clock."""
-TUNED_ON = ("2008-05-17", "2008-05-21", "2008-05-27", "2008-06-02")
+TUNED_ON = ("2008-05-17", "2008-05-19", "2008-05-21", "2008-05-27", "2008-06-02")
 """The defaults of `batch` were chosen on these days; the tables are of the others."""
 SWEEP_S = (2.0, 4.0, 6.0, 10.0, 15.0, 20.0)
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
