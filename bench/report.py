@@ -90,8 +90,10 @@ def cpu_model() -> str:
 
 
 def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[str, str]) -> dict[str, Any]:
-    """The figures beside the options, machine, versions, commit and date that they belong to."""
-    given = {name: value for name, value in vars(shown).items() if name != "json"}
+    """The figures beside the options, machine, versions, commit and date that they belong to. Folders and files of whoever ran it are
+    nobody else's business.
+    """
+    given = {name: value for name, value in vars(shown).items() if name != "json" and not isinstance(value, Path)}
     facts = {
         "options": given,
         "machine": {**machine(), "cpu": cpu_model()},

@@ -17,7 +17,7 @@ AWAY = {
     # Postgres was killed, stopped or restarted, its backends were terminated, or its link was cut in the middle of a call (F7, F10).
     "ConnectionDoesNotExistError": r"connection was closed in the middle of operation(: terminating connection due to .*)?",
     "CannotConnectNowError": r"the database system is (starting up|not yet accepting connections|shutting down|in recovery mode)",
-    "AdminShutdownError": r"terminating connection due to administrator command",
+    "AdminShutdownError": r"terminating connection due to (administrator command|unexpected postmaster exit)",
     "CrashShutdownError": r"terminating connection (due to immediate shutdown command|because of crash of another server process)",
     "InterfaceError": r"(cannot call Transaction\.\w+\(\): the underlying connection is closed|cannot perform operation: connection is closed"
     r"|connection is closed|.*the underlying connection has been released back to the pool)",

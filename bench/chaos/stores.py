@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import asyncpg
 import redis.asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
 from bench.demo.stage import StageError, descendants
@@ -29,6 +31,7 @@ START_WITHIN_S = 60.0
 GONE_WITHIN_S = 10.0
 PROBE_WITHIN_S = 3.0
 SOCKET = "redis.sock"
+PATIENCE_S, PATIENCE_TRIES = 2.0, 40
 
 Say = Callable[[str], None]
 
@@ -317,8 +320,9 @@ class Hurry(_Server):
             shutil.rmtree(folder, ignore_errors=True)
 
     def client(self) -> "aioredis.Redis":
-        """Past all proxies."""
-        return aioredis.Redis.from_url(self.url, socket_timeout=2.0)
+        """Past all proxies, and patient: just after a stop the queue of those who want to connect is full."""
+        retry = Retry(ConstantBackoff(PATIENCE_S / PATIENCE_TRIES), PATIENCE_TRIES)
+        return aioredis.Redis.from_url(self.url, socket_timeout=2.0, retry=retry)
 
     async def kill(self) -> None:
         """SIGKILL; returns when it is gone."""

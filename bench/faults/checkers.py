@@ -14,14 +14,24 @@ from itertools import pairwise
 from bench.faults import job_register, refusals, standing
 from bench.faults.history import NEVER, History, Offer, Op, Step, Told
 from bench.faults.linearizable import Undecided, linearizable
-from bench.faults.spans import ACTIVE, Span, blocked, by, holdings, meets, perhaps_blocked, suspended, switched_off
+from bench.faults.spans import (
+    ACTIVE,
+    OPEN,
+    Span,
+    blocked,
+    by,
+    holdings,
+    meets,
+    perhaps_blocked,
+    suspended,
+    switched_off,
+)
 
 S = 1_000_000_000
 OFFER_AFTER_SUSPENSION_NS = 1 * S
 TOLD_OF_SUSPENSION_NS = 5 * S
 """reliability.md §2, I7."""
 KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-OPEN = ("pending", "offered")
 PAY = {"earning": "pay", "cash_fee": "pay", "tip": "tip"}
 """Kinds of transactions of which a job has at most one: either of its two ways of being paid, and a tip."""
 

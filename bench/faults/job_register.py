@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.faults.history import NEVER, History, Op
 from bench.faults.linearizable import Call
-from bench.faults.spans import meets, perhaps_blocked
+from bench.faults.spans import OPEN, meets, perhaps_blocked
 
 COMMIT_NS = 6_000_000_000
 """A row of history is stamped inside the transaction that commits it; a statement and the locks it waits for end within this."""
@@ -43,7 +43,7 @@ def step(state: State, did: Did, known: bool) -> State | None:
     """The job after `did`, or None when that cannot be."""
     match did.kind:
         case "offer":  # the server opens a round: after a search, or by taking the job back
-            opens = state.status in ("pending", "offered") or state.status in ("accepted", "arrived")
+            opens = state.status in OPEN or state.status in ("accepted", "arrived")
             return State("offered", did.round) if opens and did.round > state.round else None
         case "accept" if not known or did.word == "ok":
             if state.holder == did.user and state.status != "cancelled":
@@ -115,7 +115,7 @@ def calls_of(history: History) -> dict[str, list[Call[Did]]]:
         elif row.to == "cancelled" and row.role not in ("customer", "provider"):
             found[row.job].append(Call(row.at - slack, row.at + COMMIT_NS + slack, Did("cancel")))
     for job in history.final.jobs:
-        if job.status not in ("pending", "offered"):
+        if job.status not in OPEN:
             read = Did("read", job.holder, to=job.status)
             found[job.id].append(Call(history.final.at + COMMIT_NS + slack, NEVER - 1, read))
     return found

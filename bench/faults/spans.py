@@ -10,6 +10,7 @@ from bench.faults.history import NEVER, History, Op, Step
 T = TypeVar("T")
 K = TypeVar("K")
 
+OPEN = ("pending", "offered")
 ACTIVE = ("accepted", "arrived", "in_progress")
 
 

@@ -99,11 +99,9 @@ async def patient(tx: Tx, for_s: int) -> float:
 
 
 def _once(name: str) -> Any:
-    ask = getattr(asyncpg.Connection, name)
-
     async def asked(line: "_Line", *args: Any, **words: Any) -> Any:
         try:
-            return await ask(line, *args, **words)
+            return await getattr(super(_Line, line), name)(*args, **words)
         except TimeoutError:
             line.terminate()
             raise

@@ -1,5 +1,6 @@
 """The page of evidence says what the kept results say, and its tables leave nothing out."""
 
+import argparse
 import copy
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.faults.promises import FAULTS, MUTANTS, PROMISES
 from bench.faults.targets import TARGETS
 from bench.hostile.command import code_of_run as hostile_code
 from bench.reliability import PAGE, breaches, page, results, runs
+from bench.report import complete
 from bench.simulate_faults import main
 from bench.simulation.nemesis import KINDS
 
@@ -70,6 +72,14 @@ def test_every_kept_run_was_judged_by_all_checkers_and_says_how_often() -> None:
     for name, one in runs(results()):
         assert set(one["by_invariant"]) >= set(CHECKERS), name
         assert set(one["looked"]) >= set(LOOKS), name
+
+
+def test_a_result_keeps_no_path_of_whoever_ran_it() -> None:
+    shown = argparse.Namespace(seed=7, keep=Path("/somewhere/else"), json=None)
+    assert complete({}, shown, {})["options"] == {"seed": 7}
+    for name, one in results().items():
+        options = one.get("options", {})
+        assert not [value for value in options.values() if isinstance(value, str) and value.startswith("/")], name
 
 
 def test_what_was_never_looked_at_is_not_called_unbroken() -> None:

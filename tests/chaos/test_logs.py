@@ -30,6 +30,7 @@ def worker(tmp_path: Path) -> Worker:
         line("search failed", "asyncpg.exceptions.LockNotAvailableError: canceling statement due to lock timeout", "error"),
         line("loop failed", "redis.exceptions.TimeoutError: Timeout reading from 127.0.0.1:1"),
         line("loop failed", "TimeoutError"),
+        line("loop failed", "asyncpg.exceptions.AdminShutdownError: terminating connection due to unexpected postmaster exit"),
         line("loop failed", "redis.exceptions.MaxConnectionsError: Too many connections"),
         line("Exception while processing entrypoint/job-id: notify.sms/35", AWAY, "error"),
         "ready: http://127.0.0.1:80 (1 worker)",

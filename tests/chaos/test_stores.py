@@ -3,17 +3,19 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import asyncpg
 import pytest
 
 from bench.chaos.cluster import Cluster
 from bench.chaos.nemesis import Nemesis
-from bench.chaos.stores import Judge, _alive, _Server, family
+from bench.chaos.stores import Hurry, Judge, _alive, _Server, family, redis_build
 from dispatch.kit.embedded import EmbeddedError
 from dispatch.kit.embedded.postgres import home_of
 
@@ -227,3 +229,33 @@ async def test_what_has_ended_is_sent_no_signals(judge: Judge, monkeypatch: pyte
     judge.go_on()
     await judge.kill()
     assert not sent
+
+
+async def test_a_client_waits_for_its_turn_at_a_redis_that_was_stopped(tmp_path: Path) -> None:
+    """The kernel keeps a queue of those who want to connect; once that is full the next one is refused at once."""
+    hurry = Hurry(tmp_path / "stores", tmp_path, redis_build(), lambda text: None)
+    await hurry.start()
+    waiting: list[socket.socket] = []
+    try:
+        hurry.stop()
+        path = unquote(hurry.url.removeprefix("unix://"))
+        with pytest.raises(BlockingIOError):
+            while True:
+                one = socket.socket(socket.AF_UNIX)
+                waiting.append(one)
+                one.setblocking(False)
+                one.connect(path)
+        client = hurry.client()
+        asked = asyncio.create_task(client.ping())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        hurry.go_on()
+        for one in waiting:
+            one.close()
+        assert await asked
+        await client.aclose()
+    finally:
+        for one in waiting:
+            one.close()
+        await hurry.leave()

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from dispatch.claims import keys, live
+from dispatch.claims import Claims, keys, live
 from protocol.lifecycle import AdminAction
 from tests.support.crowd import Racer, check_invariants, crowd, lone_job, offer, outcome, until_final
 from tests.support.server import WITHIN_S, Server, serving
@@ -198,6 +198,25 @@ async def test_a_claim_that_outlives_its_asker_holds_nobody_up(server: Server, l
         answers = await race(server, job_id, racers[1:], offers)
     assert sorted(answers) == sorted(["accepted"] + [TAKEN] * 3)
     await check_invariants(server)
+
+
+async def test_who_starts_anew_is_not_shown_what_somebody_else_has(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """His offer lives on until the aftermath; that job's final fare and way stood in it."""
+
+    async def later(*_: Any) -> None:
+        """The loser has not been told yet."""
+
+    monkeypatch.setattr(Claims, "_aftermath", later)
+    winner, loser = await crowd(server, 2)
+    job_id = await lone_job(server)
+    offers = await offer(server, job_id, [winner, loser])
+    assert len((await server.app.matching.state_of(loser.actor.user_id)).offers) == 1
+    assert await until_final(server, winner, job_id, offers[winner.id]) == "accepted"
+    (row,) = await server.sql("SELECT status FROM offers WHERE offer_id = $1", offers[loser.id])
+    assert row["status"] == "live"
+    assert (await server.app.matching.state_of(loser.actor.user_id)).offers == []
 
 
 async def test_redis_flushed_in_mid_race_changes_nothing(server: Server) -> None:
