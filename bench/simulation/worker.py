@@ -222,6 +222,7 @@ class Worker:
             for name in (
                 [
                     "documents",
+                    "why",
                     "teller",
                     "nudges",
                     "sender",

@@ -52,7 +52,7 @@ class Batching:
         self._brain = brain
         self._markets = [market for market in markets if market.policy == "batch"]
         self._ended = {market.code: self._window(market) for market in self._markets}
-        self._solving: set[str] = set()
+        self._overrun: dict[str, set[asyncio.Future[Decision]]] = {}
         if self._markets:
             load_solver()
 
@@ -82,7 +82,7 @@ class Batching:
 
         The decision is made in a thread; one that overruns is left to end there, and until it has no other begins.
         """
-        if market.code in self._solving:
+        if self._overrun.get(market.code):
             return None
         try:
             async with asyncio.timeout(BUDGET_S):
@@ -93,10 +93,14 @@ class Batching:
             return None
 
     async def _solve(self, code: str, question: Question) -> Decision:
-        self._solving.add(code)
         work = asyncio.get_running_loop().run_in_executor(None, self._brain, question)
-        work.add_done_callback(lambda _: self._solving.discard(code))
-        return await asyncio.shield(work)
+        try:
+            return await asyncio.shield(work)
+        finally:
+            if not work.done():
+                left = self._overrun.setdefault(code, set())
+                left.add(work)
+                work.add_done_callback(left.discard)
 
     async def _question(self, market: Market, searches: Sequence[Search]) -> Question:
         async with self._gate, self._pg.system() as conn:

@@ -210,16 +210,18 @@ class Matching:
         question, decision = made
         self._decided(question, decision)
         chosen = [candidate for some in decision.offers.values() for candidate in some]
+        others: frozenset[UUID] = frozenset()
         if market.offers_at_once == 1 and chosen:
             # Before the offers: a hold written later could land after the release of the offer that it was for.
-            await self._presence.hold(market, [one.provider_id for one in chosen], market.offer_ttl_s)
+            others = await self._presence.hold(market, [one.provider_id for one in chosen], market.offer_ttl_s)
 
         async def give(search: Search) -> None:
             some = decision.offers.get(search.job_id, ())
-            made = await self._give(market, search, some, some, again_s=self._batching.wait_s(market))
+            ours = [candidate for candidate in some if candidate.provider_id not in others]
+            made = await self._give(market, search, ours, ours, again_s=self._batching.wait_s(market))
             reach = policy_named("batch").reach(market, search.round, search.waited_s)
             self._note(question, decision, search, reach.radius_m, made)
-            if made.unfit:
+            if made.unfit or len(ours) < len(some):
                 # The next window would choose him again: this job goes on by itself.
                 await self._offer(replace(search, excluded=(*search.excluded, *made.unfit)), policy="waves")
 

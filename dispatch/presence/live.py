@@ -144,10 +144,15 @@ async def unlist_silent(redis: Redis, market: Market, oldest_ms: int) -> int:
     return int(await redis.call("unlist_silent", names, [oldest_ms, 500]))
 
 
-async def hold(redis: Redis, market: Market, providers: Sequence[UUID], until_ms: int) -> None:
-    """Hold providers who will be offered something, as a search that holds does."""
-    flat = [word for one in providers for word in (until_ms, str(one))]
-    await cast("Any", redis.plain.execute_command("ZADD", keys.reserved(market.code), *flat))
+async def hold(
+    redis: Redis, market: Market, providers: Sequence[UUID], *, now_ms: int, hold_ms: int, search: str
+) -> frozenset[UUID]:
+    """Hold providers who will be offered something, as a search that holds does. Returns those whom another search holds. `search` is the
+    name of this one, as in `near`.
+    """
+    words: list[Argument] = [now_ms, hold_ms, *(str(one) for one in providers)]
+    others = await redis.call("hold", [keys.reserved(market.code), keys.search(market.code, search)], words)
+    return frozenset(UUID(one.decode()) for one in others)
 
 
 async def let_go(redis: Redis, market: Market, providers: Sequence[UUID]) -> None:

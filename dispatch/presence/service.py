@@ -411,13 +411,18 @@ class Presence:
         found.sort(key=lambda candidate: candidate.distance_m)
         return found[:wanted]
 
-    async def hold(self, market: Market, providers: Sequence[UUID], hold_s: float) -> None:
-        """Before a round: other searches pass these over for so long. A failure costs accuracy only: the judge counts offers."""
-        until_ms = int(self._clock.now().timestamp() * 1000) + round(hold_s * 1000)
+    async def hold(self, market: Market, providers: Sequence[UUID], hold_s: float) -> frozenset[UUID]:
+        """Before a round: other searches pass these over for so long. Returns those whom another search holds meanwhile: they are not
+        ours to offer, nor to let go. A failure costs accuracy only: the judge counts offers.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
         try:
-            await live.hold(self._redis, market, providers, until_ms)
+            return await live.hold(
+                self._redis, market, providers, now_ms=now_ms, hold_ms=round(hold_s * 1000), search=new_word(16)
+            )
         except DOWN:
             log.debug("nobody held", providers=len(providers))
+            return frozenset()
 
     async def let_go(self, market: Market, providers: Sequence[UUID]) -> None:
         """After a round: no longer hold those who were found and not offered. A failure costs accuracy only: holds lapse."""

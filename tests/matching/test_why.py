@@ -77,10 +77,15 @@ async def test_who_declined_is_told_so_himself_and_hears_nothing_of_others(serve
         await far.inbox.named("offer.created")
         await noted(server, job_id, rounds=2)
         mine = await near.http.why_not_me(job_id)
-        assert [one["outcome"] for one in mine["rounds"]] == ["offered", "left_out"]
+        assert _asked(mine) == ["offered", "left_out"]
         assert str(far.provider_id) not in str(mine) and str(near.provider_id) not in str(mine)
         theirs = await far.http.why_not_me(job_id)
-        assert [one["outcome"] for one in theirs["rounds"]] == ["offered"]
+        assert _asked(theirs) == ["offered"]
+
+
+def _asked(told: dict[str, Any]) -> list[str]:
+    """Outcomes, but for the tries that met a gate which somebody else held in that moment: those are made again."""
+    return [one["outcome"] for one in told["rounds"] if one["outcome"] != "unfit"]
 
 
 async def test_a_job_that_he_was_never_considered_for_does_not_exist_for_him(server: Server) -> None:

@@ -131,6 +131,21 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
     return answer
 
 
+def hold(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[bytes]:
+    if before := data.get(keys[1]):
+        return before.split()[1:]
+    now, ttl = int(args[0]), int(args[1])
+    others = []
+    for member in args[2:]:
+        held = data.table(keys[0]).get(member)
+        if held is not None and now < held <= now + max(2 * ttl, 60_000):
+            others.append(member)
+        else:
+            data.zadd(keys[0], now + ttl, member)
+    data.set(keys[1], b" ".join([b"others", *others]), px=ttl)
+    return others
+
+
 def near_undo(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int:
     until, *answer = (data.get(keys[1]) or b"0").split()
     reserved = data.table(keys[0])
@@ -158,7 +173,7 @@ def unlist_silent(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int
 
 FUNCTIONS: dict[str, Function] = {
     function.__name__: function
-    for function in (claim, claim_settle, inbox_push, inbox_read, near, near_undo, unlist, unlist_silent)
+    for function in (claim, claim_settle, hold, inbox_push, inbox_read, near, near_undo, unlist, unlist_silent)
 }
 
 
