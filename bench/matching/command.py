@@ -12,12 +12,14 @@ from typing import Any
 
 import orjson
 
-from bench.matching import evidence, page
-from bench.matching.city import Days, made_up
+from bench.demo.command import at_least_one
+from bench.matching import evidence, explaining, page
+from bench.matching.city import City, Days, made_up
 from bench.matching.engine import World
 from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
 from bench.matching.record import Recorder, replay
+from bench.report import perform
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
 _RESULTS = Path(__file__).parents[1] / "results" / "matching"
@@ -28,18 +30,23 @@ def main(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     if args.replay is not None:
         return _replay(args.replay)
+    if args.overhead is not None:
+        return _overhead(args)
     if args.evidence or args.sweep:
         return _evidence(args)
     if args.page is not None:
         args.page.write_text(page.text(_RESULTS), encoding="utf-8")
         return 0
     market = market_with(args.policy, args.window_s)
-    per_busy = FLEETS[args.fleet]
-    if args.made_up is not None:
-        city = made_up(args.made_up, market, trips=args.trips, hours=2, per_busy=per_busy)
-    else:
-        dates = args.date or [TRACES]
-        city = Days(args.data, market, dates, traces=TRACES).city(dates, per_busy)
+
+    def city_of(per_busy: float) -> City:
+        if days is None:
+            return made_up(args.made_up, market, trips=args.trips, hours=2, per_busy=per_busy)
+        return days.city(dates, per_busy)
+
+    dates = args.date or [TRACES]
+    days = Days(args.data, market, dates, traces=TRACES) if args.made_up is None else None
+    city = city_of(evidence.sized(city_of, args.fleet)[0])
     if args.log is None:
         outcome = World(city, market, seed=args.seed).run()
     else:
@@ -79,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
             metavar=("FROM", "HOURS"),
             help="drive this stretch, from so many hours after 05:00 local (default: see the module evidence)",
         )
+    parser.add_argument(
+        "--overhead", type=at_least_one, metavar="PAIRS", help="what explanations cost: two real servers, in turns"
+    )
+    parser.add_argument("--rate", type=float, default=30.0, help="of --overhead: jobs a second (default: 30)")
+    parser.add_argument("--run-s", type=float, default=12.0, help="of --overhead: of a stretch (default: 12)")
+    parser.add_argument("--providers", type=at_least_one, default=400, help="of --overhead (default: 400)")
+    parser.add_argument("--json", type=Path, help="of --overhead: figures go there (default: among the results)")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", type=Path, help="write the page of the kept rows here")
     return parser
@@ -92,6 +106,19 @@ def _replay(log: Path) -> int:
     return 1 if others else 0
 
 
+def _overhead(args: argparse.Namespace) -> int:
+    shown = argparse.Namespace(
+        policy=args.policy,
+        pairs=args.overhead,
+        providers=args.providers,
+        customers=200,
+        rate=args.rate,
+        run_s=args.run_s,
+        json=_RESULTS / f"explaining_{args.policy}.json" if args.json is None else args.json,
+    )
+    return perform(explaining.scenario, shown)
+
+
 def _evidence(args: argparse.Namespace) -> int:
     everything = evidence.dates_in(args.data)
     apart = [date for date in everything if date in evidence.TUNED_ON]
@@ -101,17 +128,18 @@ def _evidence(args: argparse.Namespace) -> int:
         return 2
     days = Days(args.data, market_with("nearest"), everything, traces=TRACES)
     name, runs = (
-        ("sweep", evidence.sweep(apart or everything, everything))
+        ("sweep", evidence.sweep(apart or everything))
         if args.sweep
         else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
     )
-    stretches = dict(evidence.STRETCHES)
+    stretches = dict(evidence.SWEPT if args.sweep else evidence.STRETCHES)
     shorter = {name: given for name, given in (("day", args.day_hours), ("dense", args.dense_hours)) if given}
     for density, given in shorter.items():
         stretches["one day" if density == "day" else density] = evidence.Stretch(*given)
     kept: dict[str, Any] = {
         "made_by": f"python -m bench simulate --{'sweep' if args.sweep else 'evidence'}"
-        + "".join(f" --{density}-hours {given[0]:g} {given[1]:g}" for density, given in shorter.items()),
+        + "".join(f" --{density}-hours {given[0]:g} {given[1]:g}" for density, given in shorter.items())
+        + ("" if args.sweep else f" --seeds {args.seeds} --dense-seeds {args.dense_seeds}"),
         **evidence.stamp(),
         "fleets": FLEETS,
         "stretches": {density: asdict(stretch) for density, stretch in stretches.items()},
@@ -125,7 +153,7 @@ def _evidence(args: argparse.Namespace) -> int:
         rows.append(row)
         print(
             f"{len(rows):4}/{len(runs)} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['seed']}"
-            f" served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
+            f" {row['window_s'] or ''} {row['weights'] or ''} busy {row['busy']:.3f} served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
             flush=True,
         )
         # Kept as it grows: who stops it has what is there.
@@ -135,6 +163,7 @@ def _evidence(args: argparse.Namespace) -> int:
                 one["fleet"],
                 one["policy"],
                 one["window_s"] or 0,
+                sorted(one["weights"].items()),
                 one["dates"],
                 one["seed"],
             )

@@ -21,6 +21,7 @@ from bench.matching.ground import TICK_MS, Ground
 from dispatch.markets import Market, fare, net_minor
 from dispatch.matching import (
     Decision,
+    Policy,
     Question,
     Search,
     Standing,
@@ -79,6 +80,8 @@ class Cab:
     accepted: int = 0
     earned_minor: int = 0
     on_ms: int = 0
+    busy_ms: int = 0
+    """Of `on_ms`, with a customer or on the way to one."""
 
 
 @dataclass(slots=True)
@@ -111,12 +114,14 @@ class World:
         seed: int = 1,
         behaviour: Behaviour | None = None,
         listener: Callable[[Question, Decision], None] | None = None,
+        brain: Policy | None = None,
     ) -> None:
-        """`listener` is told of each decision, as the server's is."""
+        """`listener` is told of each decision, as the server's is. `brain` takes the place of the market's policy, of the same name."""
         self._city, self._market, self._seed = city, market, seed
         self._behaviour = behaviour or Behaviour()
         self._listener = listener
-        self._policy, self._terms = policy_named(market.policy), terms_of(market)
+        self._brain = brain.decide if brain is not None else decide
+        self._policy, self._terms = brain or policy_named(market.policy), terms_of(market)
         self._batch = market.policy == "batch"
         self._alone = market.offers_at_once == 1
         self._ttl_ms = round(market.offer_ttl_s * 1000)
@@ -199,8 +204,9 @@ class World:
         trips = self._city.trips
         trip = trips[int(draw(self._seed, 6, cab.number) * len(trips))]
         cab.busy = True
-        left = draw(self._seed, 7, cab.number) * trip.length_m / self._straight_mps
-        self._at(round(1000 * left), self._done, cab, trip)
+        left_ms = round(1000 * draw(self._seed, 7, cab.number) * trip.length_m / self._straight_mps)
+        cab.busy_ms += min(left_ms, self._city.end_ms)
+        self._at(left_ms, self._done, cab, trip)
 
     def _settle(self, cab: Cab) -> None:
         """Who is leaving goes as soon as nothing holds him."""
@@ -208,7 +214,7 @@ class World:
             if cab.number in self._ground:
                 self._ground.take(cab.number)
             assert cab.on_since is not None
-            cab.on_ms += self._now - cab.on_since
+            cab.on_ms += max(0, min(self._now, self._city.end_ms) - cab.on_since)
             cab.on_since, cab.leaving = None, False
 
     def _haunt(self, cab: int) -> tuple[float, float]:
@@ -314,7 +320,7 @@ class World:
             standings[cab.id] = Standing((self._now - cab.idle_since) / 1000, acceptance_of(cab.offered, cab.accepted))
         question = Question(self._now, self._terms, searches, found, standings)
         began = time.process_time()
-        decision = decide(question)
+        decision = self._brain(question)
         took = time.process_time() - began
         self._deciding_s += took
         self._decisions += 1
@@ -423,7 +429,9 @@ class World:
         road_m = round(trip.length_m * self._market.detour_factor)
         total = fare(self._market.tariff, road_m, round(trip_s), self._market.surge_pct).total_minor
         cab.earned_minor += net_minor(total, self._market.platform_fee_percent)
-        self._at(self._now + job.way_ms + round(1000 * trip_s), self._done, cab, trip)
+        done_ms = self._now + job.way_ms + round(1000 * trip_s)
+        cab.busy_ms += max(0, min(done_ms, self._city.end_ms) - self._now)
+        self._at(done_ms, self._done, cab, trip)
 
     def _done(self, cab: Cab, trip: Trip) -> None:
         cab.busy = False

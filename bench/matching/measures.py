@@ -26,7 +26,7 @@ def gini(values: Sequence[float]) -> float:
 
 
 def measures(outcome: Outcome, market: Market) -> dict[str, Any]:
-    """One row. Waits are of customers who got a cab, from asking until it is there; metres of pickups straight, of idling on the road.
+    """One row. `busy` is the share of the cabs' time on shift that they had a customer or were on the way to one. Waits are of customers who got a cab, from asking until it is there; metres of pickups straight, of idling on the road.
 
     Earnings are per hour on shift, of cabs that were out for an hour at least.
     """
@@ -35,6 +35,7 @@ def measures(outcome: Outcome, market: Market) -> dict[str, Any]:
     answers = [(job.taken_at - job.trip.at_ms) / 1000 for job in taken if job.taken_at is not None]
     hourly = [cab.earned_minor * 3_600_000 / cab.on_ms for cab in outcome.cabs if cab.on_ms >= 3_600_000]
     n = max(1, len(taken))
+    on_ms = max(1, sum(cab.on_ms for cab in outcome.cabs))
     return {
         "jobs": len(outcome.jobs),
         "served": len(taken) / max(1, len(outcome.jobs)),
@@ -46,6 +47,7 @@ def measures(outcome: Outcome, market: Market) -> dict[str, Any]:
         "offers_per_assignment": outcome.offers / n,
         "idle_m": outcome.cruised_m * market.detour_factor / n,
         "gini": gini(hourly),
+        "busy": sum(cab.busy_ms for cab in outcome.cabs) / on_ms,
         "window_jobs": sum(outcome.windows) / max(1, len(outcome.windows)),
         "solve_p99_ms": 1000 * quantile(outcome.solves_s, 0.99),
         "decisions_per_s": outcome.decisions / max(1e-9, outcome.deciding_s),

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from bench.matching.evidence import FLEETS, POLICIES, SWEEP_S, TUNED_ON, interval, paired
+from bench.matching.evidence import FLEETS, POLICIES, SWEEP_S, TUNED_ON, WITHIN, interval, paired
 
 Rows = Sequence[dict[str, Any]]
 
@@ -43,7 +43,8 @@ FOLDER holds recorded days with the columns of `bench/data/sf/README.md`. Withou
 - **Customers**: {days} recorded days of San Francisco's cabs ({dates}), each by itself ("one day", {one_day}); and all {all_days} given days
   laid over each other ("dense", {dense}). Each request asks at its recorded second and place; seconds
   with more than 8 requests are left out (the recording fleet's restart). Whoever has no cab after 600 s is gone.
-- **Cabs**: out in proportion to the trips of each half hour: {fleets} cabs for each that trips alone keep busy. They come on where the recorded
+- **Cabs**: out in proportion to the trips of each half hour. A fleet is defined by how busy it is: so many cabs that under `nearest` they spend {fleets} of their
+  time on shift with a customer or on the way to one, within {within:.0%}; its size is searched for each day, with another seed than those of the tables. They come on where the recorded
   cabs of that hour are, stand 5 minutes without work, then cruise to another such place. Straight lines x detour factor, at the market's speed.
 - **Drivers answer by a model, not by measurement** (`bench/matching/behaviour.py`): 10 % of offers stay unanswered, of the rest 90 % x one half
   per 6 km of way are taken, +-15 % by driver, after 2 s and an exponential of 3 s. All draws are hashes of seed, driver and job: policies differ
@@ -71,7 +72,8 @@ def text(folder: Path) -> str:
             all_days=max(len(row["dates"]) for row in rows),
             one_day=_stretch(kept["stretches"]["one day"]),
             dense=_stretch(kept["stretches"]["dense"]),
-            fleets=", ".join(f"{name} {per_busy:g}" for name, per_busy in FLEETS.items()),
+            fleets=", ".join(f"{100 * busy:g} % ({name})" for name, busy in FLEETS.items()),
+            within=WITHIN,
             tuned=", ".join(TUNED_ON),
         ),
         _target(rows, kept["solving"]),

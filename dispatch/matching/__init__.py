@@ -4,7 +4,7 @@ The truth is Postgres (`offers`, `jobs.round`, `jobs.offer_deadline`). A search 
 the offers looks again who is eligible at its commit (I4). Every worker runs every loop; rows are leased, so there is no leader.
 """
 
-from dispatch.matching.batch import acceptance_of, window_end_ms
+from dispatch.matching.batch import Batch, acceptance_of, window_end_ms
 from dispatch.matching.errors import JobNotAvailable, OfferMissing, ServiceMismatch
 from dispatch.matching.model import Decision, Policy, Question, Reach, Reason, Search, Standing, Terms, terms_of
 from dispatch.matching.nudges import Nudges
@@ -16,6 +16,7 @@ from dispatch.matching.store import jobs_locked_of, offers_voided
 from dispatch.matching.why import Why
 
 __all__ = [
+    "Batch",
     "Decision",
     "JobNotAvailable",
     "Matching",

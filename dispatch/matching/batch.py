@@ -7,6 +7,7 @@ many small problems, and those of one job or one provider need no solver.
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -31,12 +32,21 @@ free, and he for a job that is nearer. Who has waited gets whom there is."""
 _NOBODY = Standing()
 
 
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """One provider for each job of a window, together as near as can be."""
+    """One provider for each job of a window, together as near as can be. Weights other than the defaults are for whoever looks for better
+    ones: `python -m bench simulate --sweep`.
+    """
+
+    neighbours: int = NEIGHBOURS
+    wait_weight: float = WAIT_WEIGHT
+    idle_weight: float = IDLE_WEIGHT
+    patient_way_s: float = PATIENT_WAY_S
+    patient_share: float = PATIENT_SHARE
 
     def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
-        way_s = PATIENT_WAY_S + PATIENT_SHARE * waited_s
-        return Reach(NEIGHBOURS, min(market.radius_max_m, way_s * market.speed_mps / market.detour_factor))
+        way_s = self.patient_way_s + self.patient_share * waited_s
+        return Reach(self.neighbours, min(market.radius_max_m, way_s * market.speed_mps / market.detour_factor))
 
     def decide(self, question: Question) -> Decision:
         reasons: dict[UUID, Reason] = {}
@@ -47,10 +57,37 @@ class Batch:
             if near:
                 rows.append(search)
         offers: dict[UUID, Sequence[Candidate]] = {}
-        for row, candidate in _assigned(question, rows):
+        for row, candidate in self._assigned(question, rows):
             offers[row.job_id] = (candidate,)
             reasons[row.job_id] = Reason.ASSIGNED
         return Decision(offers, reasons)
+
+    def _assigned(self, question: Question, rows: Sequence[Search]) -> Iterator[tuple[Search, Candidate]]:
+        """The cheapest assignment: pairs of job and candidate. `rows` are in the order of their ids and have candidates. Costs are whole
+        milliseconds, so that sums are exact.
+
+        Providers are numbered in the order of their ids: numbers instead of ids make this a third of its cost.
+        """
+        terms, found = question.terms, question.found
+        who = sorted({candidate.provider_id.int for row in rows for candidate in found[row.job_id]})
+        number = {provider: column for column, provider in enumerate(who)}
+        penalties = [
+            penalty_ms(terms, question.standings.get(UUID(int=provider), _NOBODY), self.idle_weight) for provider in who
+        ]
+        edges: list[dict[int, int]] = []
+        for row in rows:
+            # The same for all who may come: it counts where there are fewer of them than jobs.
+            waited_ms = 1000 * self.wait_weight * row.waited_s
+            costs: dict[int, int] = {}
+            for candidate in found[row.job_id]:
+                column = number[candidate.provider_id.int]
+                costs[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms)
+            edges.append(costs)
+        for component in components(edges):
+            for at, column in solve([edges[row] for row in component]):
+                row = rows[component[at]]
+                provider = who[column]
+                yield row, next(one for one in found[row.job_id] if one.provider_id.int == provider)
 
 
 def acceptance_of(offered: int, accepted: int) -> float:
@@ -69,37 +106,11 @@ def way_ms(terms: Terms, distance_m: int) -> float:
     return 1000 * distance_m * terms.detour_factor / terms.speed_mps
 
 
-def penalty_ms(terms: Terms, standing: Standing) -> float:
+def penalty_ms(terms: Terms, standing: Standing, idle_weight: float = IDLE_WEIGHT) -> float:
     """What a provider costs on top of his way. Who takes few of his offers costs what his likely no does: the time of an offer that nobody
     answers, at the most.
     """
-    return 1000 * ((1.0 - standing.acceptance) * terms.offer_ttl_s - IDLE_WEIGHT * min(standing.idle_s, IDLE_MAX_S))
-
-
-def _assigned(question: Question, rows: Sequence[Search]) -> Iterator[tuple[Search, Candidate]]:
-    """The cheapest assignment: pairs of job and candidate. `rows` are in the order of their ids and have candidates. Costs are whole
-    milliseconds, so that sums are exact.
-
-    Providers are numbered in the order of their ids: numbers instead of ids make this a third of its cost.
-    """
-    terms, found = question.terms, question.found
-    who = sorted({candidate.provider_id.int for row in rows for candidate in found[row.job_id]})
-    number = {provider: column for column, provider in enumerate(who)}
-    penalties = [penalty_ms(terms, question.standings.get(UUID(int=provider), _NOBODY)) for provider in who]
-    edges: list[dict[int, int]] = []
-    for row in rows:
-        # The same for all who may come: it counts where there are fewer of them than jobs.
-        waited_ms = 1000 * WAIT_WEIGHT * row.waited_s
-        costs: dict[int, int] = {}
-        for candidate in found[row.job_id]:
-            column = number[candidate.provider_id.int]
-            costs[column] = round(way_ms(terms, candidate.distance_m) + penalties[column] - waited_ms)
-        edges.append(costs)
-    for component in components(edges):
-        for at, column in solve([edges[row] for row in component]):
-            row = rows[component[at]]
-            provider = who[column]
-            yield row, next(one for one in found[row.job_id] if one.provider_id.int == provider)
+    return 1000 * ((1.0 - standing.acceptance) * terms.offer_ttl_s - idle_weight * min(standing.idle_s, IDLE_MAX_S))
 
 
 def components(edges: Sequence[Iterable[int]]) -> list[list[int]]:

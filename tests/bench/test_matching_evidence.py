@@ -38,6 +38,50 @@ def test_every_policy_meets_the_same_customers_and_cabs(rows: list[dict[str, Any
     assert all(len(same) == 1 for same in pairs.values())
 
 
+def test_a_fleet_is_so_large_that_its_cabs_are_busy_for_its_share(rows: list[dict[str, Any]]) -> None:
+    """A little city may miss it by more than a large one: its fleets come in whole cabs."""
+    market = evidence.market_with("nearest")
+    sizes = {}
+    for fleet, aim in evidence.FLEETS.items():
+        sizes[fleet], busy = evidence.sized(
+            lambda per_busy: made_up(5, market, trips=2_000, hours=3, per_busy=per_busy), fleet
+        )
+        assert busy == pytest.approx(aim, abs=evidence.WITHIN)
+    assert sizes["scarce"] < sizes["balanced"] < sizes["plenty"]
+    assert all(0 < row["busy"] <= 1 for row in rows)
+    assert len({row["per_busy"] for row in rows if row["density"] == "dense" and row["fleet"] == "plenty"}) == 1
+
+
+def test_the_default_is_chosen_by_the_rule() -> None:
+    """Nearer in sum wins, unless it drives further somewhere or leaves people standing."""
+
+    def row(policy: str, density: str, fleet: str, window_s: float | None, **changed: float) -> dict[str, Any]:
+        fixed = {"pickup_m": 100.0, "wait_p50_s": 50.0, "served": 0.9} | changed
+        where = {"density": density, "fleet": fleet, "dates": ("a",), "seed": 1}
+        return {"policy": policy, "window_s": window_s, "weights": {}, **where, **fixed}
+
+    rows = []
+    for density in evidence.STRETCHES:
+        for fleet in evidence.FLEETS:
+            last = (density, fleet) == ("dense", "plenty")
+            rows += [
+                row("nearest", density, fleet, None),
+                row("batch", density, fleet, 2.0, pickup_m=90.0),
+                row("batch", density, fleet, 4.0, pickup_m=80.0, wait_p50_s=52.0),
+                row("batch", density, fleet, 6.0, pickup_m=103.0 if last else 50.0),
+                row("batch", density, fleet, 10.0, pickup_m=50.0, served=0.89 if last else 0.9),
+            ]
+    best = evidence.ranked(rows)
+    assert [(setting[0], fits) for _, fits, setting in best] == [(4.0, True), (2.0, True), (10.0, False), (6.0, False)]
+    assert best[0][0] == pytest.approx((0.8 + 1.04) / 2)
+
+
+def test_a_sweep_sees_the_days_for_tuning_alone() -> None:
+    runs = evidence.sweep(evidence.TUNED_ON)
+    assert {date for run in runs for date in run.dates} == set(evidence.TUNED_ON)
+    assert {run.window_s for run in runs} == {None, *evidence.SWEEP_S}
+
+
 def test_a_policy_beside_itself_is_no_better(rows: list[dict[str, Any]]) -> None:
     pairs = evidence.paired(rows, "one day", "scarce", "nearest", "pickup_m")
     assert len(pairs) == len(DATES)

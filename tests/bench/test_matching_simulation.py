@@ -42,6 +42,17 @@ def test_a_day_comes_out_the_same_in_a_process_that_hashes_otherwise(policy: str
     assert len(hashes) == 1
 
 
+def test_a_cab_is_busy_from_its_yes_to_the_drop_off() -> None:
+    """One cab, one trip of 3 km, nothing else: half an hour on shift, way and trip of it busy."""
+    market = market_with("nearest")
+    city = City("one", Plane(37.76, -122.43), (Trip(60_000, 0.0, 0.0, 3_000.0, 0.0),), (1,), (((0.0, 600.0),),))
+    outcome = World(city, market, behaviour=YES).run()
+    (job,) = outcome.jobs
+    straight_mps = market.speed_mps / market.detour_factor
+    assert job.pickup_m == 600
+    assert measures(outcome, market)["busy"] * SLOT_MS / 1000 == pytest.approx(3_600 / straight_mps, abs=0.01)
+
+
 def test_another_seed_is_another_day() -> None:
     assert day("nearest", seed=7).log_hash != day("nearest", seed=8).log_hash
 
