@@ -43,6 +43,7 @@ SWEEP_S = (2.0, 4.0, 6.0, 10.0, 15.0, 20.0)
 """Windows that are swept, each with all of `PATIENCES_S`."""
 PATIENCES_S = (180.0, 300.0, 600.0)
 OTHERS: tuple[tuple[str, tuple[float, ...]], ...] = (
+    ("patient_way_s", (100_000.0,)),  # no patience at all: as far as the market reaches, like `nearest`
     ("patient_share", (0.5, 1.0, 4.0)),
     ("wait_weight", (0.0, 0.1, 1.0)),
     ("idle_weight", (0.0, 0.005)),
