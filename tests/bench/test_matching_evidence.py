@@ -52,28 +52,51 @@ def test_a_fleet_is_so_large_that_its_cabs_are_busy_for_its_share(rows: list[dic
     assert len({row["per_busy"] for row in rows if row["density"] == "dense" and row["fleet"] == "plenty"}) == 1
 
 
-def test_the_default_is_chosen_by_the_rule() -> None:
-    """Nearer in sum wins, unless it drives further somewhere or leaves people standing."""
+def _row(policy: str, density: str, fleet: str, window_s: float | None, **changed: float) -> dict[str, Any]:
+    fixed = {"pickup_m": 100.0, "wait_p50_s": 50.0, "served": 0.9} | changed
+    where = {"density": density, "fleet": fleet, "dates": ("a",), "seed": 1}
+    return {"policy": policy, "window_s": window_s, "weights": {}, **where, **fixed}
 
-    def row(policy: str, density: str, fleet: str, window_s: float | None, **changed: float) -> dict[str, Any]:
-        fixed = {"pickup_m": 100.0, "wait_p50_s": 50.0, "served": 0.9} | changed
-        where = {"density": density, "fleet": fleet, "dates": ("a",), "seed": 1}
-        return {"policy": policy, "window_s": window_s, "weights": {}, **where, **fixed}
 
-    rows = []
+@pytest.fixture
+def swept() -> list[dict[str, Any]]:
+    """Longer windows are better in all cities but the last."""
+    made = []
     for density in evidence.STRETCHES:
         for fleet in evidence.FLEETS:
             last = (density, fleet) == ("dense", "plenty")
-            rows += [
-                row("nearest", density, fleet, None),
-                row("batch", density, fleet, 2.0, pickup_m=90.0),
-                row("batch", density, fleet, 4.0, pickup_m=80.0, wait_p50_s=52.0),
-                row("batch", density, fleet, 6.0, pickup_m=103.0 if last else 50.0),
-                row("batch", density, fleet, 10.0, pickup_m=50.0, served=0.89 if last else 0.9),
+            made += [
+                _row("nearest", density, fleet, None),
+                _row("batch", density, fleet, 2.0, pickup_m=90.0),
+                _row("batch", density, fleet, 4.0, pickup_m=80.0, wait_p50_s=52.0),
+                _row("batch", density, fleet, 6.0, pickup_m=103.0 if last else 50.0),
+                _row("batch", density, fleet, 10.0, pickup_m=50.0, served=0.89 if last else 0.9),
             ]
-    best = evidence.ranked(rows)
+    return made
+
+
+def test_the_default_is_chosen_by_the_rule(swept: list[dict[str, Any]]) -> None:
+    """Nearer in sum wins, unless it drives further somewhere or leaves people standing."""
+    best = evidence.ranked(swept)
     assert [(setting[0], fits) for _, fits, setting in best] == [(4.0, True), (2.0, True), (10.0, False), (6.0, False)]
     assert best[0][0] == pytest.approx((0.8 + 1.04) / 2)
+
+
+def test_the_page_ranks_what_was_swept(swept: list[dict[str, Any]]) -> None:
+    table = page._tuning(swept, 4.0).splitlines()
+    first, last = table[-5 + 1], table[-1]
+    assert first.startswith("| 4 s | 0.920 |  | -20 / +4 |")
+    assert last.startswith("| 6 s | ") and last.endswith(
+        "| no | -50 / +0 | -50 / +0 | -50 / +0 | -50 / +0 | -50 / +0 | +3 / +0 |"
+    )
+
+
+def test_the_page_says_what_explanations_cost() -> None:
+    kept = {"policy": "waves", "pairs": [{}] * 6, "overhead_p50": 0.02, "overhead_min": -0.01, "overhead_max": 0.04}
+    kept |= {"rounds_written": 1_234, "date": "2001-01-01T00:00:00Z", "commit": "0123456789"}
+    text = page._explaining([kept, kept | {"overhead_p50": 0.06}])
+    assert "| waves | 6 | +2.0 % [-1.0, +4.0] | at most 5 %: met | 1,234 | 2001-01-01, 012345678 |" in text
+    assert text.count("**missed**") == 1
 
 
 def test_a_sweep_sees_the_days_for_tuning_alone() -> None:
