@@ -49,7 +49,9 @@ OTHERS: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("idle_weight", (0.0, 0.005)),
     ("neighbours", (6, 24)),
 )
-"""Weights of `batch` that are swept one at a time, the others as they are."""
+"""Weights of `batch` that are swept one at a time, from `MIDDLE`."""
+MIDDLE = (4.0, 300.0)
+"""Window and patience in the middle of what is swept; what was shipped before the first sweep."""
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
 """Windows whose decision is timed, jobs by cabs."""
 _RESAMPLED = 2_000
@@ -109,11 +111,15 @@ def sweep(dates: Sequence[str]) -> list[Run]:
     """`batch` with other windows and weights, and `nearest` to hold it against, on the days for tuning alone: the dense city is made of them
     too.
     """
-    settings: list[tuple[float | None, tuple[tuple[str, float], ...]]] = [
+    settings: list[tuple[float, tuple[tuple[str, float], ...]]] = [
         (window_s, (("patient_way_s", patience_s),)) for window_s in SWEEP_S for patience_s in PATIENCES_S
     ]
-    settings += [(None, ((name, value),)) for name, values in OTHERS for value in values]
-    settings.append((None, ()))
+    middle_s, patience_s = MIDDLE
+    settings += [
+        (middle_s, tuple({"patient_way_s": patience_s, name: value}.items()))
+        for name, values in OTHERS
+        for value in values
+    ]
     runs = []
     for density, days in [*(("one day", (date,)) for date in dates), ("dense", tuple(dates))]:
         for fleet in FLEETS:
@@ -213,8 +219,8 @@ def paired(
     return [(row[name], base[(*row["dates"], row["seed"])]) for row in cell if row["policy"] == policy]
 
 
-Setting = tuple[float | None, tuple[tuple[str, float], ...]]
-"""A window (None: the market's) and weights that differ from the defaults."""
+Setting = tuple[float, tuple[tuple[str, float], ...]]
+"""A window and those weights that were set."""
 
 
 def setting_of(row: dict[str, Any]) -> Setting:

@@ -121,6 +121,7 @@ FIELDS: Mapping[str, _Field] = {
     "radius_max_m": _number(50, 100_000, "metres", 10_000.0),
     "research_s": _number(0.1, 300, "seconds", 5.0),
     "lapse_cooldown_s": _number(0, 3_600, "seconds", 15.0),
+    # The best of 2 to 20 s, swept on recorded days: docs/matching.md.
     "batch_window_s": _number(0.2, 60, "seconds", 2.0),
 }
 
