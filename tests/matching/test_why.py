@@ -30,11 +30,12 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 
 
 async def noted(server: Server, job_id: UUID, rounds: int = 1) -> None:
-    """Until so many searches for this job are written down."""
+    """Until so many searches for this job are written down, but for those that will be made again as a gate was held in that moment."""
+    query = "SELECT 1 FROM match_rounds WHERE job_id = $1 AND considered::text NOT LIKE '%unfit%'"
     async with asyncio.timeout(WITHIN_S):
         while True:
             await server.app.why.write()
-            if len(await server.sql("SELECT 1 FROM match_rounds WHERE job_id = $1", job_id)) >= rounds:
+            if len(await server.sql(query, job_id)) >= rounds:
                 return
             await asyncio.sleep(0)
 
@@ -52,7 +53,8 @@ async def test_the_office_sees_who_was_asked(server: Server) -> None:
         job_id = await asked(server)
         told = await admin.http.why(job_id)
     assert (told["job_id"], told["status"]) == (str(job_id), "offered")
-    (made,) = told["rounds"]
+    # The last: a try that met a gate which somebody else held in that moment is told too, and made again.
+    *_, made = told["rounds"]
     assert (made["policy"], made["reason"], made["round"]) == ("nearest", "nearest", 1)
     assert made["text"] == REASONS["en"][Reason.NEAREST]
     (one,) = made["considered"]
@@ -64,7 +66,7 @@ async def test_the_office_sees_who_was_asked(server: Server) -> None:
 async def test_nobody_near_is_told_too(server: Server) -> None:
     admin = await server.admin()
     job_id = await asked(server)
-    (made,) = (await admin.http.why(job_id))["rounds"]
+    *_, made = (await admin.http.why(job_id))["rounds"]
     assert (made["reason"], made["considered"]) == ("nobody_near", []) and "round" not in made
     assert made["radius_m"] == 10_000, "it looked as far as the market reaches"
 

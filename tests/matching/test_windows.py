@@ -68,11 +68,11 @@ async def test_jobs_of_a_window_are_decided_together(windows: Windows) -> None:
 async def test_who_looks_at_an_offer_is_not_weighed_in_the_next_window(windows: Windows) -> None:
     server = windows.server
     async with server.working(at=east(0)) as (driver, phone):
-        first = await server.request(await server.person(), at=east(1))
+        first = await server.request(await server.person(), at=east(0.3))
         await windows.put_off(1)
         await windows.end()
         made = (await driver.inbox.named("offer.created")).data
-        second = await server.request(await server.person(), at=east(1))
+        second = await server.request(await server.person(), at=east(0.3))
         await windows.put_off(1)
         heard = len(windows.heard)
         await server.sql("UPDATE jobs SET next_search_at = clock_timestamp() WHERE id = $1", UUID(second["id"]))
