@@ -336,7 +336,8 @@ def _explaining(kept: Rows) -> str:
     head = ("policy", "pairs", "CPU per job offered: median [least, most]", "target", "rounds written", "run")
     return (
         "## What explanations cost\n\n`python -m bench simulate --overhead PAIRS --policy POLICY`: two real servers that differ by EXPLAIN, the same jobs in turns, processor time of server and Postgres\n"
-        "together for each job offered. Jobs are created over HTTP, offered and cancelled; accepts, trips and most positions are not in it, so the share is larger here than in life.\n\n"
+        "together for each job offered. Jobs are created over HTTP, offered and cancelled; accepts, trips and most positions are not in it, so the share is larger here than in life.\n"
+        "The machine did other things besides: pairs differ by more than the figure, and it is the median that counts.\n\n"
         + _table(head, lines)
     )
 
