@@ -92,7 +92,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         gc.collect()
         gc.freeze()
         for side in sides.values():
-            await side.stretch(_jobs(shown.rate, _WARM_UP_S, 0), hold_s)
+            await side.stretch(_jobs(shown.rate, min(_WARM_UP_S, shown.run_s), 0), hold_s)
         pairs: list[dict[str, Any]] = []
         for number in range(shown.pairs):
             jobs = _jobs(shown.rate, shown.run_s, number + 1)
@@ -108,7 +108,8 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 }
             )
             print(f"pair {number + 1}: {_said(used[True])} with, {_said(used[False])} without", flush=True)
-        rounds, versions = await _written(sides[True]), sides[True].running.stage.versions
+        rounds, none = await _written(sides[True]), await _written(sides[False])
+        versions = sides[True].running.stage.versions
         failed = {code: count for side in sides.values() for code, count in side.seen.failed.items()}
     ratios = sorted(pair["ratio"] for pair in pairs)
     figures = {
@@ -118,6 +119,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         "overhead_min": round(ratios[0] - 1, 4),
         "overhead_max": round(ratios[-1] - 1, 4),
         "rounds_written": rounds,
+        "rounds_written_without": none,
         "requests_failed": failed,
     }
     _show(figures)
