@@ -9,6 +9,7 @@ SCENARIOS = {
     "offers": "jobs at a rate: commit to offer frame",
     "accepts": "many providers after few jobs: one winner each, and how fast",
     "sockets": "memory per idle connection",
+    "candidates": "a search for the nearest providers, among 10,000 and 100,000",
     "ledger": "what postings, completions with pay and reconcile cost",
     "simulate-faults": "the protocol core under seeded faults, in virtual time",
     "chaos": "real processes under a nemesis, judged by what clients were told",
@@ -16,6 +17,7 @@ SCENARIOS = {
     "hostile": "a million broken frames, and a bystander who must be served",
     "reliability": "write docs/reliability.md out of what the runs have left",
     "simulate": "matching policies over recorded trips on a virtual clock, and their evidence",
+    "peers": "the same work here and in Node ws, Socket.IO and Postgres alone",
     "office": "lists of an office with 100,000 providers, and their plans",
 }
 

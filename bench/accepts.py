@@ -16,7 +16,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,11 +25,11 @@ from uuid import UUID, uuid4
 from bench.demo.command import at_least_one
 from bench.demo.tally import Assignments
 from bench.fleet import METRES_PER_DEGREE, Drive, FleetError, Phone, fleet, lost, open_all
+from bench.offers import Customer, customers_of
 from bench.report import complete, ms, options, perform, show, spread, verdict
 from bench.server import Running, Usage, server, until
 from dispatch.markets import Markets
 from protocol.frames import Accept, Event
-from protocol.http import Http
 from protocol.lifecycle import ServiceType
 
 MARKET, SERVICE = "bkk", "ride"
@@ -37,6 +37,8 @@ TARGET_MS = 100.0
 WAVE = 5
 APART_M = 190.0
 """Neighbours on the circle: the five nearest are well within the first search radius of 800 m."""
+PATIENCE_S = 30.0
+"""Of customers: a race needs all its jobs."""
 OFFERED_WITHIN_S, SETTLED_WITHIN_S, FREE_WITHIN_S = 2.0, 30.0, 20.0
 
 
@@ -169,6 +171,23 @@ class Contest:
     wave: int
     rounds: int
     fingers: int
+    settled_within_s: float = SETTLED_WITHIN_S
+    """How long a round waits for jobs that nobody has; short where those are not offered again."""
+
+    def radius_m(self) -> float:
+        """Of the circle that its providers stand on."""
+        return self.providers * APART_M / (2 * math.pi)
+
+    def overrides(self) -> dict[str, object]:
+        """Of the market: so that each job is offered to `wave`, at once, and stays so."""
+        return {
+            "wave_size": self.wave,
+            "offers_at_once": 0,
+            "open_board": False,
+            "offer_ttl_s": 60,
+            "radius_first_m": 2 * self.radius_m() if self.jobs == 1 else 800,
+            "research_s": 0.5,
+        }
 
 
 async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usage, int, dict[str, str]]:
@@ -177,22 +196,13 @@ async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usag
     dice = random.Random(1)
     race = Race(kind.fingers, score)
     centre = Markets.load()[MARKET].centre()
-    radius_m = kind.providers * APART_M / (2 * math.pi)
-    places = circle(kind.providers, radius_m, centre)
-    overrides: Mapping[str, object] = {
-        "wave_size": kind.wave,
-        "offers_at_once": 0,
-        "open_board": False,
-        "offer_ttl_s": 60,
-        "radius_first_m": 2 * radius_m if kind.jobs == 1 else 800,
-        "research_s": 0.5,
-    }
+    places = circle(kind.providers, kind.radius_m(), centre)
     async with server(
         market=MARKET,
         providers=kind.providers,
         customers=kind.jobs,
         workers=shown.workers,
-        market_overrides=overrides,
+        market_overrides=kind.overrides(),
         say=print,
     ) as running:
         phones = fleet(
@@ -201,13 +211,13 @@ async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usag
         await open_all(phones)
         gc.collect()
         gc.freeze()
-        customers = [Http(running.stage.url, one.token, session=running.http) for one in running.stage.customers]
+        customers = customers_of(running, PATIENCE_S)
         async with Drive(phones, len(phones) / 5):
             before = running.usage()
             for _ in range(kind.rounds):
-                await _all_free(running, len(phones))
+                await all_free(running, len(phones))
                 race = Race(kind.fingers, score)
-                await _round(race, customers, centre if kind.jobs == 1 else None, places, kind, dice)
+                await play(race, customers, centre if kind.jobs == 1 else None, places, kind, dice, running.usage)
             used = running.usage().since(before)
         lines = lost(phones)
         for phone in phones:
@@ -215,21 +225,25 @@ async def contest(kind: Contest, shown: argparse.Namespace) -> tuple[Score, Usag
         return score, used, lines, running.stage.versions
 
 
-async def _all_free(running: Running, count: int) -> None:
+async def all_free(running: Running, count: int) -> None:
     """Wait until searches see everybody."""
     async with asyncio.timeout(FREE_WITHIN_S):
         while await running.redis.zcard(f"{{{MARKET}}}:geo:{SERVICE}") < count:
             await asyncio.sleep(0.05)
 
 
-async def _round(
+async def play(
     race: Race,
-    customers: Sequence[Http],
+    customers: Sequence[Customer],
     one_place: tuple[float, float] | None,
     places: Sequence[tuple[float, float]],
     kind: Contest,
     dice: random.Random,
-) -> None:
+    usage: Callable[[], Usage],
+) -> Usage:
+    """One round: the jobs are made and offered, everybody accepts at once, and all is cancelled again. What was used from the
+    instant until no answer was awaited any more and every job had its provider, or its time was up.
+    """
     pickups = [one_place] if one_place is not None else list(places)
     wanted = min(kind.wave, kind.providers)
     jobs: list[str] = []
@@ -241,20 +255,23 @@ async def _round(
         if not await until(partial(race.offered_to, job, wanted), within_s=OFFERED_WITHIN_S, every_s=0.001):
             race.score.not_offered += 1
     race.score.jobs += len(jobs)
-    began_ns = time.monotonic_ns()
+    before, began_ns = usage(), time.monotonic_ns()
     race.start(dice)
-    await until(lambda: race.quiet and len(race.won) == len(jobs), within_s=SETTLED_WITHIN_S)
+    await until(lambda: race.quiet and len(race.won) == len(jobs), within_s=kind.settled_within_s)
     await until(lambda: race.quiet, within_s=SETTLED_WITHIN_S)
+    used = usage().since(before)
     race.score.rounds_s.append((race.ended_ns - began_ns) / 1e9)
     await asyncio.gather(*(customer.cancel(UUID(job)) for customer, job in zip(customers, jobs, strict=True)))
+    return used
 
 
-async def _create(customer: Http, pickup: tuple[float, float]) -> str:
+async def _create(customer: Customer, pickup: tuple[float, float]) -> str:
     job = await customer.create_job(ServiceType.RIDE, {"lat": pickup[0], "lng": pickup[1], "address": "1 Bench Road"})
     return str(job["id"])
 
 
-def _figures(score: Score) -> dict[str, Any]:
+def figures_of(score: Score) -> dict[str, Any]:
+    """What all rounds came to. Pure."""
     return {
         "jobs": score.jobs,
         "jobs_accepted": len(score.assignments),
@@ -275,12 +292,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         raise FleetError("a wave has at most 50 providers")
     crowd = Contest(shown.jobs, shown.jobs, WAVE, shown.rounds, shown.fingers)
     score, used, lines, versions = await contest(crowd, shown)
-    figures = _figures(score)
+    figures = figures_of(score)
     figures["cpu_us_per_accepted_job"] = used.per(max(1, len(score.assignments)))
     figures["others_cores"] = used.others_share()
     racers = Contest(shown.racers, 1, shown.racers, shown.races, shown.fingers)
     score, used, more_lines, _ = await contest(racers, shown)
-    figures["racers"] = _figures(score) | {
+    figures["racers"] = figures_of(score) | {
         "cpu_us_per_race": used.per(max(1, len(score.assignments))),
         "others_cores": used.others_share(),
     }

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Self, cast
+from typing import ClassVar, Final, Self, cast
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -25,13 +25,15 @@ from dispatch.markets import Market
 from protocol.codec import Refused, decode_server, encode, wire_time
 from protocol.errors import ErrorCode
 from protocol.frames import SUBPROTOCOL, Ack, Event, Online, Reply, Request
-from protocol.session import Answer, Apply, ClientSession, Complaint, Gap, Live, SendAck
+from protocol.session import Answer, Apply, ClientSession, Complaint, Gap, Live, Located, SendAck
 
 HANDSHAKES_PER_S: Final = 400.0
 """Fewer than two workers let in at their default rate of 300 each, also when the kernel spreads them unevenly."""
 HANDSHAKES_AT_ONCE: Final = 64
 HANDSHAKE_TRIES: Final = 6
 WELCOME_WITHIN_S: Final = 20.0
+ONLINE_WITHIN_S: Final = 60.0
+"""BUSY is asked again until then: a run must end, however busy the machine is."""
 ACK_AFTER_S: Final = 0.2
 """As the reference client does it: a burst of events is one ack."""
 TICK_S: Final = 0.001
@@ -92,6 +94,9 @@ EventHandler = Callable[["Phone", Event, int], object]
 class Phone(asyncio.Protocol):
     """One device of one user. `lat`, `lng` are where it stands; `locate` wanders a few metres around there."""
 
+    path: ClassVar[str] = "/v1/socket"
+    subprotocol: ClassVar[str] = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+
     __slots__ = (
         "_ack_seq",
         "_acking",
@@ -102,11 +107,13 @@ class Phone(asyncio.Protocol):
         "_upgraded",
         "_waiting",
         "attempt",
+        "close_code",
         "complaints",
         "lat",
         "leaving",
         "lng",
         "lost",
+        "on_position",
         "person",
         "provider_id",
         "refused",
@@ -129,6 +136,8 @@ class Phone(asyncio.Protocol):
         self.lost = False
         self.leaving = False
         self.refused: int | None = None
+        self.close_code: int | None = None
+        """Of the last line that the server closed."""
         self.retry_after_s = 0.0
         """What the last refusal asked to wait."""
         self.attempt = 0
@@ -136,6 +145,8 @@ class Phone(asyncio.Protocol):
         """This line's welcome went on where this phone stood; False without a line of ours, or before its welcome."""
         self.complaints: dict[str, int] | None = None
         """`error` frames by code."""
+        self.on_position: Callable[[datetime, int], object] | None = None
+        """Told when the provider of a tracked job was somewhere, and the CLOCK_MONOTONIC ns at which we heard of it."""
         self._on_event = on_event
         self._transport: asyncio.Transport | None = None
         self._live: asyncio.Future[None] | None = None
@@ -164,10 +175,11 @@ class Phone(asyncio.Protocol):
             except TimeoutError:
                 raise FleetError(f"a phone was not welcomed within {WELCOME_WITHIN_S:.0f} s") from None
             except ConnectionError:
-                if self.refused not in (429, 503):
+                # None: let in and hung up on before the welcome, as a server does that has too much to do.
+                if self.refused not in (None, 429, 503):
                     break
             await asyncio.sleep(1 + attempt * random.random())
-        raise FleetError(f"a phone was refused: HTTP status {self.refused}")
+        raise FleetError(f"a phone was refused: HTTP status {self.refused}, close code {self.close_code}")
 
     def _begin(self) -> asyncio.Future[None]:
         """Forget the last line; the next one's welcome, to wait for."""
@@ -186,8 +198,8 @@ class Phone(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         key = base64.b64encode(os.urandom(16)).decode()
         self._transport.write(
-            f"GET /v1/socket HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n"
+            f"GET {self.path} HTTP/1.1\r\nHost: {urlsplit(self.url).netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{self.subprotocol}"
             f"Authorization: Bearer {self.person.token}\r\n\r\n".encode()
         )
 
@@ -251,7 +263,7 @@ class Phone(asyncio.Protocol):
                 return
             self._upgraded = True
             self.attempt += 1
-            self._write(framed(encode(self.session.hello(f"bench-{self.person.user_id}", self.attempt))))
+            self._greet()
         frames, self._rest = unframed(data)
         for opcode, payload in frames:
             if opcode == _TEXT:
@@ -259,7 +271,11 @@ class Phone(asyncio.Protocol):
             elif opcode == _PING:
                 self._write(framed(payload, _PONG))
             elif opcode == _CLOSE:
+                self.close_code = int.from_bytes(payload[:2], "big") if payload else None
                 self._write(framed(payload[:2], _CLOSE))
+
+    def _greet(self) -> None:
+        self._write(framed(encode(self.session.hello(f"bench-{self.person.user_id}", self.attempt))))
 
     def _text(self, payload: bytes, now_ns: int) -> None:
         try:
@@ -276,6 +292,9 @@ class Phone(asyncio.Protocol):
                     if not self._acking:
                         self._acking = True
                         asyncio.get_running_loop().call_later(ACK_AFTER_S, self._ack)
+                case Located(position):
+                    if self.on_position is not None:
+                        self.on_position(position.at, now_ns)
                 case Answer(reply):
                     self._answer(reply, now_ns)
                 case Complaint(complaint):
@@ -283,12 +302,15 @@ class Phone(asyncio.Protocol):
                     counts[complaint.error.code] = counts.get(complaint.error.code, 0) + 1
                 case Live(welcome):
                     self.resumed = welcome.resumed
-                    if self._live is not None and not self._live.done():
-                        self._live.set_result(None)
+                    self._welcomed()
                 case Gap(expected, got):
                     raise FleetError(f"event {got} came where {expected} was due")
                 case _:
                     pass
+
+    def _welcomed(self) -> None:
+        if self._live is not None and not self._live.done():
+            self._live.set_result(None)
 
     def _answer(self, reply: Reply, now_ns: int) -> None:
         waiting = self._waiting.get(reply.id)
@@ -301,26 +323,34 @@ class Phone(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def _say(self, message: bytes) -> None:
+        """Send one frame of the wire, as JSON."""
+        self._write(framed(message))
+
     def _ack(self) -> None:
         self._acking = False
-        self._write(framed(encode(Ack(seq=self._ack_seq))))
+        self._say(encode(Ack(seq=self._ack_seq)))
 
     def locate(self, stamp: bytes) -> None:
         """Send one position, a metre further than the last. `stamp` is the wire's time."""
         number = round((self.sent[0] - self.lat) * 1e5) + 1
         lat = self.lat + (number % 16) * 1e-5
         self.sent = (lat, self.lng)
-        self._write(framed(b'{"type":"location","lat":%.6f,"lng":%.6f,"at":"%b"}' % (lat, self.lng, stamp)))
+        self._say(b'{"type":"location","lat":%.6f,"lng":%.6f,"at":"%b"}' % (lat, self.lng, stamp))
 
     async def ask(self, frame: Request) -> Answered:
-        """One request to its final answer: asked again with the same id as long as it is BUSY. Raises ConnectionError."""
-        data = framed(encode(frame))
+        """One request to its final answer: asked again with the same id as long as it is BUSY. Raises ConnectionError, also when
+        the line is down already: nobody would ever answer then.
+        """
+        data = encode(frame)
         asked = 0
         loop = asyncio.get_running_loop()
         try:
             while True:
+                if self._transport is None or self.lost or self._transport.is_closing():
+                    raise ConnectionError(f"the line of {self.person.user_id} is down")
                 waiting = self._waiting[frame.id] = loop.create_future()
-                self._write(data)
+                self._say(data)
                 asked += 1
                 reply, at_ns = await waiting
                 after_ms = reply.error.retry_after_ms if reply.error is not None else None
@@ -331,8 +361,12 @@ class Phone(asyncio.Protocol):
             self._waiting.pop(frame.id, None)
 
     async def online(self) -> None:
-        """Take offers, here. Raises FleetError when that is refused."""
-        answered = await self.ask(Online(id=uuid4(), lat=self.lat, lng=self.lng))
+        """Take offers, here. Raises FleetError when that is refused or not answered, ConnectionError when the line goes."""
+        try:
+            async with asyncio.timeout(ONLINE_WITHIN_S):
+                answered = await self.ask(Online(id=uuid4(), lat=self.lat, lng=self.lng))
+        except TimeoutError:
+            raise FleetError(f"a provider was not online within {ONLINE_WITHIN_S:.0f} s") from None
         reply = answered.reply
         if not reply.ok or reply.data is None:
             code = reply.error.code if reply.error is not None else ErrorCode.UNKNOWN_ERROR

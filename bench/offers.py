@@ -11,7 +11,8 @@ import asyncio
 import gc
 import math
 import time
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 from uuid import UUID
 
 from bench.demo.command import at_least_one
@@ -66,7 +67,15 @@ class Seen:
         self.failed[code] = self.failed.get(code, 0) + 1
 
 
-async def one_job(http: Http, pickup: tuple[float, float], seen: Seen, *, hold_s: float, measured: bool) -> None:
+class Customer(Protocol):
+    """Whoever asks for jobs and cancels them again: `protocol.http.Http`, or a peer's like. Both raise Denied."""
+
+    async def create_job(self, service_type: ServiceType, pickup: Mapping[str, Any], /) -> dict[str, Any]: ...
+
+    async def cancel(self, job_id: UUID, /) -> Any: ...
+
+
+async def one_job(http: Customer, pickup: tuple[float, float], seen: Seen, *, hold_s: float, measured: bool) -> None:
     """Create it, wait a moment, cancel it."""
     asked_ns = time.monotonic_ns()
     place = {"lat": pickup[0], "lng": pickup[1], "address": "1 Bench Road"}
@@ -81,16 +90,13 @@ async def one_job(http: Http, pickup: tuple[float, float], seen: Seen, *, hold_s
         seen.fail(denied.code)
 
 
-async def all_jobs(running: Running, seen: Seen, shown: argparse.Namespace) -> tuple[int, int, Usage]:
+async def all_jobs(
+    customers: Sequence[Customer], usage: Callable[[], Usage], seen: Seen, shown: argparse.Namespace
+) -> tuple[int, int, Usage]:
     """Jobs at their moments; (begin, end) of the measured time, CLOCK_MONOTONIC ns, and what was used meanwhile."""
     loop = asyncio.get_running_loop()
     moments = arrivals(shown.rate, shown.warm_up + shown.run_s, seed=3)
     pickups = cloud(Markets.load()[MARKET], len(moments), seed=2)
-    # Without patience: what is not answered at the first try is counted, not asked again.
-    https = [
-        Http(running.stage.url, person.token, session=running.http, patience_s=0.0)
-        for person in running.stage.customers
-    ]
     began, began_ns = loop.time(), time.monotonic_ns()
     before = None
     async with asyncio.TaskGroup() as group:
@@ -98,14 +104,22 @@ async def all_jobs(running: Running, seen: Seen, shown: argparse.Namespace) -> t
             await asyncio.sleep(began + moment - loop.time())
             measured = moment >= shown.warm_up
             if measured and before is None:
-                before = running.usage()
+                before = usage()
             group.create_task(
-                one_job(https[number % len(https)], pickup, seen, hold_s=shown.hold, measured=measured),
+                one_job(customers[number % len(customers)], pickup, seen, hold_s=shown.hold, measured=measured),
                 name=f"job {number}",
             )
-    after = running.usage()
+    after = usage()
     used = after.since(before or after)
     return began_ns + round(shown.warm_up * 1e9), began_ns + round((shown.warm_up + shown.run_s) * 1e9), used
+
+
+def customers_of(running: Running, patience_s: float) -> list[Http]:
+    """All of them. Without patience, what is not answered at the first try is not asked again."""
+    return [
+        Http(running.stage.url, person.token, session=running.http, patience_s=patience_s)
+        for person in running.stage.customers
+    ]
 
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -125,11 +139,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         gc.collect()
         gc.freeze()
         print(f"{len(phones)} providers online")
+        customers = customers_of(running, 0.0)
         async with Drive(phones, max(1.0, shown.fixes * len(phones))) as drive:
-            began_ns, ended_ns, used = await all_jobs(running, seen, shown)
+            began_ns, ended_ns, used = await all_jobs(customers, running.usage, seen, shown)
             await asyncio.sleep(GRACE_S)
         stamps = Stamps(running.stage.stamp_file).read_on()
-        figures = _figures(seen, stamps, began_ns, ended_ns) | {
+        figures = figures_of(seen, stamps, began_ns, ended_ns) | {
             "providers": len(phones),
             "rate": shown.rate,
             "cpu_us_per_job_with_its_positions": used.per(max(1, len(seen.asked))),
@@ -144,7 +159,8 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         return complete(figures, shown, running.stage.versions), 0
 
 
-def _figures(seen: Seen, stamps: dict[str, int], began_ns: int, ended_ns: int) -> dict[str, Any]:
+def figures_of(seen: Seen, stamps: dict[str, int], began_ns: int, ended_ns: int) -> dict[str, Any]:
+    """Latencies of the offers stamped within [began_ns, ended_ns), and how the requests went. Pure."""
     counted = {offer: stamp for offer, stamp in stamps.items() if began_ns <= stamp < ended_ns}
     latencies = offer_latencies_ms(counted, seen.offers)
     request_ms = [

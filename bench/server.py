@@ -44,6 +44,22 @@ class Usage:
             self.at - before.at,
         )
 
+    def and_(self, more: "Usage") -> "Usage":
+        """Both together, of spans that do not overlap."""
+        return self.since(Usage(-more.server, -more.redis, -more.postgres, -more.load, -more.machine, -more.at))
+
+    def beyond(self, quiet: "Usage") -> "Usage":
+        """What is left when as much a second was used anyway as in the span `quiet`. Never below nothing."""
+        share = self.at / max(quiet.at, 1e-9)
+        return Usage(
+            max(0.0, self.server - share * quiet.server),
+            max(0.0, self.redis - share * quiet.redis),
+            max(0.0, self.postgres - share * quiet.postgres),
+            max(0.0, self.load - share * quiet.load),
+            self.machine,
+            self.at,
+        )
+
     def others_share(self) -> float:
         """Cores that somebody else kept busy meanwhile; above a few hundredths the latencies are not to be trusted."""
         ours = self.server + self.redis + self.postgres + self.load
@@ -67,9 +83,7 @@ class Running:
 
     def usage(self) -> Usage:
         """What has been used until now. Raises RuntimeError where there is no /proc: nothing can be measured there."""
-        used = [cpu_s(pid) for pid in (self.stage.server_pid, self.redis_pid, self.postgres_pid)]
-        server, valkey, postgres = (_known(seconds) for seconds in used)
-        return Usage(server, valkey, postgres, own_cpu_s(), busy_s(Path("/proc/stat").read_text()), time.monotonic())
+        return usage_of(self.stage.server_pid, self.redis_pid, self.postgres_pid)
 
     def worker_pids(self) -> list[int]:
         """The worker processes: the supervisor's children but for Python's resource tracker."""
@@ -104,14 +118,28 @@ async def server(
         aioredis.Redis.from_url(running.redis_url) as redis,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        facts: dict[str, Any] = await redis.info("server")
-        connection = await asyncpg.connect(running.database_url)
-        try:
-            # A backend's parent is the server itself.
-            postgres_pid = parent(await connection.fetchval("SELECT pg_backend_pid()"))
-        finally:
-            await connection.close()
-        yield Running(running, redis, http, int(facts["process_id"]), postgres_pid)
+        yield Running(running, redis, http, await redis_pid(redis), await postgres_pid(running.database_url))
+
+
+async def redis_pid(redis: "aioredis.Redis") -> int:
+    """The process of the Redis that answers there."""
+    facts: dict[str, Any] = await redis.info("server")
+    return int(facts["process_id"])
+
+
+async def postgres_pid(database_url: str) -> int:
+    """The process of the Postgres that answers there: a backend's parent."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        return parent(await connection.fetchval("SELECT pg_backend_pid()"))
+    finally:
+        await connection.close()
+
+
+def usage_of(server_pid: int, redis_pid: int, postgres_pid: int) -> Usage:
+    """What these processes, with all below them, have used until now. Raises RuntimeError where there is no /proc."""
+    server, valkey, postgres = (_known(cpu_s(pid)) for pid in (server_pid, redis_pid, postgres_pid))
+    return Usage(server, valkey, postgres, own_cpu_s(), busy_s(Path("/proc/stat").read_text()), time.monotonic())
 
 
 def own_cpu_s() -> float:

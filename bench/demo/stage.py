@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +99,7 @@ async def stage(wanted: Wanted, say: Callable[[str], None]) -> AsyncIterator[Sta
         stack.push_async_callback(_remove, folder)
         running = await stack.enter_async_context(stores(folder / "stores", echo=say))
         stamp_file = folder / "stamps"
-        environment = _environment(wanted, running.database_url, running.redis_url, stamp_file)
+        environment = environment_of(wanted, running.database_url, running.redis_url, stamp_file)
         await run_command(["migrate"], environment, folder)
         tokens = folder / "tokens"
         people = ["--market", wanted.market, "--providers", str(wanted.providers), "--customers", str(wanted.customers)]
@@ -134,7 +134,7 @@ async def _remove(folder: Path) -> None:
         await asyncio.sleep(0.05)
 
 
-def _environment(wanted: Wanted, database_url: str, redis_url: str, stamp_file: Path) -> dict[str, str]:
+def environment_of(wanted: Wanted, database_url: str, redis_url: str, stamp_file: Path) -> dict[str, str]:
     """Ours, without any setting of another server that may be lying around in it."""
     kept = {
         name: value
@@ -203,11 +203,17 @@ async def _serve(
     stack: AsyncExitStack, workers: int, environment: dict[str, str], folder: Path
 ) -> tuple[asyncio.subprocess.Process, str]:
     """Start the server, to be stopped by `stack`, and wait until it says where it listens."""
-    log = folder / "server.log"
+    command = [sys.executable, "-m", "dispatch", "serve", "--workers", str(workers), "--port", "0"]
+    return await started(stack, [*command, "--data", str(folder / "server")], environment, folder / "server.log")
+
+
+async def started(
+    stack: AsyncExitStack, command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> tuple[asyncio.subprocess.Process, str]:
+    """A server's process and its address, once it has said `ready: http://…`; to be stopped by `stack`. Raises StageError."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "dispatch", "serve", "--workers", str(workers), "--port", "0"),
-            *("--data", str(folder / "server")),
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=output,

@@ -1,6 +1,7 @@
 -- name: append :value
 -- Number and store facts. $1 users uuid[], $2 names text[], $3 bodies json[]
-SELECT inbox_append($1, $2, $3);
+SELECT inbox_append(ARRAY(SELECT ROW(f.user_id, f.name, f.body)::pending_fact
+  FROM unnest($1::uuid[], $2::text[], $3::json[]) WITH ORDINALITY AS f(user_id, name, body, i) ORDER BY f.i));
 
 -- name: head :one
 -- Where a user's history stands: newest seq, the seq after which all is kept, and its name. $1 user_id uuid

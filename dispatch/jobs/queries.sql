@@ -39,7 +39,7 @@ SELECT job_offer_view($1, $2, $3);
 
 -- name: job_advance :one
 -- Arrived or in_progress. $1 job_id, $2 status, $3 trail metres since, $4 fixes since, $5 lat, $6 lng, $7 located_at
-UPDATE jobs j SET status = $2, version = version + 1,
+UPDATE jobs j SET status = $2::text, version = version + 1,
   arrived_at = CASE WHEN $2 = 'arrived' THEN clock_timestamp() ELSE arrived_at END,
   started_at = CASE WHEN $2 = 'in_progress' THEN clock_timestamp() ELSE started_at END,
   trail_m = CASE WHEN $2 = 'in_progress' THEN 0 ELSE trail_m + $3 END,

@@ -158,10 +158,15 @@ CREATE TABLE verified_emails (
   PRIMARY KEY (user_id, email)
 );
 
--- One row per request id that changed something: the answer, kept for a day at least. Effects and answer commit together.
+-- Rules of a single column that is written on the paths that everybody waits for are domains: a CHECK is read anew and tried at every
+-- UPDATE of its row, a domain is read once a session and tried where its column is assigned.
+CREATE DOMAIN request_key AS text CHECK (length(VALUE) BETWEEN 1 AND 200);
+
+-- One row per request id that changed something: the answer, kept for a day at least. Effects and answer commit together. No foreign key:
+-- whoever asks has a user by then, no user is ever deleted, and its check would lock his row once more in every accept.
 CREATE TABLE idem (
-  user_id uuid NOT NULL REFERENCES users (id),
-  key text NOT NULL CHECK (length(key) BETWEEN 1 AND 200),
+  user_id uuid NOT NULL,
+  key request_key NOT NULL,
   fingerprint text NOT NULL,
   status smallint NOT NULL,
   response text NOT NULL,

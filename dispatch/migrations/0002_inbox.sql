@@ -28,6 +28,8 @@ CREATE TABLE events (
 CREATE INDEX events_age ON events USING brin (at);
 
 CREATE TYPE fact AS (user_id uuid, seq bigint, name text, body json, at timestamptz);
+-- A fact that is decided but not yet numbered: collected while jobs are locked, appended after the last job lock.
+CREATE TYPE pending_fact AS (user_id uuid, name text, body json);
 
 ALTER TABLE inbox_head ENABLE ROW LEVEL SECURITY;
 ALTER TABLE inbox_head FORCE ROW LEVEL SECURITY;
@@ -49,26 +51,30 @@ GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
 SET LOCAL ROLE dispatch_system;
 SET LOCAL search_path = dispatch, pg_temp;
 
--- Append facts, one per array position. Heads are locked by user id, the last lock but the ledger's in the server's one order;
--- a user's facts keep the order they were given in. The number is taken in the transaction, so a rollback leaves no gap.
-CREATE FUNCTION inbox_append(p_users uuid[], p_names text[], p_bodies json[]) RETURNS fact[]
+-- Number and store facts. Heads are locked by user id, the last lock but the ledger's in the server's one order; a user's facts keep the order
+-- they were given in. The numbers are taken in the transaction, so a rollback leaves no gap.
+CREATE FUNCTION inbox_append(p_facts pending_fact[]) RETURNS fact[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
-  i int;
-  f fact;
+  whose uuid;
+  last bigint;
+  told record;
   facts fact[] := '{}';
 BEGIN
-  -- A loop of plain statements beats one set-based statement up to about six users, which is nearly every call.
-  FOR i IN SELECT o.i FROM unnest(p_users) WITH ORDINALITY AS o(u, i) ORDER BY o.u, o.i LOOP
-    f.user_id := p_users[i];
-    f.name := p_names[i];
-    f.body := p_bodies[i];
-    INSERT INTO inbox_head AS h (user_id, seq) VALUES (f.user_id, 1)
-      ON CONFLICT (user_id) DO UPDATE SET seq = h.seq + 1 RETURNING h.seq INTO f.seq;
-    f.at := clock_timestamp();
-    INSERT INTO events (user_id, seq, name, body, at) VALUES (f.user_id, f.seq, f.name, f.body, f.at);
-    facts := facts || f;
+  FOR told IN SELECT f.user_id, f.name, f.body, count(*) OVER (PARTITION BY f.user_id) AS many
+      FROM unnest(p_facts) WITH ORDINALITY AS f(user_id, name, body, i) ORDER BY f.user_id, f.i LOOP
+    IF told.user_id IS DISTINCT FROM whose THEN
+      whose := told.user_id;
+      UPDATE inbox_head h SET seq = h.seq + told.many WHERE h.user_id = whose RETURNING h.seq - told.many INTO last;
+      IF NOT FOUND THEN  -- his first; ON CONFLICT, as another transaction may be telling him his first too
+        INSERT INTO inbox_head AS h (user_id, seq) VALUES (whose, told.many)
+          ON CONFLICT (user_id) DO UPDATE SET seq = h.seq + told.many RETURNING h.seq - told.many INTO last;
+      END IF;
+    END IF;
+    last := last + 1;
+    facts := facts || ROW(whose, last, told.name, told.body, clock_timestamp())::fact;
   END LOOP;
+  INSERT INTO events (user_id, seq, name, body, at) SELECT f.user_id, f.seq, f.name, f.body, f.at FROM unnest(facts) AS f;
   RETURN facts;
 END $$;
 
@@ -114,5 +120,5 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 -- migrate: rollback
 
 DROP FUNCTION dispatch.inbox_append;
-DROP TYPE dispatch.fact;
+DROP TYPE dispatch.fact, dispatch.pending_fact;
 DROP TABLE dispatch.events, dispatch.inbox_marks, dispatch.inbox_head;

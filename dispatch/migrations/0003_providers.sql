@@ -56,7 +56,8 @@ CREATE TABLE provider_gate (
   suspend_due boolean NOT NULL DEFAULT false,             -- a required paper ran out during a job: suspended when that ends
   status_ver bigint NOT NULL DEFAULT 1,
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  open boolean GENERATED ALWAYS AS (online AND status IN ('approved', 'active')) STORED
+  open boolean GENERATED ALWAYS AS (online AND status IN ('approved', 'active')) STORED,
+  UNIQUE (provider_id, user_id)                           -- what a job's provider refers to
 ) WITH (fillfactor = 50);
 
 CREATE INDEX provider_gate_online ON provider_gate (provider_id) WHERE online;

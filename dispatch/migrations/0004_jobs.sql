@@ -6,17 +6,31 @@
 SET LOCAL ROLE dispatch_owner;
 SET LOCAL search_path = dispatch, pg_temp;
 
+CREATE DOMAIN service_name AS text CHECK (VALUE IN ('ride', 'delivery', 'shopping', 'moving', 'laundry'));
+CREATE DOMAIN job_status AS text CHECK (VALUE IN ('pending', 'offered', 'accepted', 'arrived', 'in_progress', 'completed', 'cancelled'));
+CREATE DOMAIN offer_status AS text CHECK (VALUE IN ('live', 'accepted', 'declined', 'expired', 'withdrawn'));
+CREATE DOMAIN job_actor AS text CHECK (VALUE IN ('customer', 'provider', 'admin', 'system'));
+CREATE DOMAIN job_canceller AS text CHECK (VALUE IN ('customer', 'provider', 'system'));
+CREATE DOMAIN payment_name AS text CHECK (VALUE IN ('cashless', 'cash'));
+CREATE DOMAIN iso_currency AS text CHECK (length(VALUE) = 3);
+CREATE DOMAIN latitude AS double precision CHECK (VALUE BETWEEN -90 AND 90);
+CREATE DOMAIN longitude AS double precision CHECK (VALUE BETWEEN -180 AND 180);
+CREATE DOMAIN street_address AS text CHECK (length(VALUE) <= 300);
+CREATE DOMAIN remark AS text CHECK (length(VALUE) <= 500);
+CREATE DOMAIN surge_percent AS int CHECK (VALUE BETWEEN 100 AND 999);
+CREATE DOMAIN not_negative AS int CHECK (VALUE >= 0);
+CREATE DOMAIN fare_part AS bigint CHECK (VALUE >= 0);
+
 CREATE TABLE jobs (
   id uuid PRIMARY KEY,
   market text NOT NULL,
-  service_type text NOT NULL CHECK (service_type IN ('ride', 'delivery', 'shopping', 'moving', 'laundry')),
-  status text NOT NULL DEFAULT 'pending'
-    CHECK (status IN ('pending', 'offered', 'accepted', 'arrived', 'in_progress', 'completed', 'cancelled')),
-  round int NOT NULL DEFAULT 0 CHECK (round >= 0),        -- the fencing token: grows with every (re)dispatch, only here
+  service_type service_name NOT NULL,
+  status job_status NOT NULL DEFAULT 'pending',
+  round not_negative NOT NULL DEFAULT 0,                  -- the fencing token: grows with every (re)dispatch, only here
   version int NOT NULL DEFAULT 1,                         -- grows with every change
   customer_id uuid NOT NULL REFERENCES users (id),
-  provider_id uuid REFERENCES providers (id),
-  provider_user_id uuid REFERENCES users (id),            -- kept beside provider_id so that row policies need no sub-select
+  provider_id uuid,
+  provider_user_id uuid,                                  -- kept beside provider_id so that row policies need no sub-select
   -- What the parties see of each other, as it was when they met: a view of a job is a function of its row, so that every change of it
   -- is a change of the row, and an event.
   provider_first_name text,
@@ -25,24 +39,24 @@ CREATE TABLE jobs (
   customer_first_name text,
   customer_phone text,
   accept_id uuid,
-  pickup_lat double precision NOT NULL CHECK (pickup_lat BETWEEN -90 AND 90),
-  pickup_lng double precision NOT NULL CHECK (pickup_lng BETWEEN -180 AND 180),
-  pickup_address text NOT NULL CHECK (length(pickup_address) <= 300),
-  dropoff_lat double precision CHECK (dropoff_lat BETWEEN -90 AND 90),
-  dropoff_lng double precision CHECK (dropoff_lng BETWEEN -180 AND 180),
-  dropoff_address text CHECK (length(dropoff_address) <= 300),
+  pickup_lat latitude NOT NULL,
+  pickup_lng longitude NOT NULL,
+  pickup_address street_address NOT NULL,
+  dropoff_lat latitude,
+  dropoff_lng longitude,
+  dropoff_address street_address,
   coarse json NOT NULL,                                   -- {"pickup": Place, "dropoff"?: Place} as those see it who have not won it
   passenger_name text NOT NULL,
-  note text CHECK (length(note) <= 500),
-  payment_method text NOT NULL DEFAULT 'cashless' CHECK (payment_method IN ('cashless', 'cash')),
-  currency text NOT NULL CHECK (length(currency) = 3),
-  surge_pct int NOT NULL CHECK (surge_pct BETWEEN 100 AND 999),
-  distance_m int CHECK (distance_m >= 0),
-  duration_s int CHECK (duration_s >= 0),
-  base_minor bigint NOT NULL CHECK (base_minor >= 0),
-  distance_minor bigint NOT NULL CHECK (distance_minor >= 0),
-  time_minor bigint NOT NULL CHECK (time_minor >= 0),
-  surge_minor bigint NOT NULL CHECK (surge_minor >= 0),
+  note remark,
+  payment_method payment_name NOT NULL DEFAULT 'cashless',
+  currency iso_currency NOT NULL,
+  surge_pct surge_percent NOT NULL,
+  distance_m not_negative,
+  duration_s not_negative,
+  base_minor fare_part NOT NULL,
+  distance_minor fare_part NOT NULL,
+  time_minor fare_part NOT NULL,
+  surge_minor fare_part NOT NULL,
   estimated boolean NOT NULL DEFAULT true,
   estimated_earnings_minor bigint NOT NULL,
   actual_earnings_minor bigint,
@@ -63,13 +77,12 @@ CREATE TABLE jobs (
   started_at timestamptz,
   completed_at timestamptz,
   cancelled_at timestamptz,
-  cancelled_by text CHECK (cancelled_by IN ('customer', 'provider', 'system')),
-  cancellation_reason text CHECK (length(cancellation_reason) <= 500),
-  CHECK ((provider_id IS NULL) = (provider_user_id IS NULL)),
-  CHECK (status NOT IN ('accepted', 'arrived', 'in_progress', 'completed') OR provider_id IS NOT NULL),
-  CHECK (status NOT IN ('pending', 'offered') OR provider_id IS NULL),
-  CHECK ((status = 'cancelled') = (cancelled_at IS NOT NULL)),
-  CHECK ((status = 'completed') = (completed_at IS NOT NULL)),
+  cancelled_by job_canceller,
+  cancellation_reason remark,
+  -- To the gate, which an accept holds anyway: both or neither, and the user is the provider's.
+  FOREIGN KEY (provider_id, provider_user_id) REFERENCES provider_gate (provider_id, user_id) MATCH FULL,
+  CONSTRAINT jobs_provider_fits CHECK (CASE WHEN status IN ('pending', 'offered') THEN provider_id IS NULL ELSE status = 'cancelled' OR provider_id IS NOT NULL END),
+  CONSTRAINT jobs_end_fits CHECK ((status = 'cancelled') = (cancelled_at IS NOT NULL) AND (status = 'completed') = (completed_at IS NOT NULL)),
   CHECK ((dropoff_lat IS NULL) = (dropoff_lng IS NULL) AND (dropoff_lat IS NULL) = (dropoff_address IS NULL))
 ) WITH (fillfactor = 80);
 
@@ -89,7 +102,7 @@ CREATE TABLE job_events (
   to_status text NOT NULL,
   round int NOT NULL,
   actor_id uuid,
-  actor_role text NOT NULL CHECK (actor_role IN ('customer', 'provider', 'admin', 'system')),
+  actor_role job_actor NOT NULL,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   reason text,
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),         -- the transaction that did it: what readers of the history go by
@@ -114,7 +127,7 @@ CREATE TABLE offers (
   provider_id uuid NOT NULL REFERENCES providers (id),
   provider_user_id uuid NOT NULL,
   slot smallint,                                          -- NULL: unbounded (broadcast)
-  status text NOT NULL CHECK (status IN ('live', 'accepted', 'declined', 'expired', 'withdrawn')),
+  status offer_status NOT NULL,
   reason text,
   pickup_distance_m int NOT NULL,
   offered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -196,13 +209,11 @@ RETURN json_strip_nulls(json_build_object('id', j.provider_id, 'first_name', j.p
   'location', CASE WHEN j.provider_lat IS NOT NULL THEN
     json_build_object('lat', j.provider_lat, 'lng', j.provider_lng, 'at', wire_at(j.provider_located_at)) END));
 
--- The job as the wire shows it. `p_contact`: also how to reach the customer, for the assigned provider of an active job only.
-CREATE FUNCTION job_view(j jobs, p_contact boolean) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+-- The job as the wire shows it to both parties.
+CREATE FUNCTION job_view(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
 RETURN json_strip_nulls(json_build_object(
     'id', j.id, 'market', j.market, 'service_type', j.service_type, 'status', j.status, 'round', j.round, 'version', j.version,
     'customer_id', j.customer_id, 'provider', CASE WHEN j.provider_id IS NOT NULL THEN provider_card(j) END,
-    'customer', CASE WHEN p_contact AND j.status IN ('accepted', 'arrived', 'in_progress') THEN
-      json_build_object('first_name', j.customer_first_name, 'phone_number', j.customer_phone) END,
     'pickup', json_build_object('lat', j.pickup_lat, 'lng', j.pickup_lng, 'address', j.pickup_address),
     'dropoff', CASE WHEN j.dropoff_lat IS NOT NULL THEN
       json_build_object('lat', j.dropoff_lat, 'lng', j.dropoff_lng, 'address', j.dropoff_address) END,
@@ -212,6 +223,13 @@ RETURN json_strip_nulls(json_build_object(
     'created_at', wire_at(j.created_at), 'accepted_at', wire_at(j.accepted_at), 'arrived_at', wire_at(j.arrived_at),
     'started_at', wire_at(j.started_at), 'completed_at', wire_at(j.completed_at), 'cancelled_at', wire_at(j.cancelled_at),
     'cancelled_by', j.cancelled_by, 'cancellation_reason', j.cancellation_reason));
+
+-- That view with how to reach the customer: for the assigned provider of an active job only. Spliced, as the view is what costs.
+CREATE FUNCTION contact_added(p_view json, j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN j.status IN ('accepted', 'arrived', 'in_progress') THEN (left(p_view::text, -1) || ',"customer":'
+  || json_strip_nulls(json_build_object('first_name', j.customer_first_name, 'phone_number', j.customer_phone))::text || '}')::json ELSE p_view END;
+CREATE FUNCTION job_view(j jobs, p_contact boolean) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN p_contact THEN contact_added(job_view(j), j) ELSE job_view(j) END;
 
 -- The part of a job that somebody sees who has not won it: coarse places, no contact.
 CREATE FUNCTION job_glance(j jobs) RETURNS json LANGUAGE sql STABLE PARALLEL SAFE
@@ -248,7 +266,7 @@ $$;
 -- The next rows of the history for a reader, in the order of their transactions, and his place moved behind them: one reader of a name at a
 -- time, the others get nothing. Where a row's transaction is not yet the oldest under way, the reading ends before it.
 CREATE FUNCTION job_events_next(p_reader text, p_limit int)
-RETURNS TABLE (job_id uuid, version int, from_status text, to_status text, actor_id uuid, actor_role text, reason text,
+RETURNS TABLE (job_id uuid, version int, from_status text, to_status text, actor_id uuid, actor_role job_actor, reason text,
                customer_id uuid, provider_user_id uuid)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
@@ -285,6 +303,8 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.payment_fits, dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view, dispatch.provider_card, dispatch.job_fare;
+DROP FUNCTION dispatch.payment_fits, dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view(dispatch.jobs, boolean), dispatch.contact_added, dispatch.job_view(dispatch.jobs), dispatch.provider_card, dispatch.job_fare;
 DROP FUNCTION dispatch.job_events_next;
 DROP TABLE dispatch.offers, dispatch.job_events, dispatch.job_event_readers, dispatch.jobs;
+DROP DOMAIN dispatch.service_name, dispatch.job_status, dispatch.offer_status, dispatch.job_actor, dispatch.job_canceller, dispatch.payment_name, dispatch.iso_currency, dispatch.latitude,
+  dispatch.longitude, dispatch.street_address, dispatch.remark, dispatch.surge_percent, dispatch.not_negative, dispatch.fare_part;

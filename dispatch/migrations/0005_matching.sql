@@ -7,15 +7,6 @@ GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
 SET LOCAL ROLE dispatch_system;
 SET LOCAL search_path = dispatch, pg_temp;
 
--- A fact that is decided but not yet numbered: collected while jobs are locked, appended after the last job lock.
-CREATE TYPE pending_fact AS (user_id uuid, name text, body json);
-
-CREATE FUNCTION inbox_append_pending(p_facts pending_fact[]) RETURNS fact[]
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT inbox_append(array_agg(f.user_id ORDER BY f.i), array_agg(f.name ORDER BY f.i), array_agg(f.body ORDER BY f.i))
-  FROM unnest(p_facts) WITH ORDINALITY AS f(user_id, name, body, i)
-$$;
-
 CREATE FUNCTION offer_withdrawn(p_user uuid, p_offer uuid, p_job uuid, p_reason text) RETURNS pending_fact
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN ROW(p_user, 'offer.withdrawn', json_build_object('offer_id', p_offer, 'job_id', p_job, 'reason', p_reason))::pending_fact;
@@ -23,7 +14,7 @@ RETURN ROW(p_user, 'offer.withdrawn', json_build_object('offer_id', p_offer, 'jo
 -- Take jobs whose next action is due (or the one asked for) on lease, so that of many workers one searches. No leader: whoever
 -- dies with a lease loses it when it runs out. `excluded`: providers who answered this job already, or let it lapse a moment ago.
 CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_markets text[], p_cooldowns_s double precision[])
-RETURNS TABLE (job_id uuid, market text, service_type text, status text, round int, pickup_lat double precision, pickup_lng double precision,
+RETURNS TABLE (job_id uuid, market text, service_type service_name, status job_status, round not_negative, pickup_lat latitude, pickup_lng longitude,
                customer_id uuid, expired boolean, lapsed boolean, waiting boolean, excluded uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
@@ -118,7 +109,7 @@ BEGIN
   UPDATE jobs SET status = 'offered', round = j.round + 1, version = version + 1, offer_deadline = deadline,
     next_search_at = least(deadline, expires_at) WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_role) VALUES (j.id, j.version, was, 'offered', j.round, 'system');
-  facts := inbox_append_pending(made || ROW(j.customer_id, 'job.updated', json_build_object('job', job_view(j, false)))::pending_fact);
+  facts := inbox_append(made || ROW(j.customer_id, 'job.updated', json_build_object('job', job_view(j, false)))::pending_fact);
   round := j.round;
   word := 'offered';
 END $$;
@@ -136,7 +127,7 @@ BEGIN
   END IF;
   SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, 'expired')) INTO told FROM offers_settle(p_job, 'expired', 'expired') s;
   UPDATE jobs SET offer_deadline = NULL, next_search_at = clock_timestamp() WHERE id = p_job;
-  RETURN coalesce(inbox_append_pending(told), '{}');
+  RETURN coalesce(inbox_append(told), '{}');
 END $$;
 
 -- Settle what is left of a job that has found its provider or its end: the losers' offers, in a batch of their own.
@@ -153,7 +144,7 @@ BEGIN
   END IF;
   why := CASE WHEN j.status = 'cancelled' THEN 'cancelled' ELSE 'taken' END;
   SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, why)) INTO told FROM offers_settle(p_job, 'withdrawn', why) s;
-  RETURN coalesce(inbox_append_pending(told), '{}');
+  RETURN coalesce(inbox_append(told), '{}');
 END $$;
 
 -- Jobs that have an end or a provider but still live offers: what a dead worker left for `offers_close`.
@@ -225,7 +216,7 @@ BEGIN
       UPDATE jobs SET next_search_at = clock_timestamp(), offer_deadline = NULL WHERE id = j.id;
       exhausted := true;
     END IF;
-    facts := inbox_append_pending(ARRAY[offer_withdrawn(p_user, p_offer, j.id, 'declined')]);
+    facts := inbox_append(ARRAY[offer_withdrawn(p_user, p_offer, j.id, 'declined')]);
     word := 'declined';
   END IF;
 END $$;
@@ -369,5 +360,4 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 -- migrate: rollback
 
 DROP FUNCTION dispatch.jobs_wake, dispatch.jobs_rest, dispatch.jobs_lock_of, dispatch.providers_gone, dispatch.jobs_stuck, dispatch.offers_board, dispatch.jobs_board, dispatch.live_state, dispatch.jobs_release, dispatch.jobs_cancel, dispatch.offers_decline, dispatch.offers_void, dispatch.offers_of_busy,
-  dispatch.offers_left_open, dispatch.offers_close, dispatch.offers_lapse, dispatch.offers_create, dispatch.jobs_due, dispatch.offer_withdrawn, dispatch.inbox_append_pending;
-DROP TYPE dispatch.pending_fact CASCADE;
+  dispatch.offers_left_open, dispatch.offers_close, dispatch.offers_lapse, dispatch.offers_create, dispatch.jobs_due, dispatch.offer_withdrawn;

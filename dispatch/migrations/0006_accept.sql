@@ -25,6 +25,7 @@ DECLARE
   o offers;
   was text;
   told pending_fact[];
+  seen json;                                              -- the job as both parties see it
 BEGIN
   facts := '{}';
   PERFORM set_config('app.user_id', p_user::text, true);
@@ -141,10 +142,11 @@ BEGIN
     told := ARRAY[offer_withdrawn(p_user, o.offer_id, p_job, 'accepted')];
   END IF;
   round := j.round;
-  job := job_view(j, true);
-  facts := inbox_append_pending(coalesce(told, '{}')
+  seen := job_view(j);
+  job := contact_added(seen, j);
+  facts := inbox_append(coalesce(told, '{}')
     || ROW(p_user, 'job.updated', json_build_object('job', job))::pending_fact
-    || ROW(j.customer_id, 'job.accepted', json_build_object('job', job_view(j, false), 'provider', provider_card(j)))::pending_fact);
+    || ROW(j.customer_id, 'job.accepted', json_build_object('job', seen, 'provider', provider_card(j)))::pending_fact);
   -- Nothing is accepted that was not offered: from the board the offer of this moment is part of the history too.
   IF was = 'pending' THEN
     INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_role, reason)
@@ -165,7 +167,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 -- What only loops, sessions and other functions call is not for requests.
 REVOKE EXECUTE ON FUNCTION dispatch.jobs_due, dispatch.offers_create, dispatch.offers_lapse, dispatch.offers_close, dispatch.offers_left_open,
   dispatch.offers_of_busy, dispatch.jobs_rest, dispatch.jobs_wake, dispatch.providers_gone, dispatch.live_state, dispatch.socket_open,
-  dispatch.offers_settle, dispatch.job_events_next, dispatch.inbox_append_pending, dispatch.providers_gate_open FROM dispatch_app;
+  dispatch.offers_settle, dispatch.job_events_next, dispatch.providers_gate_open FROM dispatch_app;
 
 -- migrate: rollback
 

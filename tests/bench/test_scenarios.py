@@ -21,15 +21,16 @@ from websockets.protocol import SERVER, Protocol
 
 from bench import report, server
 from bench.accepts import WAVE, Race, Score, circle
+from bench.candidates import growth
 from bench.demo.stage import Person
 from bench.fleet import Answered, Pace, Phone, arrivals, cloud, framed, unframed
 from bench.offers import Seen
-from bench.offers import _figures as offer_figures
+from bench.offers import figures_of as offer_figures
 from bench.positions import parser as positions_parser
 from dispatch.kit.geo import distance_m
 from dispatch.markets import Markets
 from protocol import codec
-from protocol.frames import ErrorObject, Event, Reply, Request
+from protocol.frames import ErrorObject, Event, Online, Reply, Request
 
 # --- frames
 
@@ -123,6 +124,37 @@ def test_a_ping_is_answered() -> None:
     assert bytes(frames[1].data) == b"are you there"
 
 
+class Cut(Line):
+    """Closes when told to, as a transport does: it says so first, and is lost a moment later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+BUSY = ErrorObject(code="BUSY", message="", details={"retry_after_ms": 1})
+
+
+async def test_who_asks_on_a_line_that_is_down_is_told_so_and_does_not_wait_for_ever() -> None:
+    phone, line = Phone("http://127.0.0.1:1", Person("ann", "token"), 13.75, 100.5), Cut()
+    frame = Online(id=UUID(int=1), lat=13.75, lng=100.5)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConnectionError):
+            await phone.ask(frame)
+        phone.connection_made(line)
+        asking = asyncio.ensure_future(phone.ask(frame))
+        await settle()
+        phone._answer(Reply(id=frame.id, ok=False, error=BUSY), 1)
+        # The line goes while he waits to ask again: nobody answers what is asked then.
+        line.closing = True
+        phone.connection_lost(None)
+        with pytest.raises(ConnectionError):
+            await asking
+
+
 # --- pacing
 
 
@@ -202,6 +234,15 @@ def test_offers_are_counted_by_their_stamps() -> None:
     assert figures["commit_to_frame_ms_p50"] == 2.0
     assert figures["commit_to_frame_ms_p99"] is None
     assert (figures["jobs"], figures["jobs_without_offer"], figures["request_to_first_frame_ms_p50"]) == (2, 1, 3.0)
+
+
+def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> None:
+    measured = [
+        {"providers": providers, "pickups": "even", "k": k, "hold": False, "function_us_mean": mean}
+        for providers, k, mean in ((10, 3, 50.0), (100, 3, 60.0), (1_000, 3, 75.0), (10, 10, 100.0), (1_000, 10, 90.0))
+    ]
+    assert growth(measured) == {"k=3 even": 1.5, "k=10 even": 0.9}
+    assert growth(measured[:1]) == {}
 
 
 def test_a_table_is_plain_in_a_file() -> None:

@@ -105,7 +105,7 @@ async def write(
         """INSERT INTO jobs (id, market, service_type, status, round, version, customer_id, provider_id, provider_user_id, pickup_lat, pickup_lng,
              pickup_address, coarse, passenger_name, currency, surge_pct, base_minor, distance_minor, time_minor, surge_minor,
              estimated_earnings_minor, ttl_s, created_at, next_search_at, expires_at, completed_at, cancelled_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 13.75, 100.5, 'x', '{}', 'x', 'THB', 100, 3500, 0, 0, 0, 2800, 600, $10::timestamptz,
+           VALUES ($1, $2, $3, $4::text, $5, $6, $7, $8, $9, 13.75, 100.5, 'x', '{}', 'x', 'THB', 100, 3500, 0, 0, 0, 2800, 600, $10::timestamptz,
              clock_timestamp() + interval '1 day', clock_timestamp() + interval '1 day',
              CASE WHEN $4 = 'completed' THEN $10 END, CASE WHEN $4 = 'cancelled' THEN $10 END)""",
         book.jobs,

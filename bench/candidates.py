@@ -1,0 +1,196 @@
+"""`python -m bench candidates`: what a search for the nearest providers costs, with few and with many of them in one city.
+
+Only Redis is asked, by the presence of one worker as the server asks it. Its own clock is read (`INFO latencystats` and
+`commandstats`: time inside the function, in µs), and beside it what the asker waited. A search with a hold is undone before the next
+one, or the city would run out of free providers; the undoing is a command of its own, and not counted.
+
+**Even**: pickups where providers are, wherever that is. **Hot**: all pickups within 200 m of a place where a tenth of all providers stand
+within a kilometre, as at an airport.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from bench.demo.command import at_least_one
+from bench.fleet import METRES_PER_DEGREE, cloud
+from bench.report import complete, options, perform, show, spread, verdict
+from dispatch.kit.clock import SystemClock
+from dispatch.kit.embedded import stores
+from dispatch.kit.embedded.binaries import Kind
+from dispatch.kit.redis import Redis
+from dispatch.markets import Market, Markets
+from dispatch.presence import Presence
+from dispatch.providers import ProviderState
+from protocol.lifecycle import ProviderStatus
+
+MARKET: Final = "bkk"
+KIND: Final = "ride"
+FRESH_S: Final = 3_600.0
+"""Nobody moves here, and nobody is to grow too old for a search meanwhile."""
+HOLD_S: Final = 15.0
+TICK_OF: Final = 2_000
+"""Who come within one tick of their worker."""
+STORES: Final[tuple[Kind, ...]] = ("valkey",)
+HOT_SHARE, HOT_M, HOT_PICKUP_M = 0.1, 1_000.0, 200.0
+WARM_UP: Final = 300
+"""Searches before those that count: cells learn how far to look."""
+TARGETS_US: Final = {(3, "even"): 100.0, (10, "even"): 150.0, (3, "hot"): 300.0, (10, "hot"): 300.0}
+"""performance.md §0.2: the mean, at the largest city."""
+P99_US: Final = 400.0
+GROWTH_MAX: Final = 1.5
+"""The largest city to the smallest."""
+
+
+def sizes(text: str) -> list[int]:
+    """ "10000" or "10000,100000"."""
+    return sorted(at_least_one(part) for part in text.split(","))
+
+
+def parser() -> argparse.ArgumentParser:
+    found = options("candidates", "Time of a search for the nearest free providers, inside Redis.")
+    found.add_argument(
+        "--providers", type=sizes, default=[10_000, 100_000], metavar="N[,N…]", help="online (default: 10000,100000)"
+    )
+    found.add_argument("--searches", type=at_least_one, default=3_000, help="of each kind (default: 3000)")
+    return found
+
+
+def around(place: tuple[float, float], within_m: float, dice: random.Random) -> tuple[float, float]:
+    """A place at most so far away, evenly spread over the disc."""
+    far, way = within_m * math.sqrt(dice.random()), dice.random() * 2 * math.pi
+    lat = place[0] + far * math.cos(way) / METRES_PER_DEGREE
+    return lat, place[1] + far * math.sin(way) / (METRES_PER_DEGREE * math.cos(math.radians(lat)))
+
+
+def populace(market: Market, count: int, dice: random.Random) -> list[tuple[float, float]]:
+    """Where the providers are: a cloud over the city, and a tenth of them in one spot."""
+    spot = market.centre()
+    hot = round(count * HOT_SHARE)
+    return cloud(market, count - hot, seed=dice.randrange(2**32)) + [around(spot, HOT_M, dice) for _ in range(hot)]
+
+
+async def settled(presence: Presence, places: Sequence[tuple[float, float]]) -> None:
+    """Put them on the map, as a worker does whose phones have all come at once."""
+    for start in range(0, len(places), TICK_OF):
+        for lat, lng in places[start : start + TICK_OF]:
+            state = ProviderState(
+                uuid4(), uuid4(), ProviderStatus.APPROVED, True, (KIND,), (KIND,), (KIND,), 10_000, active_job=None
+            )
+            presence.put(presence.arrive(state, uuid4()), lat, lng)
+        await presence.tick()
+
+
+async def searched(
+    redis: Redis,
+    presence: Presence,
+    market: Market,
+    pickups: Sequence[tuple[float, float]],
+    *,
+    wanted: int,
+    hold: bool,
+) -> dict[str, Any]:
+    """One kind of search, one after the other; the first WARM_UP do not count."""
+    waited: list[float] = []
+    few = 0
+    for number, (lat, lng) in enumerate(pickups):
+        if number == WARM_UP:
+            await redis.plain.config_resetstat()
+        began = time.perf_counter()
+        found = await presence.near(
+            market,
+            KIND,
+            lat,
+            lng,
+            wanted=wanted,
+            radius_max_m=market.radius_max_m,
+            hold_s=HOLD_S if hold else 0.0,
+        )
+        if number >= WARM_UP:
+            waited.append((time.perf_counter() - began) * 1e6)
+            few += len(found) < wanted
+        if hold:
+            await presence.let_go(market, [candidate.provider_id for candidate in found])
+    inside = await redis.plain.info("latencystats")
+    stats = (await redis.plain.info("commandstats"))["cmdstat_fcall"]
+    assert stats["calls"] == len(waited), "somebody else called functions"
+    within = inside["latency_percentiles_usec_fcall"]
+    return {
+        "function_us_mean": round(stats["usec"] / stats["calls"], 1),
+        "function_us_p50": float(within["p50"]),
+        "function_us_p99": float(within["p99"]),
+        **spread(waited, "waited_us"),
+        "searches": len(waited),
+        "found_too_few": few,
+    }
+
+
+async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Raises EmbeddedError."""
+    markets = Markets.load()
+    market = markets[MARKET]
+    measured: list[dict[str, Any]] = []
+    async with stores(None, want=STORES, fast=True, echo=print) as started, Redis.open(started.redis_url) as redis:
+        for count in shown.providers:
+            await redis.plain.flushall()
+            await redis.load()
+            dice = random.Random(count)
+            places = populace(market, count, dice)
+            presence = Presence(redis, markets, SystemClock(), fresh_s=FRESH_S)
+            await settled(presence, places)
+            print(f"{count:,} providers on the map")
+            for place in ("even", "hot"):
+                many = WARM_UP + shown.searches
+                pickups = (
+                    [around(dice.choice(places), HOT_PICKUP_M, dice) for _ in range(many)]
+                    if place == "even"
+                    else [around(market.centre(), HOT_PICKUP_M, dice) for _ in range(many)]
+                )
+                for wanted in (3, 10):
+                    for hold in (False, True):
+                        found = await searched(redis, presence, market, pickups, wanted=wanted, hold=hold)
+                        measured.append({"providers": count, "pickups": place, "k": wanted, "hold": hold, **found})
+        versions = {str(kind): version for kind, version in started.versions.items()}
+    _show(measured)
+    return complete({"searches_of": measured, "growth": growth(measured)}, shown, versions), 0
+
+
+def growth(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean in the largest city to that in the smallest, by kind of search. Pure."""
+    sizes_of = [one["providers"] for one in measured]
+    if not measured or min(sizes_of) == max(sizes_of):
+        return {}
+    mean = {
+        (one["providers"], one["pickups"], one["k"], one["hold"]): float(one["function_us_mean"]) for one in measured
+    }
+    return {
+        f"k={k} {pickups}{' held' if hold else ''}": round(value / mean[min(sizes_of), pickups, k, hold], 2)
+        for (size, pickups, k, hold), value in mean.items()
+        if size == max(sizes_of)
+    }
+
+
+def _show(measured: Sequence[dict[str, Any]]) -> None:
+    largest = max(one["providers"] for one in measured)
+    for one in measured:
+        target = TARGETS_US[one["k"], one["pickups"]] if one["providers"] == largest else None
+        show(
+            f"{one['providers']:,} providers, the {one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}",
+            [
+                ("inside Redis, mean", f"{one['function_us_mean']:.0f} µs", "" if target is None else verdict(one["function_us_mean"], target, "µs")),
+                ("p99", f"{one['function_us_p99']:.0f} µs", "" if target is None else verdict(one["function_us_p99"], P99_US, "µs")),
+                ("the asker waits, p50", f"{one['waited_us_p50']:.0f} µs", ""),
+                ("fewer than wanted", f"{one['found_too_few']}", ""),
+            ],
+        )  # fmt: skip
+    for kind, times in growth(measured).items():
+        show(kind, [("largest to smallest city", f"{times:.2f}", verdict(times, GROWTH_MAX, "times"))])
+
+
+def main(args: list[str]) -> int:
+    """Run it; the exit code."""
+    return perform(scenario, parser().parse_args(args))
