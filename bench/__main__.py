@@ -23,6 +23,7 @@ SCENARIOS = {
     "storms": "phones that return at once or do not read, workers replaced under load",
     "hostile": "a million broken frames, and a bystander who must be served",
     "reliability": "write docs/reliability.md out of what the runs have left",
+    "simulate": "matching policies over recorded trips on a virtual clock, and their evidence",
 }
 
 

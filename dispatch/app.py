@@ -45,7 +45,7 @@ from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, repeat, running
 from dispatch.ledger import configure
 from dispatch.markets import Markets
-from dispatch.matching import Matching, Nudges, Quotes, Shifts
+from dispatch.matching import Matching, Nudges, Quotes, Shifts, Why
 from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender, doors_of
 from dispatch.notifications import routes as notifications_routes
@@ -94,6 +94,7 @@ class App:
     documents: Documents
     jobs: Jobs
     matching: Matching
+    why: Why
     shifts: Shifts
     claims: Claims
     tracking: Tracking
@@ -236,7 +237,19 @@ async def build(
             await configure(conn, debt_limit_minor=settings.debt_limit_minor)
         payroll = Payroll(markets, notifications, Counting(markets))
         jobs = Jobs(pg, inbox, markets, once, trails=tracking, payroll=payroll)
-        matching = Matching(pg, inbox, presence, providers, markets, once, nursery, stamp=stamp)
+        why = Why(pg, clock)
+        matching = Matching(
+            pg,
+            inbox,
+            presence,
+            providers,
+            markets,
+            once,
+            nursery,
+            clock,
+            stamp=stamp,
+            why=why if settings.explain else None,
+        )
         shifts = Shifts(pg, inbox, presence, matching, once)
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims
@@ -278,11 +291,11 @@ async def build(
         metrics = metrics or Metrics()
         health = Health(settings, redis, [inbox.ear, tracking.ear], door, metrics, clock)
         gauges = Gauges(
-            metrics, pg, redis, door, api, inbox, presence, matching, claims, tracking, sender, nursery, slot=slot
+            metrics, pg, redis, door, api, inbox, presence, matching, why, claims, tracking, sender, nursery, slot=slot
         )
         for routes in (
             accounts_routes.routes(accounts),
-            matching_routes.routes(matching, shifts, Quotes(jobs, presence)),
+            matching_routes.routes(matching, shifts, Quotes(jobs, presence), why),
             jobs_routes.routes(jobs),
             claims_routes.routes(claims),
             providers_routes.routes(providers, accounts),
@@ -310,7 +323,7 @@ async def build(
         add_docs(api.app, api.routes, __version__)
 
         app = App(
-            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, shifts, claims, tracking, teller, nudges, sender, payouts, consumer, admin, expiry, aggregates, door, api,
+            settings, clock, pg, redis, nursery, accounts, inbox, presence, providers, documents, jobs, matching, why, shifts, claims, tracking, teller, nudges, sender, payouts, consumer, admin, expiry, aggregates, door, api,
             health, gauges, greeter.lost,
         )  # fmt: skip
         async with running(duties(app)), consumer.consuming(grace_s=settings.send_timeout_s / 2):

@@ -76,6 +76,8 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
             await clock.sleep(0.1)
         while await app.sender.forget(days=settings.keep_notices_days):
             await clock.sleep(0.1)
+        while await app.why.forget(days=settings.keep_rounds_days):
+            await clock.sleep(0.1)
 
     return [
         loop("copier", 0.1, app.inbox.copier.run),
@@ -86,6 +88,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         loop("tracker", 0.25, app.tracking.tick),
         loop("offer_expirer", 0.5, app.matching.turn),
         loop("job_waker", 0.2, app.matching.wake),
+        loop("round_noter", 1.0, app.why.write),
         loop("job_teller", 0.5, app.teller.turn),
         loop("offer_nudger", 1.0, app.nudges.turn),
         loop("reconciler", 2.0, app.matching.settle),

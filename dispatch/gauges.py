@@ -11,7 +11,7 @@ from dispatch.kit.metrics import Metrics
 from dispatch.kit.postgres import Postgres
 from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery
-from dispatch.matching import Matching
+from dispatch.matching import Matching, Why
 from dispatch.notifications import Sender
 from dispatch.presence import Presence
 from dispatch.tracking import Tracking
@@ -32,6 +32,7 @@ class Gauges:
         inbox: Inbox,
         presence: Presence,
         matching: Matching,
+        why: Why,
         claims: Claims,
         tracking: Tracking,
         sender: Sender,
@@ -40,6 +41,7 @@ class Gauges:
         slot: int,
     ) -> None:
         self._pg, self._redis, self._door, self._api, self._inbox = pg, redis, door, api, inbox
+        self._why = why
         self._presence, self._matching, self._claims, self._tracking, self._nursery = (
             presence,
             matching,
@@ -59,6 +61,7 @@ class Gauges:
             "offers": metrics.counter("offers_total", "Offers made"),
             "rounds": metrics.counter("rounds_total", "Rounds made"),
             "lapsed": metrics.counter("offers_lapsed_total", "Offers that lapsed"),
+            "unexplained": metrics.counter("rounds_unexplained_total", "Rounds that nobody will be able to explain"),
             "accepts": metrics.counter("accepts_total", "Accepts by outcome", ["outcome"]),
             "tracked": metrics.counter("tracked_total", "Positions sent to customers"),
             "repeated": metrics.counter("events_repeated_total", "Events sent again for want of an ack"),
@@ -116,6 +119,7 @@ class Gauges:
         yield "offers", (), self._matching.offered
         yield "rounds", (), self._matching.rounds
         yield "lapsed", (), self._matching.lapsed
+        yield "unexplained", (), self._why.dropped
         yield "tracked", (), self._tracking.sent
         yield "repeated", (), self._inbox.repeated
         yield "caught_up", (), self._inbox.caught_up

@@ -170,6 +170,10 @@ class Settings(BaseSettings):
         45.0, gt=5, description="without a socket this long: offline, and the job is released before pickup"
     )
     keep_events_days: int = Field(7, ge=1, description="how long events can be resumed from")
+    explain: bool = Field(
+        True, description="write down who was considered for each job, and why, for `GET /v1/admin/jobs/{id}/why`"
+    )
+    keep_rounds_days: int = Field(7, ge=1, description="how long that is kept")
     keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
 
     mail_by: Literal["smtp", "folder", "off"] = Field(

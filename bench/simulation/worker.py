@@ -76,7 +76,7 @@ LOOPS = frozenset(
 """The duties that belong to the protocol core."""
 LEFT_OUT = frozenset(
     {
-        "fix_hand_over", "fix_canary", "tracker", "trail_flusher", "job_teller", "offer_nudger", "key_refresher", "gauges",
+        "fix_hand_over", "fix_canary", "round_noter", "tracker", "trail_flusher", "job_teller", "offer_nudger", "key_refresher", "gauges",
         "job_counter", "gate_judge", "delivery_rescuer", "payout_rescuer", "paper_sweeper", "deferred_suspender", "performance", "forgetter",
     }
 )  # fmt: skip
@@ -201,7 +201,7 @@ class Worker:
         presence = Presence(redis, places, clock, fresh_s=30.0)
         tracking = Tracking(pg, redis, places, clock, nursery, every_s=5.0, stale_after_s=15.0)
         self.jobs = jobs = Jobs(pg, inbox, places, idempotency, trails=tracking, payroll=NoPay())
-        self.matching = matching = Matching(pg, inbox, presence, providers, places, idempotency, nursery)
+        self.matching = matching = Matching(pg, inbox, presence, providers, places, idempotency, nursery, clock)
         shifts = Shifts(pg, inbox, presence, matching, idempotency)
         self.claims = claims = Claims(
             pg, redis, inbox, presence, providers, matching, places, nursery, clock, filter=True
@@ -225,6 +225,7 @@ class Worker:
             for name in (
                 [
                     "documents",
+                    "why",
                     "teller",
                     "nudges",
                     "sender",

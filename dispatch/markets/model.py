@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon, Polygon
 Area = Polygon | MultiPolygon
 Place = tuple[float, float]
 
-PolicyName = Literal["waves", "nearest", "broadcast"]
+PolicyName = Literal["waves", "nearest", "broadcast", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ class Market:
     radius_max_m: float
     research_s: float
     lapse_cooldown_s: float
+    # Read by the policy "batch" alone.
+    batch_window_s: float
     _zone_tree: shapely.STRtree = field(init=False, repr=False)
     _bounds: tuple[float, float, float, float] = field(init=False, repr=False)
 

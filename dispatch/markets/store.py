@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 from zoneinfo import ZoneInfo
 
 import shapely
@@ -68,7 +68,7 @@ def _flag(fallback: bool) -> _Field:
 
 
 def _policy(value: object) -> object | None:
-    return value if value in ("waves", "nearest", "broadcast") else None
+    return value if value in get_args(PolicyName) else None
 
 
 def _zone_info(value: object) -> ZoneInfo | None:
@@ -106,7 +106,7 @@ FIELDS: Mapping[str, _Field] = {
     "detour_factor": _number(1, 5, "road metres per straight metre"),
     # 55 m/s = 198 km/h: faster than any cab, so what lies above is a GPS jump and not a driver.
     "speed_max_mps": _number(1, 10_000, "metres per second", 55.0),
-    "policy": _Field(_policy, '"waves", "nearest" or "broadcast"', "waves"),
+    "policy": _Field(_policy, '"waves", "nearest", "broadcast" or "batch"', "waves"),
     # A driver needs some seconds to look, and a customer waits for each one who does not answer.
     "offer_ttl_s": _number(0.1, 300, "seconds", 15.0),
     # About one of five says yes at once in peak hours: our estimate, to be replaced by measured acceptance.
@@ -121,6 +121,8 @@ FIELDS: Mapping[str, _Field] = {
     "radius_max_m": _number(50, 100_000, "metres", 10_000.0),
     "research_s": _number(0.1, 300, "seconds", 5.0),
     "lapse_cooldown_s": _number(0, 3_600, "seconds", 15.0),
+    # The best of 2 to 20 s, swept on recorded days: docs/matching.md.
+    "batch_window_s": _number(0.2, 60, "seconds", 2.0),
 }
 
 

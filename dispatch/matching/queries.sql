@@ -75,3 +75,48 @@ WHERE o.status = 'live' AND o.offered_at < clock_timestamp() - make_interval(sec
     AND e.body ->> 'offer_id' = o.offer_id::text)
   AND NOT EXISTS (SELECT FROM notifications n WHERE n.recipient_id = o.provider_user_id AND n.dedupe_key = 'offer:' || o.offer_id)
 LIMIT $2;
+
+-- name: waits :many
+-- How long jobs have been wanted. $1 job_ids uuid[]
+SELECT j.id, extract(epoch FROM clock_timestamp() - j.created_at)::float8 AS waited_s FROM jobs j WHERE j.id = ANY ($1);
+
+-- name: standings :many
+-- What else counts about candidates: seconds since their last job ended or they came online, and what became of their offers of the last
+-- seven days, up to five minutes old. $1 provider_ids uuid[]
+SELECT g.provider_id,
+  greatest(0, extract(epoch FROM clock_timestamp() - greatest(g.changed_at, b.ended_at)))::float8 AS idle_s,
+  coalesce(p.offered, 0)::int AS offered, coalesce(p.accepted, 0)::int AS accepted
+FROM provider_gate g
+LEFT JOIN LATERAL (SELECT coalesce(j.completed_at, j.cancelled_at) AS ended_at FROM jobs j WHERE j.provider_user_id = g.user_id
+  ORDER BY j.created_at DESC, j.id DESC LIMIT 1) b ON true
+LEFT JOIN LATERAL (SELECT sum(d.offered) AS offered, sum(d.accepted) AS accepted FROM performance_days d
+  WHERE d.provider_id = g.provider_id AND d.day > (clock_timestamp() AT TIME ZONE 'UTC')::date - 7) p ON true
+WHERE g.provider_id = ANY ($1);
+
+-- name: rounds_note :exec
+-- $1 job_ids uuid[], $2 at timestamptz[], $3 policies text[], $4 reasons text[], $5 rounds int[], $6 radii int[], $7 considered json[]
+INSERT INTO match_rounds (job_id, at, policy, reason, round, radius_m, considered)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::int[], $6::int[], $7::json[]);
+
+-- name: rounds_forget :one
+-- Forget what is older than $1 days, $2 at most. Returns how many went.
+WITH old AS (SELECT r.id FROM match_rounds r WHERE r.at < clock_timestamp() - make_interval(days => $1) LIMIT $2),
+  gone AS (DELETE FROM match_rounds m USING old WHERE m.id = old.id RETURNING 1)
+SELECT count(*) AS n FROM gone;
+
+-- name: rounds_of :many
+-- $1 job_id, $2 limit; the newest, in order. For an admin.
+SELECT r.at, r.policy, r.reason, r.round, r.radius_m, r.considered FROM
+  (SELECT * FROM match_rounds m WHERE m.job_id = $1 ORDER BY m.id DESC LIMIT $2) r ORDER BY r.id;
+
+-- name: rounds_mine :many
+-- $1 user_id, $2 job_id, $3 limit
+SELECT at, policy, reason, round, mine FROM match_rounds_mine($1, $2, $3);
+
+-- name: status_of :one
+-- $1 job_id. For an admin.
+SELECT j.status FROM jobs j WHERE j.id = $1;
+
+-- name: uids_of :many
+-- The words by which people know providers. $1 provider_ids uuid[]. For an admin.
+SELECT p.id, p.provider_uid FROM providers p WHERE p.id = ANY ($1);

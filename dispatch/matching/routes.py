@@ -9,11 +9,14 @@ from dispatch.kit.route import Answered, Call, Route
 from dispatch.matching.quotes import Quotes
 from dispatch.matching.service import Matching
 from dispatch.matching.shifts import Shifts
+from dispatch.matching.why import Why
 from protocol.errors import OFFLINE_TEXT, ONLINE_TEXT, ErrorCode
 from protocol.resources import Offer, OnlineAnswer, OnlineRequest, Page, Quote, QuoteRequest
+from protocol.resources.why import Why as WhyAnswer
+from protocol.resources.why import WhyNotMe
 
 
-def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route]:
+def routes(matching: Matching, shifts: Shifts, quotes: Quotes, why: Why) -> Sequence[Route]:
     async def available(call: Call) -> Answered:
         raw = call.query.get("max_distance_m")
         if raw is not None and not (raw.isascii() and raw.isdigit() and len(raw) <= 5 and 1 <= int(raw) <= 50_000):
@@ -37,6 +40,12 @@ def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route
 
     async def quote(call: Call) -> Answered:
         return Answered(await quotes.quote(call.body))
+
+    async def of(call: Call) -> Answered:
+        return Answered(await why.of(call.actor, call.id("id"), call.locale))
+
+    async def not_me(call: Call) -> Answered:
+        return Answered(await why.mine(call.actor, call.id("id"), call.locale))
 
     may_not = (ErrorCode.PROVIDER_NOT_FOUND, ErrorCode.PROVIDER_NOT_APPROVED, ErrorCode.PROVIDER_SUSPENDED)
     return [
@@ -71,5 +80,22 @@ def routes(matching: Matching, shifts: Shifts, quotes: Quotes) -> Sequence[Route
             who="customer",
             body=QuoteRequest,
             errors=(ErrorCode.OUTSIDE_MARKET, ErrorCode.INVALID_COORDINATES),
+        ),
+        Route(
+            "GET",
+            "/v1/admin/jobs/{id}/why",
+            of,
+            "Who was considered for a job, in each round, and what became of him; kept for days",
+            WhyAnswer,
+            who="admin",
+            errors=(ErrorCode.JOB_NOT_FOUND,),
+        ),
+        Route(
+            "GET",
+            "/v1/providers/me/jobs/{id}/why",
+            not_me,
+            "Why a job was offered to the provider himself, or not; of others nothing",
+            WhyNotMe,
+            errors=(ErrorCode.JOB_NOT_FOUND,),
         ),
     ]

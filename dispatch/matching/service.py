@@ -1,8 +1,9 @@
 """Use cases of matching: search, offer, lapse, decline, settle."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,16 +13,18 @@ import structlog
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
 from dispatch.inbox import Inbox, State, append, facts_of
 from dispatch.jobs import cancelled, locked
-from dispatch.kit.clock import monotonic_ns
+from dispatch.kit.clock import Clock, monotonic_ns
 from dispatch.kit.errors import Overloaded
 from dispatch.kit.ids import new_id
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.kit.tasks import Nursery, each
-from dispatch.markets import Market, Markets
+from dispatch.markets import Market, Markets, PolicyName
+from dispatch.matching.batching import Batching
 from dispatch.matching.errors import JobNotAvailable, OfferMissing
-from dispatch.matching.model import Search
-from dispatch.matching.policies import policy_named
+from dispatch.matching.model import Decision, Question, Search, terms_of
+from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.store import Q, offers_voided
+from dispatch.matching.why import Why
 from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
 from dispatch.providers import ProviderMissing, Providers, check_may_work
 from protocol.errors import NO_PROVIDER
@@ -37,6 +40,17 @@ _DUE_MAX = 200
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the judge made of a decision: the round, or 0; who got an offer; and who was chosen if he wanted none of them (a cash job and all
+    of them at their debt limit, say): the next nearest then.
+    """
+
+    round: int
+    offered: frozenset[UUID]
+    unfit: Sequence[UUID]
+
+
 class Matching:
     """One per worker."""
 
@@ -49,8 +63,10 @@ class Matching:
         markets: Markets,
         idempotency: Idempotency,
         nursery: Nursery,
+        clock: Clock,
         *,
         stamp: Callable[[Sequence[UUID], int], None] | None = None,
+        why: Why | None = None,
     ) -> None:
         self._pg = pg
         self._inbox = inbox
@@ -59,16 +75,23 @@ class Matching:
         self._markets = markets
         self._once = idempotency.once
         self._nursery = nursery
+        self._clock = clock
         self._stamp = stamp
+        self._why = why
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._batching = Batching(pg, presence, markets, clock, self._gate)
         self._boards = [market.code for market in markets if market.open_board]
         self._cooldowns = ([market.code for market in markets], [market.lapse_cooldown_s for market in markets])
         self._freed: dict[str, tuple[set[str], int]] = {}
         self.on_round: list[Callable[[UUID, int, int], None]] = []
         """Told (job_id, round, how many were offered) of each round made here."""
+        self.on_decision: list[Callable[[Question, Decision], None]] = []
+        """Told of each decision made here, and of all that it rests on."""
         self.offered = 0
         self.rounds = 0
         self.lapsed = 0
+        self.fell_back = 0
+        """Windows that were not decided together in time."""
 
     # --- searching
 
@@ -78,23 +101,42 @@ class Matching:
 
     async def _search_one(self, job_id: UUID) -> None:
         for search in await self._take(job_id):
-            await self._turn(search)
+            if (market := self._windowed(search)) is not None:
+                await self._give(market, search, (), (), again_s=self._batching.wait_s(market))
+            else:
+                await self._turn(search)
 
     async def turn(self) -> None:
-        """One turn of the loop: every job whose next action is due, a few at a time."""
+        """One turn of the loop: every job whose next action is due, a few at a time, and those of a window together."""
         while searches := await self._take(None):
-            await each(searches, self._guarded)
+            works: list[tuple[Search, Callable[[], Coroutine[Any, Any, None]]]] = []
+            windows: dict[tuple[str, str], list[Search]] = {}
+            for search in searches:
+                if self._windowed(search) is None:
+                    works.append((search, partial(self._turn, search)))
+                else:
+                    windows.setdefault((search.market, search.service_type), []).append(search)
+            works += [(window[0], partial(self._offer_together, window)) for window in windows.values()]
+            await each(works, self._guarded)
             if len(searches) < _DUE_MAX:
                 return
 
-    async def _guarded(self, search: Search) -> None:
+    async def _guarded(self, task: tuple[Search, Callable[[], Coroutine[Any, Any, None]]]) -> None:
+        search, work = task
         try:
-            await self._turn(search)
+            await work()
         except Overloaded as refusal:
             log.warning("search put off", job_id=str(search.job_id), error=str(refusal))
         except Exception:
             # One job's trouble must not cancel its neighbours' searches; its lease runs out and it is tried again.
             log.exception("search failed", job_id=str(search.job_id))
+
+    def _windowed(self, search: Search) -> Market | None:
+        """The job's market, if this job is to be decided about with the others of a window."""
+        if search.expired or search.lapsed or search.waiting:
+            return None
+        market = self._markets.get(search.market)
+        return market if market is not None and market.policy == "batch" else None
 
     async def _take(self, job_id: UUID | None) -> list[Search]:
         async with self._gate, self._pg.system() as conn:
@@ -127,21 +169,88 @@ class Matching:
         elif not search.waiting:
             await self._offer(search)
 
-    async def _offer(self, search: Search, tries: int = _TRIES) -> None:
+    async def _offer(self, search: Search, tries: int = _TRIES, policy: PolicyName | None = None) -> None:
+        """One job by itself. `policy` takes the place of the market's own."""
         market = self._markets.get(search.market)
         if market is None:
             log.error("job of a market that is not configured", job_id=str(search.job_id), market=search.market)
             return
-        if market.rounds and search.round >= market.rounds:
-            async with self._gate, self._pg.system() as conn:
-                await conn.execute(Q["jobs_rest"], search.job_id)
+        if await self._had_all_rounds(market, search):
             return
-        policy = policy_named(market.policy)
-        reach = policy.reach(market, search.round)
-        found = await self._near(market, search, reach.wanted, reach.radius_m)
-        if not found and reach.radius_m < market.radius_max_m:
-            found = await self._near(market, search, reach.wanted, market.radius_max_m)
-        chosen = list(policy.choose([search], {search.job_id: found}).get(search.job_id, ()))
+        terms = terms_of(market, policy)
+        reach = policy_named(terms.policy).reach(market, search.round)
+        radius_m = reach.radius_m
+        found = await self._near(market, search, reach.wanted, radius_m)
+        if not found and radius_m < market.radius_max_m:
+            radius_m = market.radius_max_m
+            found = await self._near(market, search, reach.wanted, radius_m)
+        question = Question(
+            round(self._clock.now().timestamp() * 1000), terms, (search,), {search.job_id: found} if found else {}
+        )
+        decision = decide(question)
+        self._decided(question, decision)
+        chosen = list(decision.offers.get(search.job_id, ()))
+        made = await self._give(market, search, chosen, found, again_s=market.research_s)
+        self._note(question, decision, search, radius_m, made)
+        unfit = made.unfit
+        if unfit and tries > 1:
+            await self._offer(replace(search, excluded=(*search.excluded, *unfit)), tries - 1, policy)
+
+    async def _offer_together(self, window: Sequence[Search]) -> None:
+        """All jobs of one window, market and service type."""
+        market = self._markets[window[0].market]
+        searches = [search for search in window if not await self._had_all_rounds(market, search)]
+        if not searches:
+            return
+        made = await self._batching.decide(market, searches)
+        if made is None:
+            self.fell_back += 1
+            await each([(search, partial(self._offer, search, policy="waves")) for search in searches], self._guarded)
+            return
+        question, decision = made
+        self._decided(question, decision)
+        chosen = [candidate for some in decision.offers.values() for candidate in some]
+        others: frozenset[UUID] = frozenset()
+        if market.offers_at_once == 1 and chosen:
+            # Before the offers: a hold written later could land after the release of the offer that it was for.
+            others = await self._presence.hold(market, [one.provider_id for one in chosen], market.offer_ttl_s)
+
+        async def give(search: Search) -> None:
+            some = decision.offers.get(search.job_id, ())
+            ours = [candidate for candidate in some if candidate.provider_id not in others]
+            made = await self._give(market, search, ours, ours, again_s=self._batching.wait_s(market))
+            reach = policy_named("batch").reach(market, search.round, search.waited_s)
+            self._note(question, decision, search, reach.radius_m, made)
+            if made.unfit or len(ours) < len(some):
+                # The next window would choose him again: this job goes on by itself.
+                await self._offer(replace(search, excluded=(*search.excluded, *made.unfit)), policy="waves")
+
+        # As the question has them: it knows how long each has waited.
+        await each([(search, partial(give, search)) for search in question.searches], self._guarded)
+
+    async def _had_all_rounds(self, market: Market, search: Search) -> bool:
+        if not market.rounds or search.round < market.rounds:
+            return False
+        async with self._gate, self._pg.system() as conn:
+            await conn.execute(Q["jobs_rest"], search.job_id)
+        return True
+
+    def _decided(self, question: Question, decision: Decision) -> None:
+        for listener in self.on_decision:
+            listener(question, decision)
+
+    async def _give(
+        self,
+        market: Market,
+        search: Search,
+        chosen: Sequence[Candidate],
+        found: Sequence[Candidate],
+        *,
+        again_s: float,
+    ) -> "_Made":
+        """Make a round of offers to `chosen`; the holds on others of `found` end. Nobody to offer it to: the search comes again after
+        `again_s`.
+        """
         offers = [new_id() for _ in chosen]
         try:
             async with self._gate, self._pg.system() as conn:
@@ -154,7 +263,7 @@ class Matching:
                     [candidate.distance_m for candidate in chosen],
                     market.offer_ttl_s,
                     market.offers_at_once,
-                    market.research_s,
+                    again_s,
                     market.lapse_cooldown_s,
                 )
                 at_ns = monotonic_ns()
@@ -172,12 +281,14 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
-        taken = set(made["offered_to"])
+        taken = frozenset(made["offered_to"])
         await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
-        if made["word"] == "nobody" and chosen and tries > 1:
-            # The judge wanted none of them (a cash job and all of them at their debt limit, say): the next nearest then.
-            unfit = [candidate.provider_id for candidate in chosen]
-            await self._offer(replace(search, excluded=(*search.excluded, *unfit)), tries - 1)
+        unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
+        return _Made(made["round"] if taken else 0, taken, unfit)
+
+    def _note(self, question: Question, decision: Decision, search: Search, radius_m: float, made: "_Made") -> None:
+        if self._why is not None:
+            self._why.note(question, decision, search, radius_m=radius_m, round=made.round, offered=made.offered)
 
     async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
         return await self._presence.near(
@@ -208,16 +319,18 @@ class Matching:
         log.info("job given up", job_id=str(search.job_id), rounds=search.round)
 
     def freed(self, live: Live) -> None:
-        """A provider became a candidate: jobs that wait for one near him are searched in the next turn of `wake`."""
-        if live.listed is not None:
+        """A provider became a candidate: jobs that wait for one near him are searched in the next turn of `wake`, or at the end of their
+        window.
+        """
+        if live.listed is not None and live.listed[0].policy != "batch":
             market, kinds = live.listed
             known, count = self._freed.get(market.code, (set(), 0))
             self._freed[market.code] = (known | set(kinds), count + 1)
 
     async def wake(self) -> None:
-        """Bring forward the searches of jobs that somebody could take now. Runs a few times a second."""
+        """Bring forward the searches of jobs that somebody could take now, and see to windows that end. Runs a few times a second."""
         freed, self._freed = self._freed, {}
-        woken = 0
+        woken = int(self._batching.has_ended())
         for market, (kinds, count) in freed.items():
             async with self._gate, self._pg.system() as conn:
                 # The longest waiting first, and a few for each who is free: a search for everybody would find them all taken.

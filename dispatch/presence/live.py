@@ -141,6 +141,17 @@ async def unlist_silent(redis: Redis, market: Market, oldest_ms: int) -> int:
     return int(await redis.call("unlist_silent", names, [oldest_ms, 500]))
 
 
+async def hold(
+    redis: Redis, market: Market, providers: Sequence[UUID], *, now_ms: int, hold_ms: int, search: str
+) -> frozenset[UUID]:
+    """Hold providers who will be offered something, as a search that holds does. Returns those whom another search holds. `search` is the
+    name of this one, as in `near`.
+    """
+    words: list[Argument] = [now_ms, hold_ms, *(str(one) for one in providers)]
+    others = await redis.call("hold", [keys.reserved(market.code), keys.search(market.code, search)], words)
+    return frozenset(UUID(one.decode()) for one in others)
+
+
 async def let_go(redis: Redis, market: Market, providers: Sequence[UUID]) -> None:
     """End the holds on providers who were found and then not offered."""
     await cast("Any", redis.plain.execute_command("ZREM", keys.reserved(market.code), *(str(one) for one in providers)))

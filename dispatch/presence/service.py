@@ -365,13 +365,13 @@ class Presence:
         hold_s: float,
     ) -> list[Candidate]:
         """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
-        searches pass them over; 0 looks only, past the holds of others (needs Redis).
+        searches pass them over; 0 looks only, past the holds of others (needs Redis); below 0 looks only, and passes over whom others hold.
 
         Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
         same is undone by a later tick: whom it holds, nobody has been told.
         """
         now_ms, hold_ms = self._clock.now_ms(), round(hold_s * 1000)
-        search = new_word(16) if hold_ms else ""
+        search = new_word(16) if hold_ms > 0 else ""
         try:
             return await live.near(
                 self._redis,
@@ -388,7 +388,7 @@ class Presence:
                 search=search,
             )
         except DOWN:
-            if hold_ms:
+            if hold_ms > 0:
                 self._unheard.append(Hold(market, search, hold_ms, self._clock.monotonic() + hold_s))
             return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
 
@@ -418,6 +418,19 @@ class Presence:
                 found.append(Candidate(known.provider_id, int(away_m + 0.5)))
         found.sort(key=lambda candidate: candidate.distance_m)
         return found[:wanted]
+
+    async def hold(self, market: Market, providers: Sequence[UUID], hold_s: float) -> frozenset[UUID]:
+        """Before a round: other searches pass these over for so long. Returns those whom another search holds meanwhile: they are not
+        ours to offer, nor to let go. A failure costs accuracy only: the judge counts offers.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        try:
+            return await live.hold(
+                self._redis, market, providers, now_ms=now_ms, hold_ms=round(hold_s * 1000), search=new_word(16)
+            )
+        except DOWN:
+            log.debug("nobody held", providers=len(providers))
+            return frozenset()
 
     async def let_go(self, market: Market, providers: Sequence[UUID]) -> None:
         """After a round: no longer hold those who were found and not offered. A failure costs accuracy only: holds lapse."""

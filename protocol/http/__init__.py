@@ -312,6 +312,14 @@ class Http:
         params = {"status": status, "stuck": flag, "limit": limit, "cursor": cursor}
         return await self.call("GET", "/v1/admin/jobs", params=params)
 
+    async def why(self, job_id: UUID) -> dict[str, Any]:
+        """Who was considered for the job, and what became of each."""
+        return await self.call("GET", f"/v1/admin/jobs/{job_id}/why")
+
+    async def why_not_me(self, job_id: UUID) -> dict[str, Any]:
+        """What became of the asker himself."""
+        return await self.call("GET", f"/v1/providers/me/jobs/{job_id}/why")
+
     async def release(self, job_id: UUID, reason: str, *, key: str | None = None) -> dict[str, Any]:
         """Take the job from its provider: a new round."""
         return await self.call("POST", f"/v1/admin/jobs/{job_id}/release", {"reason": reason}, key=key)

@@ -85,6 +85,25 @@ def test_the_books_are_clean_after_all_of_it(tmp_path: Path) -> None:
     assert found["postings_per_s"] > 0 and found["completion_cpu_us"] > 0
 
 
+def test_what_explanations_cost_is_measured_beside_a_server_without_them(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ("--overhead", "1", "--rate", "8", "--run-s", "1", "--providers", "40", "--policy", "waves")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "simulate", *options, "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
+    found = json.loads(file.read_bytes())
+    (pair,) = found["pairs"]
+    assert pair["with"]["offered"] > 0 and pair["without"]["offered"] > 0
+    assert found["rounds_written"] >= pair["with"]["offered"] and found["rounds_written_without"] == 0
+    assert found["requests_failed"] == {}
+
+
 def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     found = run(tmp_path, "candidates", "--providers", "1500,300", "--searches", "25")
     kinds = {(one["providers"], one["pickups"], one["k"], one["hold"]) for one in found["searches_of"]}

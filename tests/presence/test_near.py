@@ -258,3 +258,30 @@ async def test_undoing_leaves_alone_whom_another_search_holds_by_now(redis: Redi
     assert await search(redis, 5, hold=True, now_ms=NOW + 1) == [one.provider_id]
     await live.write(redis, [], [], [], [], [Hold(BKK, "first", 2_000, 0.0)])
     assert await search(redis, 5, hold=True, now_ms=NOW + 2) == []
+
+
+async def test_a_hold_passes_over_whom_another_search_holds(redis: Redis) -> None:
+    """Also one that is as old to the millisecond. Asked again, for its reply was lost, it answers the same. When the other's hold is over, or
+    was made by a clock far ahead, it holds him.
+    """
+    near_one, far_one = provider(*CENTRE), provider(CENTRE[0] + 0.01, CENTRE[1])
+    await listed(redis, [near_one, far_one])
+    both = [near_one.provider_id, far_one.provider_id]
+    assert await search(redis, 1, hold=True) == [near_one.provider_id]
+    for _ in range(2):
+        assert await live.hold(redis, BKK, both, now_ms=NOW, hold_ms=15_000, search="a") == {near_one.provider_id}
+    assert await live.hold(redis, BKK, both, now_ms=NOW, hold_ms=15_000, search="b") == set(both)
+    assert await search(redis, 5, hold=True, now_ms=NOW + 1) == []
+    assert await live.hold(redis, BKK, both, now_ms=NOW + 600_000, hold_ms=2_000, search="c") == frozenset()
+    assert await live.hold(redis, BKK, both, now_ms=NOW, hold_ms=2_000, search="d") == frozenset(), (
+        "held by a clock far ahead"
+    )
+
+
+async def test_whoever_holds_without_redis_holds_nobody(redis_url: str) -> None:
+    async with Proxy(redis_url) as proxy, Redis.open(proxy.url) as client:
+        await client.load()
+        presence = Presence(client, MARKETS, ManualClock(), fresh_s=30.0)
+        lost = proxy.cut_some([b"hold"], 1.0)
+        assert await presence.hold(BKK, [uuid4()], 15.0) == frozenset()
+        proxy.end(lost)

@@ -60,6 +60,8 @@ POST /v1/jobs/{id}/cancel                     user      job
 POST /v1/jobs/{id}/advance                    user      job
 GET /v1/admin/jobs                            admin     -
 POST /v1/admin/jobs/{id}/release              admin     job
+GET /v1/admin/jobs/{id}/why                   admin     job
+GET /v1/providers/me/jobs/{id}/why            user      job
 POST /v1/jobs/{id}/accept                     user      job
 POST /v1/providers                            user      -
 GET /v1/providers/me                          user      -

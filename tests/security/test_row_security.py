@@ -21,7 +21,7 @@ TABLES = [
     "audit_log", "job_event_readers", "support_tickets", "ticket_replies",
     "incentives", "incentive_progress",
     "ledger_kind", "ledger_account", "ledger_txn", "ledger_entry", "earnings", "earning_totals", "bank_accounts", "withdrawals", "ratings", "provider_ratings",
-    "performance_days", "performance_run",
+    "performance_days", "performance_run", "match_rounds",
     "passwords", "sessions", "refresh_tokens", "attempts", "email_tokens", "phone_codes",
 ]  # fmt: skip
 UNSEEN = {
@@ -209,6 +209,8 @@ WRITES = [
     "INSERT INTO ratings (id) VALUES (gen_random_uuid())",
     "UPDATE provider_ratings SET rating = 5",
     "UPDATE performance_days SET offered = 1",
+    "INSERT INTO match_rounds (job_id) VALUES (gen_random_uuid())",
+    "DELETE FROM match_rounds",
     "UPDATE performance_run SET calculated_at = now()",
     "SELECT performance_step('1 s', '1 s', 1, '{}', '{}')",
     "SELECT * FROM offer_outcomes",

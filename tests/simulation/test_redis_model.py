@@ -172,6 +172,12 @@ def undoes(pair: Pair, who: int, which: int, how: int) -> None:
     pair.call("near_undo", names, 5_000)
 
 
+def holds(pair: Pair, who: int, which: int, how: int) -> None:
+    now_ms = NOW_MS + (0, 1, 10_000)[how % 3]
+    names = [presence_keys.reserved(MARKET), presence_keys.search(MARKET, f"h{how % 5}")]
+    pair.call("hold", names, now_ms, (5_000, 15_000)[how % 2], PEOPLE[who], PEOPLE[which])
+
+
 def lets_go(pair: Pair, who: int, which: int, how: int) -> None:
     pair.command("ZREM", presence_keys.reserved(MARKET), PEOPLE[who], PEOPLE[which])
 
@@ -189,7 +195,7 @@ def sweeps(pair: Pair, who: int, which: int, how: int) -> None:
 
 Act = Callable[[Pair, int, int, int], None]
 ACTS: list[Act] = [
-    claims, settles, breaks_a_claim, sets_the_clock_back, loses_a_key, pushes, reads, lists, moves, searches, undoes, lets_go, unlists, sweeps, claims, pushes, lists, searches,
+    claims, settles, breaks_a_claim, sets_the_clock_back, loses_a_key, pushes, reads, lists, moves, searches, undoes, holds, lets_go, unlists, sweeps, claims, pushes, lists, searches,
 ]  # fmt: skip
 acts = st.tuples(st.sampled_from(ACTS), st.integers(0, 6), st.integers(0, 3), st.integers(0, 11))
 

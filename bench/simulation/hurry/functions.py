@@ -102,7 +102,7 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
         chosen: list[tuple[bytes, float]] = []
         for member, away in found:
             fix = fixes.get(member)
-            held = holds.get(member) if hold > 0 else None
+            held = holds.get(member) if hold != 0 else None
             bound = own.get(member)
             if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * hold, 60_000)):
                 continue
@@ -129,6 +129,21 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
     if hold > 0:
         data.set(search, b" ".join([told(int(now + hold)), *map(told, answer)]), px=int(hold))
     return answer
+
+
+def hold(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[bytes]:
+    if before := data.get(keys[1]):
+        return before.split()[1:]
+    now, ttl = int(args[0]), int(args[1])
+    others = []
+    for member in args[2:]:
+        held = data.table(keys[0]).get(member)
+        if held is not None and now < held <= now + max(2 * ttl, 60_000):
+            others.append(member)
+        else:
+            data.zadd(keys[0], now + ttl, member)
+    data.set(keys[1], b" ".join([b"others", *others]), px=ttl)
+    return others
 
 
 def near_undo(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int:
@@ -158,7 +173,7 @@ def unlist_silent(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int
 
 FUNCTIONS: dict[str, Function] = {
     function.__name__: function
-    for function in (claim, claim_settle, inbox_push, inbox_read, near, near_undo, unlist, unlist_silent)
+    for function in (claim, claim_settle, hold, inbox_push, inbox_read, near, near_undo, unlist, unlist_silent)
 }
 
 

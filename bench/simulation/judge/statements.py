@@ -15,7 +15,12 @@ SLICES = ("inbox", "claims", "matching", "jobs", "providers", "accounts", "audit
 
 OUTSIDE: dict[str, frozenset[str]] = {
     "inbox": frozenset({"events_forget"}),
-    "matching": frozenset({"offers_unheard", "offers_board", "jobs_board"}),
+    "matching": frozenset(
+        {
+            "offers_unheard", "offers_board", "jobs_board", "waits", "standings", "rounds_note", "rounds_forget", "rounds_of", "rounds_mine",
+            "status_of", "uids_of",
+        }
+    ),
     "jobs": frozenset({"job_view", "job_row", "jobs_of", "jobs_stuck", "trail_add", "jobs_by_status", "job_events_next"}),
     "providers": frozenset(
         {
@@ -24,8 +29,8 @@ OUTSIDE: dict[str, frozenset[str]] = {
         }
     ),
 }  # fmt: skip
-"""Statements of these slices that no part of the simulated core runs: registration, lists of an office, gauges, old age. Of accounts
-only the request ids are modelled, and who is shut out.
+"""Statements of these slices that no part of the simulated core runs: registration, lists of an office, gauges, old age, windows of the policy `batch`,
+explanations. Of accounts only the request ids are modelled, and who is shut out.
 """
 
 QUERIES: dict[str, Queries] = {name: Queries(Path(dispatch.__file__).parent / name / "queries.sql") for name in SLICES}

@@ -11,7 +11,7 @@
   ARGV[3] wanted: how many
   ARGV[4] first radius, m, where nothing is learnt  ARGV[5] largest radius, m
   ARGV[6] now_ms  ARGV[7] fresh_ms: older fixes do not count
-  ARGV[8] hold_ms: reserve those found for so long; 0 looks only, and past reservations
+  ARGV[8] hold_ms: reserve those found for so long; 0 looks only, and past reservations; below 0 looks only, and heeds them
   ARGV[9] cell of the pickup
   ARGV[10..] providers left out
   returns flat list: provider, distance in whole metres, nearest first
@@ -40,7 +40,7 @@ while true do
   for i, row in ipairs(found) do names[i] = row[1] end
   if #names > 0 then
     local fixes = redis.call('ZMSCORE', KEYS[2], unpack(names))
-    local holds = hold > 0 and redis.call('ZMSCORE', KEYS[3], unpack(names)) or {}
+    local holds = hold ~= 0 and redis.call('ZMSCORE', KEYS[3], unpack(names)) or {}
     local radii = redis.call('HMGET', KEYS[4], unpack(names))
     for i, row in ipairs(found) do
       local fix, held, own, distance = tonumber(fixes[i] or nil), tonumber(holds[i] or nil), tonumber(radii[i] or nil), tonumber(row[2])

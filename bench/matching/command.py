@@ -1,0 +1,172 @@
+"""`python -m bench simulate`: the server's matching policies over recorded trips, on a virtual clock.
+
+Without options: the San Francisco night that the project carries, under `nearest`. `--log` writes down every decision, `--replay` asks
+today's brain the same again. `--evidence` runs all policies over all days of `--data` and keeps the rows; `--page` prints them.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.demo.command import at_least_one
+from bench.matching import evidence, explaining, page
+from bench.matching.city import City, Days, made_up
+from bench.matching.engine import World
+from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
+from bench.matching.measures import measures
+from bench.matching.record import Recorder, replay
+from bench.report import perform
+
+_CARRIED = Path(__file__).parents[1] / "data" / "sf"
+_RESULTS = Path(__file__).parents[1] / "results" / "matching"
+
+
+def main(arguments: list[str]) -> int:
+    """0; 1 when a replay differs; 2 for what cannot be done."""
+    args = _parser().parse_args(arguments)
+    if args.replay is not None:
+        return _replay(args.replay)
+    if args.overhead is not None:
+        return _overhead(args)
+    if args.evidence or args.sweep:
+        return _evidence(args)
+    if args.page is not None:
+        args.page.write_text(page.text(_RESULTS), encoding="utf-8")
+        return 0
+    market = market_with(args.policy, args.window_s)
+
+    def city_of(per_busy: float) -> City:
+        if days is None:
+            return made_up(args.made_up, market, trips=args.trips, hours=2, per_busy=per_busy)
+        return days.city(dates, per_busy)
+
+    dates = args.date or [TRACES]
+    days = Days(args.data, market, dates, traces=TRACES) if args.made_up is None else None
+    city = city_of(evidence.sized(city_of, args.fleet)[0])
+    if args.log is None:
+        outcome = World(city, market, seed=args.seed).run()
+    else:
+        with Recorder(args.log) as recorder:
+            outcome = World(city, market, seed=args.seed, listener=recorder).run()
+        print(f"log                      {recorder.kept} decisions in {args.log}, {recorder.left_out} left out")
+    for name, value in measures(outcome, market).items():
+        print(f"{name:24} {value:.4g}" if isinstance(value, float) else f"{name:24} {value}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=_CARRIED, help="folder of recorded days (default: what is carried)"
+    )
+    parser.add_argument("--date", action="append", help="day to drive; several are laid over each other")
+    parser.add_argument("--made-up", type=int, metavar="SEED", help="a city out of nothing instead")
+    parser.add_argument("--trips", type=int, default=400, help="trips of a made-up city (default: 400)")
+    parser.add_argument("--policy", choices=POLICIES, default="nearest")
+    parser.add_argument("--window-s", type=float, help="window of batch (default: the market's)")
+    parser.add_argument("--fleet", choices=FLEETS, default="balanced")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="write every decision here, packed JSON lines")
+    parser.add_argument("--replay", type=Path, metavar="LOG", help="ask the brain the questions of a log again")
+    parser.add_argument("--evidence", action="store_true", help="all policies, days, fleets and densities")
+    parser.add_argument("--sweep", action="store_true", help="windows of batch, on the days for tuning")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds per day (default: 1)")
+    parser.add_argument("--dense-seeds", type=int, default=4, help="seeds of the dense city (default: 4)")
+    for density in ("day", "dense"):
+        parser.add_argument(
+            f"--{density}-hours",
+            type=float,
+            nargs=2,
+            metavar=("FROM", "HOURS"),
+            help="drive this stretch, from so many hours after 05:00 local (default: see the module evidence)",
+        )
+    parser.add_argument(
+        "--overhead", type=at_least_one, metavar="PAIRS", help="what explanations cost: two real servers, in turns"
+    )
+    parser.add_argument("--rate", type=float, default=30.0, help="of --overhead: jobs a second (default: 30)")
+    parser.add_argument("--run-s", type=float, default=12.0, help="of --overhead: of a stretch (default: 12)")
+    parser.add_argument("--providers", type=at_least_one, default=400, help="of --overhead (default: 400)")
+    parser.add_argument("--json", type=Path, help="of --overhead: figures go there (default: among the results)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--page", type=Path, help="write the page of the kept rows here")
+    return parser
+
+
+def _replay(log: Path) -> int:
+    count, others = replay(log)
+    print(f"{count} decisions, {len(others)} otherwise")
+    for line in others[:3]:
+        print(f"  at {line['at_ms']}: was {line['offers']} {line['reasons']}, is {line['now']}", file=sys.stderr)
+    return 1 if others else 0
+
+
+def _overhead(args: argparse.Namespace) -> int:
+    shown = argparse.Namespace(
+        policy=args.policy,
+        pairs=args.overhead,
+        providers=args.providers,
+        customers=200,
+        rate=args.rate,
+        run_s=args.run_s,
+        json=_RESULTS / f"explaining_{args.policy}.json" if args.json is None else args.json,
+    )
+    return perform(explaining.scenario, shown)
+
+
+def _evidence(args: argparse.Namespace) -> int:
+    everything = evidence.dates_in(args.data)
+    apart = [date for date in everything if date in evidence.TUNED_ON]
+    others = [date for date in everything if date not in evidence.TUNED_ON] or everything
+    if TRACES not in everything:
+        print(f"no traces of {TRACES} in {args.data}", file=sys.stderr)
+        return 2
+    days = Days(args.data, market_with("nearest"), everything, traces=TRACES)
+    name, runs = (
+        ("sweep", evidence.sweep(apart or everything))
+        if args.sweep
+        else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
+    )
+    stretches = dict(evidence.SWEPT if args.sweep else evidence.STRETCHES)
+    shorter = {name: given for name, given in (("day", args.day_hours), ("dense", args.dense_hours)) if given}
+    for density, given in shorter.items():
+        stretches["one day" if density == "day" else density] = evidence.Stretch(*given)
+    kept: dict[str, Any] = {
+        "made_by": f"python -m bench simulate --{'sweep' if args.sweep else 'evidence'}"
+        + "".join(f" --{density}-hours {given[0]:g} {given[1]:g}" for density, given in shorter.items())
+        + ("" if args.sweep else f" --seeds {args.seeds} --dense-seeds {args.dense_seeds}"),
+        **evidence.stamp(),
+        "fleets": FLEETS,
+        "stretches": {density: asdict(stretch) for density, stretch in stretches.items()},
+        "rows": [],
+    }
+    if not args.sweep:
+        kept["solving"] = evidence.solving(evidence.SIZES, 100)
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    rows = kept["rows"]
+    for row in evidence.carried_out(runs, days, args.processes, stretches):
+        rows.append(row)
+        print(
+            f"{len(rows):4}/{len(runs)} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['seed']}"
+            f" {row['window_s'] or ''} {row['weights'] or ''} busy {row['busy']:.3f} served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
+            flush=True,
+        )
+        # Kept as it grows: who stops it has what is there.
+        rows.sort(
+            key=lambda one: (
+                one["density"],
+                one["fleet"],
+                one["policy"],
+                one["window_s"] or 0,
+                sorted(one["weights"].items()),
+                one["dates"],
+                one["seed"],
+            )
+        )
+        (_RESULTS / f"{name}.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    return 0

@@ -1,0 +1,162 @@
+"""What explanations cost: the same jobs at two servers that differ by the setting EXPLAIN, in turns.
+
+Both stand beside each other with stores and people of their own. A pair is a stretch of jobs at the one and the same jobs at the other, who
+goes first alternates. What is counted is processor time of server and Postgres for each job that was offered, from just before its stretch
+until the last explanation of it is written. Each job is created over HTTP, offered, and cancelled a moment later: no accept and no
+trip is in it, and only as many positions as keep the providers on the map, so the share of explanations is larger here than in life.
+"""
+
+import argparse
+import asyncio
+import gc
+import statistics
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bench.demo.stage import Person
+from bench.fleet import Drive, arrivals, cloud, fleet, lost, open_all
+from bench.offers import MARKET, Seen, one_job
+from bench.report import complete, show, verdict
+from bench.server import Running, Usage, server
+from dispatch.markets import Markets
+from protocol.http import Http
+
+TARGET = 0.05
+FIX_EVERY_S = 5.0
+SETTLE_S = 2.5
+"""After the last job: explanations are written once a second."""
+_WARM_UP_S = 5.0
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two servers."""
+
+    running: Running
+    https: list[Http]
+    seen: Seen
+
+    async def stretch(self, jobs: list[tuple[float, tuple[float, float]]], hold_s: float) -> tuple[Usage, int]:
+        """All of these (moment, pickup), and what they used; how many of them were offered."""
+        loop = asyncio.get_running_loop()
+        offered, before, began = len(self.seen.first_of_job), self.running.usage(), loop.time()
+        async with asyncio.TaskGroup() as group:
+            for number, (moment, pickup) in enumerate(jobs):
+                await asyncio.sleep(began + moment - loop.time())
+                http = self.https[number % len(self.https)]
+                group.create_task(one_job(http, pickup, self.seen, hold_s=hold_s, measured=False))
+        await asyncio.sleep(SETTLE_S)
+        return self.running.usage().since(before), len(self.seen.first_of_job) - offered
+
+
+@asynccontextmanager
+async def _side(shown: argparse.Namespace, explain: bool) -> AsyncIterator[Side]:
+    seen = Seen()
+    market = {"open_board": False, "policy": shown.policy, "batch_window_s": 2.0}
+    async with (
+        server(
+            market=MARKET,
+            providers=shown.providers,
+            customers=shown.customers,
+            workers=1,
+            market_overrides=market,
+            say=print,
+            settings={"DISPATCH_EXPLAIN": str(explain).lower()},
+        ) as running,
+    ):
+        places = cloud(Markets.load()[MARKET], shown.providers, seed=1)
+        phones = fleet(running.stage.url, running.stage.providers, places, seen.event)
+        await open_all(phones)
+        try:
+            async with Drive(phones, len(phones) / FIX_EVERY_S):
+                yield Side(running, [_http(running, person) for person in running.stage.customers], seen)
+        finally:
+            if gone := lost(phones):
+                print(f"{gone} lines lost")
+            for phone in phones:
+                phone.close()
+
+
+def _http(running: Running, person: Person) -> Http:
+    return Http(running.stage.url, person.token, session=running.http, patience_s=0.0)
+
+
+async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Raises StageError, EmbeddedError, FleetError."""
+    # With windows a job is offered up to 2 s after it was asked for.
+    hold_s = 3.0 if shown.policy == "batch" else 1.0
+    async with AsyncExitStack() as stack:
+        sides = {explain: await stack.enter_async_context(_side(shown, explain)) for explain in (False, True)}
+        gc.collect()
+        gc.freeze()
+        for side in sides.values():
+            await side.stretch(_jobs(shown.rate, min(_WARM_UP_S, shown.run_s), 0), hold_s)
+        pairs: list[dict[str, Any]] = []
+        for number in range(shown.pairs):
+            jobs = _jobs(shown.rate, shown.run_s, number + 1)
+            used = {}
+            for explain in (False, True) if number % 2 else (True, False):
+                usage, offered = await sides[explain].stretch(jobs, hold_s)
+                used[explain] = {**usage.per(max(1, offered)), "offered": offered, "others": usage.others_share()}
+            pairs.append(
+                {
+                    "with": used[True],
+                    "without": used[False],
+                    "ratio": round(_dispatch(used[True]) / _dispatch(used[False]), 4),
+                }
+            )
+            print(f"pair {number + 1}: {_said(used[True])} with, {_said(used[False])} without", flush=True)
+        rounds, none = await _written(sides[True]), await _written(sides[False])
+        versions = sides[True].running.stage.versions
+        failed = {code: count for side in sides.values() for code, count in side.seen.failed.items()}
+    ratios = sorted(pair["ratio"] for pair in pairs)
+    figures = {
+        "policy": shown.policy,
+        "pairs": pairs,
+        "overhead_p50": round(statistics.median(ratios) - 1, 4),
+        "overhead_min": round(ratios[0] - 1, 4),
+        "overhead_max": round(ratios[-1] - 1, 4),
+        "rounds_written": rounds,
+        "rounds_written_without": none,
+        "requests_failed": failed,
+    }
+    _show(figures)
+    return complete(figures, shown, versions), 0
+
+
+def _jobs(rate: float, run_s: float, seed: int) -> list[tuple[float, tuple[float, float]]]:
+    moments = arrivals(rate, run_s, seed=seed)
+    return list(zip(moments, cloud(Markets.load()[MARKET], len(moments), seed=seed + 100), strict=True))
+
+
+def _dispatch(used: dict[str, Any]) -> float:
+    return float(used["server"] + used["postgres"])
+
+
+def _said(used: dict[str, Any]) -> str:
+    return f"{_dispatch(used) / 1000:.2f} ms a job ({used['offered']} offered)"
+
+
+async def _written(side: Side) -> int:
+    import asyncpg
+
+    connection = await asyncpg.connect(side.running.stage.database_url)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM dispatch.match_rounds"))
+    finally:
+        await connection.close()
+
+
+def _show(figures: dict[str, Any]) -> None:
+    share = figures["overhead_p50"]
+    show(
+        f"explanations under {figures['policy']}, {len(figures['pairs'])} pairs",
+        [
+            ("more CPU per job offered, median", f"{100 * share:+.1f} %", verdict(100 * share, 100 * TARGET, "%")),
+            ("least, most", f"{100 * figures['overhead_min']:+.1f} %, {100 * figures['overhead_max']:+.1f} %", ""),
+            ("rounds written", f"{figures['rounds_written']:,}", ""),
+            ("requests failed", f"{figures['requests_failed'] or 'none'}", ""),
+        ],
+    )

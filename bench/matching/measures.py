@@ -1,0 +1,57 @@
+"""What a simulated day is judged by."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.matching.engine import Outcome
+from dispatch.markets import Market
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that `share` of all are not above; 0 of none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1e9) * len(ordered) // 1_000_000_000) - 1))]
+
+
+def gini(values: Sequence[float]) -> float:
+    """How unevenly: 0 all the same, towards 1 one has it all. 0 of none, or of nothing but zeros."""
+    ordered = sorted(values)
+    total = sum(ordered)
+    if total <= 0:
+        return 0.0
+    n = len(ordered)
+    return sum((2 * rank - n - 1) * value for rank, value in enumerate(ordered, 1)) / (n * total)
+
+
+def measures(outcome: Outcome, market: Market) -> dict[str, Any]:
+    """One row. `busy` is the share of the cabs' time on shift that they had a customer or were on the way to one. Waits are of customers who got a cab, from asking until it is there; metres of pickups straight, of idling on the road.
+
+    Earnings are per hour on shift, of cabs that were out for an hour at least.
+    """
+    taken = [job for job in outcome.jobs if job.taken_at is not None]
+    waits = [(job.taken_at - job.trip.at_ms + job.way_ms) / 1000 for job in taken if job.taken_at is not None]
+    answers = [(job.taken_at - job.trip.at_ms) / 1000 for job in taken if job.taken_at is not None]
+    hourly = [cab.earned_minor * 3_600_000 / cab.on_ms for cab in outcome.cabs if cab.on_ms >= 3_600_000]
+    n = max(1, len(taken))
+    on_ms = max(1, sum(cab.on_ms for cab in outcome.cabs))
+    return {
+        "jobs": len(outcome.jobs),
+        "served": len(taken) / max(1, len(outcome.jobs)),
+        "wait_p50_s": quantile(waits, 0.5),
+        "wait_p95_s": quantile(waits, 0.95),
+        "assigned_p50_s": quantile(answers, 0.5),
+        "assigned_p95_s": quantile(answers, 0.95),
+        "pickup_m": sum(job.pickup_m for job in taken) / n,
+        "offers_per_assignment": outcome.offers / n,
+        "idle_m": outcome.cruised_m * market.detour_factor / n,
+        "gini": gini(hourly),
+        "busy": sum(cab.busy_ms for cab in outcome.cabs) / on_ms,
+        "window_jobs": sum(outcome.windows) / max(1, len(outcome.windows)),
+        "solve_p99_ms": 1000 * quantile(outcome.solves_s, 0.99),
+        "decisions_per_s": outcome.decisions / max(1e-9, outcome.deciding_s),
+        "times_life": outcome.span_s / max(1e-9, outcome.took_s),
+        "decisions": outcome.decisions,
+        "log_hash": outcome.log_hash,
+    }

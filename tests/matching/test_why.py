@@ -1,0 +1,185 @@
+"""Why a job was offered to whom: to the office about everybody, to a provider about himself, to others nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from dispatch.matching.model import Decision, Reason
+from dispatch.matching.why import OUTCOMES, REASONS, WAITING_MAX, Why
+from protocol.errors import LOCALES, Denied
+from protocol.resources.why import Outcome
+from tests.support.server import BANGKOK, WITHIN_S, Server, serving
+
+EAST = 0.01 / 1.08
+"""About a kilometre of longitude in Bangkok."""
+MARKET = {"bkk": {"policy": "nearest", "offer_ttl_s": 60, "research_s": 60, "open_board": False}}
+
+
+def east(km: float) -> tuple[float, float]:
+    return BANGKOK[0], BANGKOK[1] + EAST * km
+
+
+@pytest.fixture
+async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(database_url, redis_url, markets=MARKET) as running:
+        yield running
+
+
+async def noted(server: Server, job_id: UUID, rounds: int = 1) -> None:
+    """Until so many searches for this job are written down, but for those that will be made again as a gate was held in that moment."""
+    query = "SELECT 1 FROM match_rounds WHERE job_id = $1 AND considered::text NOT LIKE '%unfit%'"
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            await server.app.why.write()
+            if len(await server.sql(query, job_id)) >= rounds:
+                return
+            await asyncio.sleep(0)
+
+
+async def asked(server: Server) -> UUID:
+    """A job whose first search is over and written down."""
+    job_id = UUID((await server.request(await server.person(), at=east(0)))["id"])
+    await noted(server, job_id)
+    return job_id
+
+
+async def test_the_office_sees_who_was_asked(server: Server) -> None:
+    admin = await server.admin()
+    async with server.working(at=east(0.5)) as (near, _), server.working(at=east(2)) as (far, _):
+        job_id = await asked(server)
+        told = await admin.http.why(job_id)
+    assert (told["job_id"], told["status"]) == (str(job_id), "offered")
+    # The last: a try that met a gate which somebody else held in that moment is told too, and made again.
+    *_, made = told["rounds"]
+    assert (made["policy"], made["reason"], made["round"]) == ("nearest", "nearest", 1)
+    assert made["text"] == REASONS["en"][Reason.NEAREST]
+    (one,) = made["considered"]
+    assert (one["provider_id"], one["outcome"]) == (str(near.provider_id), "offered")
+    assert 400 < one["distance_m"] < 600 and one["provider_uid"] and one["text"]
+    assert str(far.provider_id) not in str(told)
+
+
+async def test_nobody_near_is_told_too(server: Server) -> None:
+    admin = await server.admin()
+    job_id = await asked(server)
+    *_, made = (await admin.http.why(job_id))["rounds"]
+    assert (made["reason"], made["considered"]) == ("nobody_near", []) and "round" not in made
+    assert made["radius_m"] == 10_000, "it looked as far as the market reaches"
+
+
+async def test_who_declined_is_told_so_himself_and_hears_nothing_of_others(server: Server) -> None:
+    async with server.working(at=east(0.5)) as (near, phone), server.working(at=east(2)) as (far, _):
+        job_id = await asked(server)
+        offer = await near.inbox.named("offer.created")
+        await phone.decline(offer.data["offer_id"])
+        await far.inbox.named("offer.created")
+        await noted(server, job_id, rounds=2)
+        mine = await near.http.why_not_me(job_id)
+        assert _asked(mine) == ["offered", "left_out"]
+        assert str(far.provider_id) not in str(mine) and str(near.provider_id) not in str(mine)
+        theirs = await far.http.why_not_me(job_id)
+        assert _asked(theirs) == ["offered"]
+
+
+def _asked(told: dict[str, Any]) -> list[str]:
+    """Outcomes, but for the tries that met a gate which somebody else held in that moment: those are made again."""
+    return [one["outcome"] for one in told["rounds"] if one["outcome"] != "unfit"]
+
+
+async def test_a_job_that_he_was_never_considered_for_does_not_exist_for_him(server: Server) -> None:
+    async with server.working(at=east(0.5)), server.working(at=east(15)) as (far, _):
+        job_id = await asked(server)
+        for who, which in ((far, job_id), (far, uuid4()), (await server.person(), job_id)):
+            with pytest.raises(Denied) as refused:
+                await who.http.why_not_me(which)
+            assert refused.value.code == "JOB_NOT_FOUND"
+        with pytest.raises(Denied) as refused:
+            await far.http.why(job_id)
+        assert refused.value.code == "FORBIDDEN"
+        with pytest.raises(Denied) as refused:
+            await (await server.admin()).http.why(uuid4())
+        assert refused.value.code == "JOB_NOT_FOUND"
+
+
+async def test_what_cannot_be_written_waits_and_is_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = server.app.why
+    async with server.working(at=east(0.5)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Why, "write", _nothing)
+            await server.request(await server.person(), at=east(0))
+            async with asyncio.timeout(WITHIN_S):
+                while not why._waiting:
+                    await asyncio.sleep(0)
+        one = why._waiting[-1]
+
+        async def full(*_: Any) -> None:
+            raise asyncpg.DiskFullError("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("asyncpg.pool.PoolConnectionProxy.execute", full)
+            why._waiting = [one] * 3
+            with pytest.raises(asyncpg.DiskFullError):
+                await why.write()
+        assert len(why._waiting) == 3 and why.dropped == 0
+        why._waiting = [one] * WAITING_MAX
+        why.note(one.question, _decision(one), one.search, radius_m=1.0, round=0, offered=frozenset())
+        assert (len(why._waiting), why.dropped) == (WAITING_MAX, 1)
+        why._waiting = [one] * 2
+        await why.write()
+        assert await _kept(server) >= 2
+
+
+def _decision(one: Any) -> Decision:
+    return Decision({}, {one.search.job_id: Reason.NOBODY_NEAR})
+
+
+async def _nothing(self: Why) -> None:
+    """The loop of the server writes nothing meanwhile."""
+
+
+async def _kept(server: Server) -> int:
+    return int((await server.sql("SELECT count(*) AS n FROM match_rounds"))[0]["n"])
+
+
+async def test_old_rounds_are_forgotten(server: Server) -> None:
+    await asked(server)
+    assert await server.app.why.forget(days=7) == 0
+    await server.sql("UPDATE match_rounds SET at = at - interval '8 days'")
+    before = await _kept(server)
+    assert before and await server.app.why.forget(days=7) == before
+    assert await _kept(server) == 0
+
+
+async def test_switched_off_nothing_is_written(database_url: str, redis_url: str) -> None:
+    async with serving(database_url, redis_url, markets=MARKET, explain=False) as server, server.working(at=east(0.5)):
+        job = await server.request(await server.person(), at=east(0))
+        await server.app.matching._search_one(UUID(job["id"]))
+        await server.app.why.write()
+        assert await _kept(server) == 0
+
+
+async def test_the_batch_policy_tells_costs_and_who_was_outbid(database_url: str, redis_url: str) -> None:
+    """Two cabs near one job: one is assigned, the other was dearer."""
+    markets = {"bkk": MARKET["bkk"] | {"policy": "batch", "batch_window_s": 2}}
+    async with (
+        serving(database_url, redis_url, markets=markets) as server,
+        server.working(at=east(0.3)) as (near, _),
+        server.working(at=east(0.8)) as (far, _),
+    ):
+        admin = await server.admin()
+        job = await server.request(await server.person(), at=east(0))
+        await noted(server, UUID(job["id"]))
+        made = (await admin.http.why(UUID(job["id"])))["rounds"][-1]
+        assert made["reason"] == "assigned"
+        outcomes = {one["provider_id"]: (one["outcome"], one["cost_s"]) for one in made["considered"]}
+        assert outcomes[str(near.provider_id)][0] == "offered" and outcomes[str(far.provider_id)][0] == "outbid"
+        assert 0 < outcomes[str(near.provider_id)][1] < outcomes[str(far.provider_id)][1]
+
+
+def test_every_word_has_its_text() -> None:
+    for locale in LOCALES:
+        assert REASONS[locale].keys() == set(Reason) and OUTCOMES[locale].keys() == set(Outcome)
