@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 
 from bench.demo.command import at_least_one
+from bench.figures import perform
 from bench.matching import evidence, explaining, page
 from bench.matching.city import City, Days, made_up
 from bench.matching.engine import World
 from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
 from bench.matching.record import Recorder, replay
-from bench.report import perform
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
 _RESULTS = Path(__file__).parents[1] / "results" / "matching"

@@ -10,15 +10,16 @@ import argparse
 import asyncio
 import gc
 import statistics
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from bench.demo.stage import Person
-from bench.fleet import Drive, arrivals, cloud, fleet, lost, open_all
+from bench.figures import complete, show, verdict
+from bench.fleet import cloud, fleet, lost, open_all
 from bench.offers import MARKET, Seen, one_job
-from bench.report import complete, show, verdict
+from bench.pace import Drive, arrivals, at_moments
 from bench.server import Running, Usage, server
 from dispatch.markets import Markets
 from protocol.http import Http
@@ -40,13 +41,13 @@ class Side:
 
     async def stretch(self, jobs: list[tuple[float, tuple[float, float]]], hold_s: float) -> tuple[Usage, int]:
         """All of these (moment, pickup), and what they used; how many of them were offered."""
-        loop = asyncio.get_running_loop()
-        offered, before, began = len(self.seen.first_of_job), self.running.usage(), loop.time()
-        async with asyncio.TaskGroup() as group:
-            for number, (moment, pickup) in enumerate(jobs):
-                await asyncio.sleep(began + moment - loop.time())
-                http = self.https[number % len(self.https)]
-                group.create_task(one_job(http, pickup, self.seen, hold_s=hold_s, measured=False))
+        offered, before = len(self.seen.first_of_job), self.running.usage()
+
+        def job(number: int, due_ns: int) -> Coroutine[Any, Any, None]:
+            http = self.https[number % len(self.https)]
+            return one_job(http, jobs[number][1], self.seen, asked_ns=due_ns, hold_s=hold_s, measured=False)
+
+        await at_moments([moment for moment, _ in jobs], job)
         await asyncio.sleep(SETTLE_S)
         return self.running.usage().since(before), len(self.seen.first_of_job) - offered
 
