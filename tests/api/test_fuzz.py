@@ -24,6 +24,8 @@ from tests.support.server import Server, serving
 
 EXAMPLES = 10
 """Per operation and kind of data."""
+LINE_MAX = 8_000
+"""A request line of more than 8,190 bytes is refused by the HTTP library, in plain text (README, not yet)."""
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -56,6 +58,9 @@ async def test_no_request_makes_the_server_fail(server: Server, mode: Generation
             headers = {"Authorization": f"Bearer {admin.token}"}
             answer = case.call(base_url=server.url(), headers=headers, timeout=10)
             statuses.add(answer.status_code)
+            if len(answer.request.url or "") > LINE_MAX:
+                assert answer.status_code == 400
+                return
             case.validate_response(answer, checks=CHECKS)
 
         one()

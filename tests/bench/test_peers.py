@@ -126,8 +126,8 @@ async def no_token_no_socket(side: Peer) -> None:
 async def functions_alone_all_win(made: PeerStores) -> None:
     samples = await functions(made, replace(TINY, runs=2))
     assert {(one["run"], one["side"], one["accepts"]) for one in samples} == {
-        (run, side, TINY.judged) for run in (0, 1) for side in ("bare_update", "ours", "postgres_design")
-    }
+        (run, side, TINY.judged // 2) for run in (0, 1) for side in ("bare_update", "ours", "postgres_design")
+    }, "of so few the first half warms up"
     ratios = compare(samples)
     assert ratios["accepts_per_s_vs_bare_update"]["runs"] == 2
 

@@ -34,7 +34,7 @@ async def test_a_loop_says_when_it_was_due_and_when_it_was_woken() -> None:
 
 def test_the_worst_lateness_is_shown_for_ten_seconds_at_least_and_then_forgotten() -> None:
     none: Any = None
-    gauges = Gauges(Metrics("lag"), *[none] * 11, slot=0)
+    gauges = Gauges(Metrics("lag"), *[none] * 12, slot=0)
     gauges.woke(100.0, 100.7)
     for n in range(101, 101 + int(LAG_SHOWN_S)):
         gauges.woke(n, n + 0.1)
