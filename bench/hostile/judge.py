@@ -86,29 +86,39 @@ class Bystander:
     async def _ride(self) -> None:
         """From request to completion, every few seconds."""
         while True:
-            place = {"lat": self._place[0], "lng": self._place[1], "address": "1 Quiet Road"}
-            job = await self._http.create_job(ServiceType.RIDE, place)
             try:
-                async with asyncio.timeout(OFFERED_WITHIN_S):
-                    while (offer := await self._offers.get())["job"]["id"] != job["id"]:
-                        pass
-            except TimeoutError:
-                # An attacker may have come near and taken it: his right, if he is a provider.
-                self.rides_not_offered += 1
-                await self._http.cancel(UUID(job["id"]))
-                continue
-            try:
-                await self._client.accept(UUID(job["id"]), UUID(offer["offer_id"]), offer["round"])
-                for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
-                    await self._client.advance(UUID(job["id"]), stage)
-                self.rides += 1
+                await self._one_ride()
             except Denied as refusal:
-                if refusal.code == ErrorCode.JOB_NOT_AVAILABLE:
-                    self.rides_not_offered += 1  # somebody was quicker
-                else:
-                    self.failed.append(f"ride: {refusal}"[:200])
-            self.frames_sent += 5
+                self.failed.append(f"ride: {refusal}"[:200])
             await asyncio.sleep(RIDE_EVERY_S)
+
+    async def _one_ride(self) -> None:
+        place = {"lat": self._place[0], "lng": self._place[1], "address": "1 Quiet Road"}
+        job = await self._http.create_job(ServiceType.RIDE, place)
+        try:
+            async with asyncio.timeout(OFFERED_WITHIN_S):
+                while (offer := await self._offers.get())["job"]["id"] != job["id"]:
+                    pass
+        except TimeoutError:
+            # An attacker may have come near and taken it: his right, if he is a provider. He may be driving it already.
+            self.rides_not_offered += 1
+            try:
+                await self._http.cancel(UUID(job["id"]))
+            except Denied as refusal:
+                if refusal.code != ErrorCode.INVALID_STATUS_TRANSITION:
+                    raise
+            return
+        self.frames_sent += 5
+        try:
+            await self._client.accept(UUID(job["id"]), UUID(offer["offer_id"]), offer["round"])
+        except Denied as refusal:
+            if refusal.code != ErrorCode.JOB_NOT_AVAILABLE:
+                raise
+            self.rides_not_offered += 1  # somebody was quicker
+            return
+        for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
+            await self._client.advance(UUID(job["id"]), stage)
+        self.rides += 1
 
     def figures(self) -> dict[str, Any]:
         """Counts and waits."""

@@ -11,13 +11,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast, get_args
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 import bench.storms.trade
 from bench.demo.stage import Person
 from bench.fleet import Phone
+from bench.hostile import judge
 from bench.hostile.command import code_of_run, memory_figures
 from bench.hostile.corpus import distinct, filled, load, placeheld
 from bench.hostile.judge import Memory
@@ -276,3 +277,27 @@ def test_replacing_the_workers_loses_no_accept_and_no_event(tmp_path: Path) -> N
     found = run(tmp_path, "storms", "--pairs", "4", "--workers", "2", "--only", "restarting")["restarting"]
     assert (found["failed"], found["events_lost"], found["events_out_of_order"], found["replaced"]) == (0, 0, 0, 2)
     assert found["accepts"] > 5 and found["welcomes"] > 8, "sockets moved"
+
+
+class Taken:
+    """A server at which somebody else takes every job, and drives it to its end."""
+
+    async def create_job(self, *_: Any) -> dict[str, Any]:
+        return {"id": str(uuid4())}
+
+    async def cancel(self, _: UUID) -> None:
+        raise Denied(self.refuses, "")
+
+    refuses = "INVALID_STATUS_TRANSITION"
+
+
+async def test_whose_job_was_taken_is_harmed_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "OFFERED_WITHIN_S", 0.0)
+    nobody: Any = None
+    bystander = judge.Bystander("", nobody, nobody, (13.7, 100.5))
+    bystander._http = taken = cast("Any", Taken())
+    await bystander._one_ride()
+    assert (bystander.rides, bystander.rides_not_offered, bystander.failed) == (0, 1, [])
+    taken.refuses = "INTERNAL_ERROR"
+    with pytest.raises(Denied):
+        await bystander._one_ride()
