@@ -36,6 +36,8 @@ SHARES: Final = (0.5, 0.95, 0.99)
 CURVE: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 """Shares at which a latency's curve is kept."""
 SECRETS: Final = "DISPATCH_JWT_SECRETS"
+_OWN: Final = ("--json", "--url", "--folder", "--data")
+"""Options whose value is a file or an address of whoever runs it."""
 
 
 def options(name: str, text: str, *, anywhere: bool = False, short: bool = True) -> argparse.ArgumentParser:
@@ -140,8 +142,18 @@ def at_least(value: float, limit: float, unit: str) -> str:
     return f"≥ {limit:,g} {unit}: {'met' if value >= limit else 'MISSED'}"
 
 
+_shown: list[dict[str, Any]] = []
+"""Every table of the run that is under way, for its JSON: who reads it later sees what was seen then."""
+
+
+def keep(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """A table goes into the JSON as it was shown: {title, rows}."""
+    _shown.append({"title": title, "rows": [list(row) for row in rows]})
+
+
 def show(title: str, rows: Sequence[Row], console: Console | None = None) -> None:
-    """The table: in colours on a terminal, plain elsewhere."""
+    """The table: in colours on a terminal, plain elsewhere. It is kept, too."""
+    keep(title, rows)
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="dim")
     table.add_column(justify="right")
@@ -182,6 +194,18 @@ def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[
     return figures | facts
 
 
+def command(words: Sequence[str]) -> str:
+    """What was typed, without files and addresses of whoever typed it. Pure."""
+    left, kept = iter(words), []
+    for word in left:
+        name, given, _ = word.partition("=")
+        if name not in _OWN:
+            kept.append(word)
+        elif not given:
+            next(left, None)
+    return " ".join(("python -m bench", *kept))
+
+
 Scenario = Callable[[argparse.Namespace], Coroutine[Any, Any, tuple[dict[str, Any], int]]]
 """Runs with its options; (complete figures, exit code). Prints its own table."""
 
@@ -192,6 +216,7 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
         print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
         return 2
     raise_file_limit()
+    _shown.clear()
     try:
         import uvloop
 
@@ -207,5 +232,6 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     if shown.json is not None:
+        figures |= {"command": command(sys.argv[1:]), "tables": list(_shown)}
         shown.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
     return code

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.demo.command import at_least_one
 from bench.demo.stage import StageError
-from bench.figures import Row, complete, options, perform, show
+from bench.figures import Row, complete, keep, options, perform, show
 from bench.fleet import FleetError
 from bench.peers.judge import functions
 from bench.peers.packages import NoNode, ready
@@ -268,12 +268,18 @@ def _show_medians(samples: Sequence[Sample], console: Console) -> None:
         show("accept functions alone: medians on this machine", rows, console)
     if not values:
         return
-    table = Table(title="medians on this machine", title_justify="left")
+    title = "medians on this machine"
+    table = Table(title=title, title_justify="left")
     table.add_column("", style="dim", no_wrap=True)
     for side in sides:
         table.add_column(side.replace("_", " "), justify="right")
-    for what, found in values.items():
-        table.add_row(what, *(f"{statistics.median(found[side]):,.1f}" if side in found else "" for side in sides))
+    medians = [
+        [what, *(f"{statistics.median(found[side]):,.1f}" if side in found else "" for side in sides)]
+        for what, found in values.items()
+    ]
+    for row in medians:
+        table.add_row(*row)
+    keep(title, [["", *(side.replace("_", " ") for side in sides)], *medians])
     console.print(table)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.report import plots
+from bench.report.markdown import REASONS, markdown
 from bench.report.page import page
 from bench.report.results import Scaling, Unreadable, read, scalings
 
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
         description="One HTML page and PNG plots out of the JSON of scenarios, into their folder. Exit code 2: there is none.",
     )
     found.add_argument("folder", nargs="?", type=Path, default=RESULTS, help="(default: bench/results)")
+    found.add_argument("--page", type=Path, default=None, metavar="FILE", help="write the tables there as Markdown too")
     return found
 
 
@@ -52,11 +54,23 @@ def write(folder: Path) -> Path:
     return folder / PAGE
 
 
+def tell(folder: Path, page: Path) -> None:
+    """The kept tables as one Markdown page, as `docs/performance.md` is. Raises Unreadable."""
+    results, _ = read(folder)
+    text = markdown(results, folder.as_posix(), page.as_posix(), REASONS.read_text(encoding="utf-8"))
+    try:
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Unreadable(f"nothing can be written to {page}: {error.strerror}") from error
+
+
 def main(args: list[str]) -> int:
     """Write it; the exit code."""
     shown = parser().parse_args(args)
     try:
         where = write(shown.folder)
+        if shown.page is not None:
+            tell(shown.folder, shown.page)
     except Unreadable as error:
         print(f"There is no report: {error}", file=sys.stderr)
         return 2

@@ -1,5 +1,6 @@
 """A report is made of what scenarios leave, stands alone, and says what it could not use."""
 
+import argparse
 import json
 import math
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench import all as everything
+from bench.figures import command, perform, show
 from bench.report import Unreadable, main, plots, write
 from bench.report.page import number, page
 from bench.report.results import Result, read, scalings
@@ -154,3 +156,63 @@ def test_a_scenario_that_is_none_is_refused() -> None:
     with pytest.raises(SystemExit) as refused:
         everything.main(["--only", "sokets"])
     assert refused.value.code == 2
+
+
+def test_tables_are_kept_as_they_were_shown_and_told_on_one_page(tmp_path: Path) -> None:
+    left(
+        tmp_path,
+        "positions",
+        command="python -m bench positions --workers 1",
+        tables=[
+            {"title": "2,000/s", "rows": [["server", "27.9 µs", "≤ 40 µs: met"], ["a|b", "154 µs", "≤ 40 µs: MISSED"]]}
+        ],
+    )
+    left(
+        tmp_path,
+        "api",
+        tables=[{"title": "medians", "rows": [["", "ours"], ["reads", "1"]]}, {"title": "none", "rows": []}],
+    )
+    page = tmp_path / "performance.md"
+    assert main([str(tmp_path), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.index("## positions") < text.index("## api") < text.index("## Why the missed ones are missed")
+    assert (
+        "`python -m bench positions --workers 1` · 2026-11-21T00:00:00+00:00 · commit 000000000000 · <Z80>, 2 cores"
+        in text
+    )
+    assert "| server | 27.9 µs | ≤ 40 µs: met |" in text and "| a\\|b | 154 µs | **≤ 40 µs: MISSED** |" in text
+    assert "|  | ours |\n|---|---|\n| reads | 1 |" in text and "**none**" not in text
+
+
+def test_a_command_is_kept_without_what_is_somebodys() -> None:
+    typed = [
+        "positions",
+        "--rates",
+        "2000,400",
+        "--json",
+        "/home/me/x.json",
+        "--url=http://secret",
+        "--workers",
+        "1",
+        "--data",
+        "days",
+        "--short",
+    ]
+    assert command(typed) == "python -m bench positions --rates 2000,400 --workers 1 --short"
+
+
+def test_what_a_run_has_shown_is_in_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "x", "--json", "y"])
+
+    async def scenario(_: Any) -> tuple[dict[str, Any], int]:
+        show("what", [("cost", "1 µs", "")])
+        return {"cost": 1}, 0
+
+    for _ in range(2):
+        assert perform(scenario, argparse.Namespace(json=tmp_path / "y.json")) == 0
+    kept = json.loads((tmp_path / "y.json").read_bytes())
+    assert kept == {
+        "cost": 1,
+        "command": "python -m bench x",
+        "tables": [{"title": "what", "rows": [["cost", "1 µs", ""]]}],
+    }
