@@ -33,7 +33,7 @@ local judged = {}
 for i = 9, #ARGV do judged[ARGV[i]] = true end
 
 -- GEOSEARCH costs what lies inside the radius. How many stand in the smallest cell of the geohash around the place that has enough of
--- them says how far to look for three times as many; a unit of the score is 0.168 m² at the equator. A wrong guess costs time only.
+-- them says how far to look for half as many again; a unit of the score is 0.168 m² at the equator. A wrong guess costs time only.
 local count = full / 2 + #ARGV - 8 + 2
 local here, radius, each = tonumber(ARGV[8]), largest, 0
 for step = 10, 18, 2 do
@@ -42,7 +42,7 @@ for step = 10, 18, 2 do
   local within = redis.call('ZCOUNT', KEYS[1], first, first + size - 1)
   if within >= count then
     each = size / within * 0.168 / math.pi * math.cos(math.rad(tonumber(ARGV[2])))
-    radius = math.min(largest, math.sqrt((2 * count + 6) * each))
+    radius = math.min(largest, math.sqrt((1.4 * count + 4) * each))
     break
   end
 end
@@ -78,7 +78,6 @@ while true do
   for i, row in ipairs(found) do
     -- Whoever was judged in a round before is not asked about again.
     if not judged[row[1]] then
-      judged[row[1]] = true
       names[#names + 1], metres[#names + 1] = row[1], row[2]
     end
     -- By pieces: most often the first of them are enough, and Lua passes no more than some thousand words.
@@ -90,6 +89,7 @@ while true do
     end
   end
   if #chosen == full then break end
+  for _, row in ipairs(found) do judged[row[1]] = true end
   if #found == count then
     count = count * 3
     radius = math.min(largest, math.max(radius, math.sqrt(1.3 * count * each)))
