@@ -303,7 +303,7 @@ def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> Non
 
 def test_those_held_are_who_stand_nearest() -> None:
     places = [(13.75 + n * 0.001, 100.5) for n in range(HELD + 50)]
-    names = [str(n) for n in range(len(places))]
+    names = [UUID(int=n) for n in range(len(places))]
     assert nearest(names[::-1], places[::-1], (13.75, 100.5)) == names[:HELD]
 
 
