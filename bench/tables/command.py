@@ -217,12 +217,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 found = await at_size(started.database_url, judge, await people_of(judge), shown)
                 measured.append({"jobs": size, "written_s": round(took_s, 1), "bytes": bytes_of, "of": found})
                 have = size
-            with_pay = await completed(started, maker, await people_of(judge))
+            with_pay, notices = await completed(started, maker, await people_of(judge))
         finally:
             await judge.close()
             await maker.close()
         versions = {str(kind): version for kind, version in started.versions.items()}
-    figures = summed(measured) | {"bytes_per_completion_elsewhere": with_pay}
+    figures = summed(measured) | {"bytes_per_completion_elsewhere": with_pay, "notices_per_completion": notices}
     _show(measured, figures, plans=shown.plans)
     return complete(figures, shown, versions), 1 if figures["reading_all"] else 0
 

@@ -135,9 +135,9 @@ async def fresh(
     return [(job, many[0]) for job, many in zip(jobs, offers, strict=True)]
 
 
-async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: People) -> dict[str, int]:
+async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: People) -> tuple[dict[str, int], float]:
     """Bytes that a completion leaves in each table but those of the history, by the server's own use case with its pay: all providers
-    complete a job twice, and the second time counts, as the first makes new pages everywhere.
+    complete a job twice, and the second time counts, as the first makes new pages everywhere. With it the notifications of each.
     """
     log.configure("error")
     settings = load(database_url=started.database_url, redis_url=started.redis_url, mail_by="off", log_level="error")
@@ -156,8 +156,9 @@ async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: P
                     await asyncio.sleep(0.1)
             sizes_of.append({row["name"]: row["size"] for row in await judge.fetch(EVERY_TABLE)})
     before, after = sizes_of
+    notices = await judge.fetchval("SELECT count(*) FROM notifications") / (2 * len(customers))
     each = {name: round((size - before.get(name, 0)) / len(customers)) for name, size in after.items()}
-    return {name: size for name, size in each.items() if size > 0 and name not in TABLES}
+    return {name: size for name, size in each.items() if size > 0 and name not in TABLES}, notices
 
 
 async def sized(judge: "asyncpg.Connection[Any]") -> dict[str, int]:
