@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from aiohttp import web
 
 from dispatch.gateway.connection import Connection
 from protocol.errors import CloseCode
@@ -82,3 +83,21 @@ async def test_a_closed_socket_is_freed_without_the_collector(
         while left := [one for one in gc.get_objects() if isinstance(one, Connection)]:
             del left
             await asyncio.sleep(0.01)
+
+
+async def test_an_open_socket_holds_nothing_of_the_request_that_brought_it(server: Server) -> None:
+    lines = [dialled(server, await server.provider()) for _ in range(SOCKETS)]
+    door = server.app.door
+    async with asyncio.timeout(WITHIN_S):
+        while sum(conn.seat is not None for conn in door.connections.values()) < SOCKETS:
+            await asyncio.sleep(0)
+    gc.collect()
+    held = [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, web.WebSocketResponse) or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
+    ]
+    assert not held
+    assert len(door) == SOCKETS
+    for line in lines:
+        line.close()
