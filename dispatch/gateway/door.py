@@ -279,6 +279,7 @@ class Door:
                 if waiting is not None:
                     # Only a greeting: what comes after `hello` waits for its welcome.
                     await waiting
+                del message, waiting  # else an idle line keeps its greeting
             elif kind is WSMsgType.BINARY:
                 conn.heard()
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
@@ -379,6 +380,8 @@ class Door:
         if before is not None:
             await asyncio.wait([before])
         await self._answer(conn, frame)
+        if conn.tail is asyncio.current_task():
+            conn.tail = None  # nothing waits for it: an idle line keeps no task that has ended
 
     async def _answer(self, conn: Connection, frame: Any) -> None:
         try:

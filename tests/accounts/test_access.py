@@ -126,11 +126,10 @@ async def test_nobody_but_an_admin_changes_access_and_nobody_who_is_not_there(se
 async def test_what_nobody_may_go_by_any_more_is_not_kept(server: Server) -> None:
     """Else it would be kept for everybody who ever came."""
     accounts = server.app.accounts
-    people = [await server.person() for _ in range(3)]
+    *people, late = [await server.person() for _ in range(4)]
     for one in people:
         await one.http.me()
     clock = accounts._clock = ManualClock()
     clock.advance(server.app.clock.monotonic() + 1.1)
-    late = await server.person()
     await late.http.me()
     assert list(accounts._seen) == [late.user_id]

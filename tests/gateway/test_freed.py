@@ -5,9 +5,11 @@ import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import CoroutineType
 
 import pytest
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from dispatch.gateway.connection import Connection
 from protocol.errors import CloseCode
@@ -95,9 +97,22 @@ async def test_an_open_socket_holds_nothing_of_the_request_that_brought_it(serve
     held = [
         one
         for one in gc.get_objects()
-        if isinstance(one, web.WebSocketResponse) or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
+        if isinstance(one, web.WebSocketResponse)
+        or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
+        or (isinstance(one, RequestHandler) and one._upgraded)
     ]
     assert not held
     assert len(door) == SOCKETS
     for line in lines:
         line.close()
+
+
+async def test_an_idle_line_keeps_neither_its_greeting_nor_its_last_answer(server: Server) -> None:
+    async with (await server.provider()).connected() as phone:
+        await phone.offline()
+        (conn,) = server.app.door.connections.values()
+        assert conn.tail is None
+        gc.collect()
+        kept = [one.__qualname__ for one in gc.get_objects() if isinstance(one, CoroutineType)]
+        assert "Door._read" in kept
+        assert not {"Door._greet", "Door._answer_after"} & set(kept)
