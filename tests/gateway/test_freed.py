@@ -9,7 +9,6 @@ from types import CoroutineType
 
 import pytest
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from dispatch.gateway.connection import Connection
 from protocol.errors import CloseCode
@@ -97,11 +96,14 @@ async def test_an_open_socket_holds_nothing_of_the_request_that_brought_it(serve
     held = [
         one
         for one in gc.get_objects()
-        if isinstance(one, web.WebSocketResponse)
-        or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
-        or (isinstance(one, RequestHandler) and one._upgraded)
+        if isinstance(one, web.WebSocketResponse) or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
     ]
     assert not held
+    servers = [one for one in gc.get_objects() if isinstance(one, web.Server)]
+    assert servers
+    async with asyncio.timeout(WITHIN_S):
+        while any(handler.transport is None for one in servers for handler in one.connections):
+            await asyncio.sleep(0.01)
     assert len(door) == SOCKETS
     for line in lines:
         line.close()
