@@ -145,6 +145,7 @@ class App:
         finally:
             await self.door.drain(self.settings.drain_s)
             await self._until_closed(3.0)
+            await self.door.closed(2.0)
             await site.stop()
             await self.nursery.close(5.0)
             await runner.cleanup()

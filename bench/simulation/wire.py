@@ -131,7 +131,7 @@ class Transport:
 
 
 class Socket:
-    """The gateway's `Upgraded`, as far as the door reads from one."""
+    """The gateway's `Line`, as far as the door reads from one."""
 
     def __init__(self) -> None:
         self._messages: deque[WSMessage] = deque()

@@ -1,5 +1,6 @@
 """Use cases of identity."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,8 +56,8 @@ class Accounts:
         attempts = Attempts(settings, pg, settings.link_key)
         self.proofs = Proofs(settings, pg, attempts, settings.link_key)
         self.sessions = Sessions(settings, pg, attempts, self.proofs, self.mint)
-        # Users asked about within the last second (AUT-10 allows that much). Bounded: emptied when full.
-        self._seen: dict[UUID, _Seen] = {}
+        # Users asked about within the last second (AUT-10 allows that much), the first to be forgotten first. Bounded: emptied when full.
+        self._seen: OrderedDict[UUID, _Seen] = OrderedDict()
 
     def speak(self, voice: Voice) -> None:
         """How to tell people things. Set once, while the server is put together."""
@@ -122,14 +123,21 @@ class Accounts:
             if row["blocked"]:
                 self._seen.pop(claims.user_id, None)
                 raise Forbidden(f"user {claims.user_id} is blocked")
-            if len(self._seen) >= _SEEN_MAX:
-                self._seen.clear()
+            self._age(now)
             after = None if row["valid_after"] is None else row["valid_after"].timestamp()
             seen = _Seen(row["locale"], _roles(row["roles"]), after, now + _SEEN_FOR_S)
             self._seen[claims.user_id] = seen
+            self._seen.move_to_end(claims.user_id)
         if seen.valid_after is not None and claims.issued_at < seen.valid_after:
             raise SessionExpired("the token was made before its user signed out everywhere")
         return Actor(claims.user_id, claims.roles if seen.roles is None else seen.roles, seen.locale, address)
+
+    def _age(self, now: float) -> None:
+        """Make room: for each line that was ever opened, an answer that nobody may use any more would be a quarter of a KiB."""
+        while self._seen and next(iter(self._seen.values())).until <= now:
+            self._seen.popitem(last=False)
+        if len(self._seen) >= _SEEN_MAX:
+            self._seen.clear()
 
     def forget(self, user_ids: Sequence[UUID]) -> None:
         """Ask Postgres again about these users at their next request (their rights or their locale changed)."""

@@ -185,6 +185,11 @@ class Connection:
         """Cut the line, whatever waits."""
         self._transport.abort()
 
+    def end(self, code: int) -> None:
+        """Answer the peer's close, or say what was wrong with his bytes, whatever else was said; and close behind all that waits."""
+        self._write(_framed(0x8, struct.pack("!H", code)))
+        self._transport.close()
+
     # --- in
 
     def heard(self) -> None:

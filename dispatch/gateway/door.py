@@ -10,11 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from aiohttp import WSMessage, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp.streams import EofStream
 
 from dispatch.gateway.connection import SWEEP_EVERY_S, Connection
 from dispatch.gateway.reads import Reads
-from dispatch.gateway.upgraded import Upgraded
+from dispatch.gateway.upgraded import Line, Upgrade, taken
 from dispatch.kit.clock import Clock
 from dispatch.kit.errors import Busy, DispatchError, Forbidden, Overloaded, SessionExpired, Unauthenticated
 from dispatch.kit.ids import jitter_s, new_id, swift
@@ -69,12 +70,10 @@ class SocketRules:
     origins: frozenset[str] = frozenset()
 
 
-def _let_go(conn: Connection, ws: Upgraded) -> None:
-    """Undo the cycles of a closed connection, so that it is freed at once. What only the collector frees, it must find: among the objects
+def _let_go(error: BaseException | None) -> None:
+    """Undo the cycles of a broken connection, so that it is freed at once. What only the collector frees, it must find: among the objects
     of thousands of open sockets, in one stop of the loop.
     """
-    conn.seat = None
-    error: BaseException | None = ws.exception()
     while error is not None:
         # Its traceback holds the frames that hold the socket that holds it.
         before, error.__traceback__, error.__context__, error.__cause__ = error.__context__, None, None, None
@@ -97,6 +96,8 @@ class Door:
         self._rules = rules
         self._clock = clock
         self._nursery = nursery
+        self._lines = Nursery()
+        """One task for each; apart from the work that the other is asked to bound."""
         self._rate = handshake_rate
         self._tokens = handshake_rate
         self._tokens_at = clock.monotonic()
@@ -137,40 +138,61 @@ class Door:
         except (*STUCK, *LOST) as error:
             log.warning("handshake without Postgres", error=repr(error))
             return self._no(request, ErrorCode.OVERLOADED, 503, retry=True)
-        ws = Upgraded(
+        ws = Upgrade(
             protocols=(SUBPROTOCOL,),
             autoping=False,
             autoclose=False,
             compress=False,
-            max_msg_size=FRAME_BYTES_MAX + 1,  # aiohttp refuses at the limit, not beyond it
             heartbeat=None,
-            timeout=2.0,
         )
         await ws.prepare(request)
-        transport = request.transport
-        if transport is None:
+        line = taken(request, FRAME_BYTES_MAX + 1)  # aiohttp refuses at the limit, not beyond it
+        if line is None:
             return ws
+        transport = line.transport
+        assert transport is not None
         # Else the kernel takes megabytes for a reader that has stopped, and hides it (contract.md §3, 4408).
-        line = transport.get_extra_info("socket")
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-        fd: int = line.fileno()
+        plain = transport.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         conn = self.enter(transport, address)
+        if identity is not None:
+            self.identify(conn, identity)
+            ticket = None
+        if ws.ws_protocol != SUBPROTOCOL:
+            conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
+            ticket = None
+        self._lines.start(self._serve(line, conn, transport, plain.fileno(), ticket), "socket")
+        return ws
+
+    async def _serve(
+        self, line: Line, conn: Connection, transport: asyncio.Transport, fd: int, ticket: str | None
+    ) -> None:
+        """A line from its handshake to its end. With a ticket, it is not known yet whose it is."""
+        code: int = WSCloseCode.OK
+        error: BaseException | None = None
         try:
             if self._reads is not None and not transport.is_closing():
-                self._reads.follow(transport, request.protocol)
-            if ws.ws_protocol != SUBPROTOCOL:
-                conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
-            elif identity is None:
-                identity = await self._redeem(conn, ticket or "", address)
-            if identity is not None:
-                self.identify(conn, identity)
-            await self._read(ws, conn)
+                self._reads.follow(transport, line)
+            if ticket is not None:
+                identity = await self._redeem(conn, ticket, conn.address)
+                if identity is not None:
+                    self.identify(conn, identity)
+            await self._read(line, conn)
+        except EofStream:
+            pass
+        except WebSocketError as broken:
+            error, code = broken, broken.code
+        except Exception as bug:
+            log.error("line cut", conn_id=str(conn.conn_id), exc_info=bug)
+            conn.abort()
         finally:
             if self._reads is not None:
                 self._reads.leave(transport, fd)
             self.leave(conn)
-            _let_go(conn, ws)
-        return ws
+            conn.seat = None
+            line.deaf()
+            conn.end(code)
+            _let_go(error)
 
     def enter(self, transport: asyncio.Transport, address: str) -> Connection:
         """A line that was upgraded: from here on it is swept. Whoever lets it in says `leave` in the end."""
@@ -239,14 +261,14 @@ class Door:
         )
         self._watched[conn.conn_id] = None  # it may end sooner than the last one
 
-    async def _read(self, ws: Upgraded, conn: Connection) -> None:
+    async def _read(self, line: Line, conn: Connection) -> None:
         """Everything that comes, to the end of the line. From the greeting on, words are taken while they are read; what is received here is
         the rest: what came in one go with the greeting, what comes too fast, and the end.
         """
         take = partial(self._take, conn)
         turn = 0
         while True:
-            message = await ws.receive_or(take if conn.session.greeted else None)
+            message = await line.receive_or(take if conn.session.greeted else None)
             turn += 1
             if turn % _TURN_MAX == 0:
                 # What has come already is received without a wait: thousands of tiny frames would have the loop to themselves.
@@ -257,6 +279,7 @@ class Door:
                 if waiting is not None:
                     # Only a greeting: what comes after `hello` waits for its welcome.
                     await waiting
+                del message, waiting  # else an idle line keeps its greeting
             elif kind is WSMsgType.BINARY:
                 conn.heard()
                 conn.leave(CloseCode.NOT_OUR_PROTOCOL, None)
@@ -357,6 +380,8 @@ class Door:
         if before is not None:
             await asyncio.wait([before])
         await self._answer(conn, frame)
+        if conn.tail is asyncio.current_task():
+            conn.tail = None  # nothing waits for it: an idle line keeps no task that has ended
 
     async def _answer(self, conn: Connection, frame: Any) -> None:
         try:
@@ -434,6 +459,10 @@ class Door:
                 conn.due_in = at
                 self._due.setdefault(at, []).append(conn_id)
         self.waiting_bytes_max = most
+
+    async def closed(self, grace_s: float) -> None:
+        """Every line has been cut: wait for what they leave behind, and cancel what takes longer."""
+        await self._lines.close(grace_s)
 
     async def drain(self, over_s: float) -> None:
         """Take no newcomers, and ask everybody to come back elsewhere, each at his own moment within `over_s`. The sweep cuts who stays."""

@@ -15,7 +15,7 @@ _LINES_MAX: Final = 1024
 
 
 class Reader(Protocol):
-    """aiohttp's protocol of a connection, as far as it is fed."""
+    """The protocol of a connection, as far as it is fed."""
 
     _reading_paused: bool
 

@@ -1,31 +1,44 @@
-"""aiohttp's socket, whose messages can be taken while the bytes are read.
+"""A socket after its handshake, out of aiohttp's hands but for its parser of frames.
 
-By itself aiohttp puts each message into a queue and wakes the task that waits for it: a future, a turn of the loop and a look at
-the kernel more for each frame, which costs more than all that we do with a position. See docs/decisions/0015.
+By itself aiohttp keeps all that it needed for the request for as long as the socket lives, and puts each message into a queue and wakes
+the task that waits for it. The first weighs more than all that we keep of an idle line, the second costs more than all that we do with
+a position. See docs/decisions/0015.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import WSMessage, web
 from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_websocket import WebSocketReader, WebSocketWriter
-from aiohttp.web_protocol import RequestHandler
 
 Take = Callable[[WSMessage], bool]
-"""Deals with a message at once, or says False: it is for whoever waits in `receive`. Must not raise and must not wait."""
+"""Deals with a message at once, or says False: it is for whoever waits in `receive_or`. Must not raise and must not wait."""
 
 _QUEUED_BYTES_MAX = 256 * 1024
-"""aiohttp's own bound of what waits for `receive`: at twice as much, the line is read no further until it has been received."""
+"""aiohttp's own bound of what waits to be received: at twice as much, the line is read no further until it has been."""
+
+
+class Upgrade(web.WebSocketResponse):
+    """The answer to a handshake. The line lives on without it."""
+
+    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
+        # As aiohttp's own, without what would read from the line.
+        self._ws_protocol = protocol
+        self._writer = writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is at its end but the request."""
 
 
 class _Queue(WebSocketDataQueue):
-    """Keeps the order: once something waits, what comes behind it waits too, until `receive` is called on an empty queue."""
+    """Keeps the order: once something waits, what comes behind it waits too, until it is asked for on an empty queue."""
 
     __slots__ = ("take",)
 
-    def __init__(self, protocol: RequestHandler, limit: int, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, protocol: BaseProtocol, limit: int, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(protocol, limit, loop=loop)
         self.take: Take | None = None
 
@@ -36,27 +49,61 @@ class _Queue(WebSocketDataQueue):
             super().feed_data(data, size)
 
 
-class Upgraded(web.WebSocketResponse):
-    """A socket whose messages go to whoever asks for them in `receive`, or to his `take` while he waits."""
+class Line(BaseProtocol):
+    """What reads an upgraded line. Its messages go to whoever asks for them in `receive_or`, or to his `take` while he waits."""
 
-    _reader: _Queue | None = None
+    __slots__ = ("_queue", "_words")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, message_bytes_max: int) -> None:
+        super().__init__(loop)
+        self.transport = transport
+        self._upgraded = True  # aiohttp pauses a parser of HTTP otherwise
+        self._queue = _Queue(self, _QUEUED_BYTES_MAX, loop=loop)
+        self._words: WebSocketReader | None = WebSocketReader(
+            self._queue, message_bytes_max, compress=False, decode_text=True
+        )
+
+    def data_received(self, data: bytes) -> None:
+        if self._words is not None:
+            self._words.feed_data(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._words = None
+        self._queue.feed_eof()
 
     def receive_or(self, take: Take | None) -> Awaitable[WSMessage]:
-        """The next message that `take` does not deal with, or that came before it could: in the order in which they came.
+        """The next message that `take` does not deal with, or that came before it could: in the order in which they came. Raises EofStream
+        at the end of the line, and WebSocketError for what is no WebSocket.
 
         No coroutine of its own: it would weigh half a KiB for each idle line.
         """
-        queue = self._reader
-        if queue is not None and not queue._buffer:
-            queue.take = take  # until it says no: then it waits for the next call
-        return self.receive()
+        if not self._queue._buffer:
+            self._queue.take = take  # until it says no: then it waits for the next call
+        return cast("Awaitable[WSMessage]", self._queue.read())  # the parser decodes texts
 
-    def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
-        # As aiohttp's own, with our queue in place of its own.
-        self._ws_protocol = protocol
-        self._writer = writer
-        assert self._loop is not None
-        self._reader = _Queue(request.protocol, _QUEUED_BYTES_MAX, loop=self._loop)
-        self._parser = WebSocketReader(self._reader, self._max_msg_size, compress=False, decode_text=True)
-        request.protocol.set_parser(self._parser)
-        request.protocol.keep_alive(False)
+    def deaf(self) -> None:
+        """Take nothing more, and let go of what would hold this."""
+        self._words = self._queue.take = None
+        self._queue._protocol = None  # type: ignore[assignment]
+
+
+def taken(request: web.Request, message_bytes_max: int) -> Line | None:
+    """The line of a request whose Upgrade has been sent: aiohttp knows of it no more, as if it had closed, and frees what it had for
+    it as soon as the handler returns. What came behind the request waits in its queue. None: it has closed.
+    """
+    handler = request.protocol
+    transport = handler.transport
+    if transport is None:
+        return None
+    line = Line(transport, handler._loop, message_bytes_max)
+    line._paused = handler._paused
+    transport.set_protocol(line)
+    if handler._reading_paused or handler._buffer_paused:
+        transport.resume_reading()
+    tail, handler._message_tail = handler._message_tail, b""
+    handler.transport = None  # else it would close it
+    handler.connection_lost(None)
+    if tail:
+        line.data_received(tail)
+    return line

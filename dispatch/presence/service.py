@@ -71,6 +71,8 @@ class Presence:
         self._freed: list[Callable[[Live], None]] = []
         self._revisions: dict[UUID, int] = {}
         self._stale: set[UUID] = set()
+        self._kinds: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """Each choice of service types once, and not once for each provider."""
         self.positions = 0
         self.refused: dict[str, int] = {}
 
@@ -102,7 +104,7 @@ class Presence:
         known = self._by_user.get(state.user_id)
         if known is None:
             known = self._by_user[state.user_id] = Live(
-                state.id, state.user_id, conn_id, state.service_types, state.radius_m, state.open, state.active_job
+                state.id, state.user_id, conn_id, (), state.radius_m, state.open, state.active_job
             )
         elif known.conn_id != conn_id:
             self._unlist(known)
@@ -116,7 +118,8 @@ class Presence:
 
     def learn(self, known: Live, state: ProviderState) -> None:
         """Take over what Postgres says."""
-        known.service_types, known.radius_m = state.service_types, state.radius_m
+        known.service_types = self._kinds.setdefault(state.service_types, state.service_types)
+        known.radius_m = state.radius_m
         known.open, known.busy = state.open, state.active_job
         if state.place is not None and state.place[2] > known.at_ms:
             # Said over HTTP, to whichever worker: a fix like any other if it is still fresh.

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from dispatch.accounts import UserMissing
+from dispatch.kit.clock import ManualClock
 from dispatch.kit.postgres import Actor
 from tests.accounts.desk import PASSWORD, an_email, outcome, signed_up, visitor
 from tests.support.server import WITHIN_S, Person, Server, code, serving
@@ -120,3 +121,15 @@ async def test_nobody_but_an_admin_changes_access_and_nobody_who_is_not_there(se
             await work
     with pytest.raises(asyncpg.CheckViolationError):
         await set_roles(server, person.user_id, ["emperor"])
+
+
+async def test_what_nobody_may_go_by_any_more_is_not_kept(server: Server) -> None:
+    """Else it would be kept for everybody who ever came."""
+    accounts = server.app.accounts
+    *people, late = [await server.person() for _ in range(4)]
+    for one in people:
+        await one.http.me()
+    clock = accounts._clock = ManualClock()
+    clock.advance(server.app.clock.monotonic() + 1.1)
+    await late.http.me()
+    assert list(accounts._seen) == [late.user_id]

@@ -111,3 +111,9 @@ def test_what_is_derived_hangs_on_key_purpose_and_row() -> None:
     assert len(link_token(b"k", row)) == 43
     assert len({subject_of(b"k", "a", "bc"), subject_of(b"k", "ab", "c"), subject_of(b"l", "a", "bc")}) == 3
     assert same_email("ÅNN@Example.com") == same_email("A\u030ann@example.COM")
+
+
+def test_the_same_roles_are_kept_once() -> None:
+    """One of these is held for each connection."""
+    assert read(minted(roles=["customer", "partner"])).roles is read(minted(roles=["partner", "customer"])).roles
+    assert read(minted()).roles == {"customer"}

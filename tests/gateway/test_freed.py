@@ -5,8 +5,10 @@ import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import CoroutineType
 
 import pytest
+from aiohttp import web
 
 from dispatch.gateway.connection import Connection
 from protocol.errors import CloseCode
@@ -82,3 +84,38 @@ async def test_a_closed_socket_is_freed_without_the_collector(
         while left := [one for one in gc.get_objects() if isinstance(one, Connection)]:
             del left
             await asyncio.sleep(0.01)
+
+
+async def test_an_open_socket_holds_nothing_of_the_request_that_brought_it(server: Server) -> None:
+    lines = [dialled(server, await server.provider()) for _ in range(SOCKETS)]
+    door = server.app.door
+    async with asyncio.timeout(WITHIN_S):
+        while sum(conn.seat is not None for conn in door.connections.values()) < SOCKETS:
+            await asyncio.sleep(0)
+    gc.collect()
+    held = [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, web.WebSocketResponse) or (isinstance(one, web.BaseRequest) and one.path == "/v1/socket")
+    ]
+    assert not held
+    asked = server.app.api.strangers._asked
+    async with asyncio.timeout(WITHIN_S):
+        while any(
+            handler.transport is None for handler in asked
+        ):  # until aiohttp's server does not count them any more
+            await asyncio.sleep(0.01)
+    assert len(door) == SOCKETS
+    for line in lines:
+        line.close()
+
+
+async def test_an_idle_line_keeps_neither_its_greeting_nor_its_last_answer(server: Server) -> None:
+    async with (await server.provider()).connected() as phone:
+        await phone.offline()
+        (conn,) = server.app.door.connections.values()
+        assert conn.tail is None
+        gc.collect()
+        kept = [one.__qualname__ for one in gc.get_objects() if isinstance(one, CoroutineType)]
+        assert "Door._read" in kept
+        assert not {"Door._greet", "Door._answer_after"} & set(kept)
