@@ -1,6 +1,8 @@
 """The pictures: latency by share of requests, and cost by size. Drawn by matplotlib, without a screen."""
 
+import os
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Final
@@ -20,6 +22,8 @@ DPI: Final = 110
 
 def _figure() -> "tuple[Figure, Axes]":
     """An empty picture. Raises Unreadable when there is nothing to draw with."""
+    # Else it keeps a list of fonts in somebody's home.
+    os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="dispatch-plots-"))
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -340,7 +340,7 @@ def test_a_position_is_compared_by_sockets_only_where_each_sends_one_a_second() 
 
 def test_a_bar_is_drawn_on_a_terminal_and_a_line_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     text = io.StringIO()
-    with bar("connecting", 3, Console(file=text, force_terminal=True, width=80)) as advance:
+    with bar("connecting", 3, Console(file=text, force_terminal=True, width=80, _environ={"TERM": "xterm"})) as advance:
         for _ in range(3):
             advance(1)
     assert "connecting" in text.getvalue() and "\x1b" in text.getvalue()
