@@ -97,6 +97,9 @@ class Following:
             self.seen(datetime.fromisoformat(event.data["at"]), now_ns)
 
 
+ON_THE_MAP_S: Final = 1.5
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A provider and his customer, at a place."""
@@ -143,6 +146,8 @@ async def meet(pair: Pair, following: Following, who: str, *, track: bool) -> UU
 
 async def all_meet(pairs: Sequence[Pair], following: Following, who: str) -> None:
     """One pair after the other: whoever is just being offered something is passed over by the next search."""
+    # Whoever is not on the map yet when the job beside him is searched for loses it to his neighbour: ticks are 0.2 s apart.
+    await asyncio.sleep(ON_THE_MAP_S)
     with bar("pairs meeting", len(pairs)) as advance:
         for pair in pairs:
             await meet(pair, following, who, track=True)

@@ -65,11 +65,23 @@ SELECT jobs_cancel($1, $2, $3, $4, $5);
 SELECT jobs_release($1, $2, $3, $4, $5);
 
 -- name: jobs_of :many
--- Jobs the caller may see, newest first. $1 user_id (NULL: all that row security shows), $2 status or NULL, $3 before created_at, $4 before id, $5 limit
-SELECT j.id, j.created_at, job_view(j, j.provider_user_id = $1) AS view FROM jobs j
-WHERE ($1::uuid IS NULL OR j.customer_id = $1 OR j.provider_user_id = $1) AND ($2::text IS NULL OR j.status = $2)
-  AND (j.created_at, j.id) < ($3, $4)
-ORDER BY j.created_at DESC, j.id DESC LIMIT $5;
+-- A user's jobs, newest first. Two parts, each along its own index; whoever is both parties of a job has it once.
+-- $1 user_id, $2 status or NULL, $3 before created_at, $4 before id, $5 limit
+SELECT n.id, n.created_at, job_view(n.j, (n.j).provider_user_id = $1) AS view FROM (
+  (SELECT j.id, j.created_at, j FROM jobs j WHERE j.customer_id = $1 AND ($2::text IS NULL OR j.status = $2)
+     AND (j.created_at, j.id) < ($3, $4) ORDER BY j.created_at DESC, j.id DESC LIMIT $5)
+  UNION ALL
+  (SELECT j.id, j.created_at, j FROM jobs j WHERE j.provider_user_id = $1 AND j.customer_id <> $1 AND ($2::text IS NULL OR j.status = $2)
+     AND (j.created_at, j.id) < ($3, $4) ORDER BY j.created_at DESC, j.id DESC LIMIT $5)
+) n ORDER BY n.created_at DESC, n.id DESC LIMIT $5;
+
+-- name: jobs_all :many
+-- All that row security shows, newest first: the newest of each status along the index of statuses, and of these the newest.
+-- $1 statuses text[], $2 before created_at, $3 before id, $4 limit
+SELECT n.id, n.created_at, job_view(n.j, false) AS view FROM unnest($1::text[]) AS wanted (status) CROSS JOIN LATERAL (
+  SELECT j.id, j.created_at, j FROM jobs j WHERE j.status = wanted.status AND (j.created_at, j.id) < ($2, $3)
+  ORDER BY j.created_at DESC, j.id DESC LIMIT $4) n
+ORDER BY n.created_at DESC, n.id DESC LIMIT $4;
 
 -- name: jobs_stuck :many
 -- $1 limit

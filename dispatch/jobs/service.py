@@ -125,14 +125,12 @@ class Jobs:
         """A page of jobs, newest first: the own ones, or (`everybody`, for admins) all. Raises: Invalid for a cursor not of ours."""
         before_at, before_id = read_cursor(cursor)
         async with self._pg.acting(actor) as tx:
-            rows = await tx.fetch(
-                store.Q["jobs_of"],
-                None if everybody else actor.user_id,
-                None if status is None else str(status),
-                before_at,
-                before_id,
-                limit + 1,
-            )
+            if everybody:
+                statuses = [str(one) for one in (JobStatus if status is None else (status,))]
+                rows = await tx.fetch(store.Q["jobs_all"], statuses, before_at, before_id, limit + 1)
+            else:
+                own = None if status is None else str(status)
+                rows = await tx.fetch(store.Q["jobs_of"], actor.user_id, own, before_at, before_id, limit + 1)
         return page(rows, limit)
 
     async def stuck(self, actor: Actor, *, limit: int) -> bytes:

@@ -92,7 +92,7 @@ CREATE INDEX jobs_customer ON jobs (customer_id, created_at DESC, id DESC);
 CREATE INDEX jobs_provider ON jobs (provider_user_id, created_at DESC, id DESC) WHERE provider_user_id IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (next_search_at) WHERE status IN ('pending', 'offered');
 CREATE INDEX jobs_open ON jobs (market, service_type) WHERE status IN ('pending', 'offered');
-CREATE INDEX jobs_recent ON jobs (created_at DESC, id DESC);
+CREATE INDEX jobs_recent ON jobs (status, created_at DESC, id DESC);
 
 -- Every transition, with actor, time and reason. Append only.
 CREATE TABLE job_events (

@@ -17,10 +17,10 @@ class Scene:
         self.presence = Presence(nothing, Markets.load(), self.clock, fresh_s=30.0)
         self.line: dict[UUID, UUID] = {}
 
-    def comes(self, user_id: UUID) -> UUID:
+    def comes(self, user_id: UUID, kinds: tuple[str, ...] = ("ride",)) -> UUID:
         self.line[user_id] = uuid4()
         state: Any = SimpleNamespace(
-            id=uuid4(), user_id=user_id, service_types=("ride",), radius_m=1, open=False, active_job=None, place=None
+            id=uuid4(), user_id=user_id, service_types=kinds, radius_m=1, open=False, active_job=None, place=None
         )
         self.presence.arrive(state, self.line[user_id])
         return user_id
@@ -82,3 +82,12 @@ async def test_who_is_lost_twice_waits_from_the_last_time() -> None:
     scene.goes(one)
     assert await scene.later(AWAY_S - 0.9) == {one}
     assert await scene.later(1.0) == set()
+
+
+def test_the_same_service_types_are_kept_once() -> None:
+    scene = Scene()
+    one, other = (scene.presence.of(scene.comes(uuid4(), tuple(kind for kind in ["ride"]))) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert one.service_types == ("ride",)
+    assert one.service_types is other.service_types

@@ -21,7 +21,7 @@ OUTSIDE: dict[str, frozenset[str]] = {
             "status_of", "uids_of",
         }
     ),
-    "jobs": frozenset({"job_view", "job_row", "jobs_of", "jobs_stuck", "trail_add", "jobs_by_status", "job_events_next"}),
+    "jobs": frozenset({"job_view", "job_row", "jobs_of", "jobs_all", "jobs_stuck", "trail_add", "jobs_by_status", "job_events_next"}),
     "providers": frozenset(
         {
             "provider_register", "provider_uid_known", "provider_mine", "provider_patch", "submit", "reapply", "documents_missing",

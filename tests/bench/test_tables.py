@@ -1,0 +1,114 @@
+"""Accepts and lists beside a history: what a plan read is counted, and no list reads all of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.demo.stage import StageError
+from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, summed
+from bench.tables.plans import blocks, drawn, rows_read, whole
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    options = ("--sizes", "2000,20000", "--providers", "100", "--accepts", "40", "--asks", "10", "--plans")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "tables", *options, "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert file.exists(), done.stdout[-2_000:] + done.stderr[-4_000:]
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    assert found["reading_all"] == []
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
+    assert [size["jobs"] for size in found["sizes"]] == [2_000, 20_000]
+    for size in found["sizes"]:
+        plans = {one["what"]: one for one in size["of"]}
+        assert plans.keys() == {
+            "accept",
+            "customer's jobs",
+            "provider's jobs",
+            "jobs of a customer without any",
+            "office's newest",
+            "office's newest open",
+        }
+        assert all(one["plans"] and one["blocks"] > 0 and one["ms_p50"] <= one["ms_p99"] for one in plans.values())
+        assert plans["accept"]["rows_read"]["jobs"] >= 1, "the statements inside of the function are seen"
+        assert plans["accept"]["rows_read"]["jobs"] < 20 > plans["accept"]["rows_read"]["offers"]
+        assert plans["office's newest"]["rows_read"]["jobs"] >= 51
+        assert plans["provider's jobs"]["rows_read"]["jobs"] >= 18, "he has some"
+    assert all(found["bytes_per_job"][table] > 100 for table in ("jobs", "offers", "job_events"))
+    books = {"earnings", "ledger_txn", "ledger_entry"}
+    assert books <= found["bytes_per_completion_elsewhere"].keys(), "a completion pays"
+    assert 0 < found["notices_per_completion"] <= 4, "of completions, not of the whole history"
+    assert "accept, 20,000 jobs" in done.stdout, "the plans are printed"
+
+
+def scan(of: str, rows: float, *, removed: float = 0, loops: float = 1, **more: Any) -> dict[str, Any]:
+    return {
+        "Node Type": of,
+        "Relation Name": "jobs",
+        "Actual Rows": rows,
+        "Actual Loops": loops,
+        "Rows Removed by Filter": removed,
+        **more,
+    }
+
+
+def test_what_a_filter_throws_away_was_read() -> None:
+    limit = {
+        "Node Type": "Limit",
+        "Actual Rows": 51,
+        "Actual Loops": 1,
+        "Shared Hit Blocks": 40,
+        "Shared Read Blocks": 2,
+    }
+    plans = [{"Plan": limit | {"Plans": [scan("Index Scan", 51, removed=949, **{"Index Name": "jobs_recent"})]}}]
+    assert rows_read(plans) == {"jobs": 1_000}
+    assert blocks(plans) == 42
+    rows = {"jobs": 2_000, "offers": 10_000, "job_events": 9_000}
+    assert whole(rows_read(plans), rows) == ["jobs"]
+    assert whole(rows_read(plans), rows | {"jobs": 2_001}) == []
+    assert list(drawn(plans[0]["Plan"]))[1].startswith("  Index Scan jobs_recent jobs · rows 51 × 1, 949 thrown away")
+
+
+def test_loops_and_writes_are_counted_rightly() -> None:
+    assert rows_read([{"Plan": scan("Index Scan", 1, loops=30)}, {"Plan": scan("Seq Scan", 5)}]) == {"jobs": 35}
+    assert rows_read([{"Plan": scan("ModifyTable", 1, Plans=[scan("Index Scan", 1)])}]) == {"jobs": 1}
+
+
+def test_sizes_are_those_that_the_disk_holds() -> None:
+    room = SPARE_BYTES + 1_500_000 * DISK_BYTES_PER_JOB
+    assert fitting(None, 10**15) == list(SIZES)
+    assert fitting(None, room) == [10_000, 1_000_000]
+    assert fitting([5, 1_500_000], room) == [5, 1_500_000]
+    with pytest.raises(StageError, match="2,000,000 jobs need about"):
+        fitting([5, 2_000_000], room)
+    with pytest.raises(StageError, match="10,000 jobs need about"):
+        fitting(None, SPARE_BYTES)
+
+
+def test_growth_and_what_reads_all() -> None:
+    def size(jobs: int, p50: float, reads: list[str]) -> dict[str, Any]:
+        one = {"what": "accept", "ms_p50": p50, "ms_p99": 4.0, "blocks": 10, "whole": reads}
+        return {"jobs": jobs, "bytes": {"jobs": jobs * 900}, "of": [one]}
+
+    found = summed([size(9_999, 2.0, ["jobs"]), size(10_000, 5.0, ["jobs"])])
+    assert found["growth"] == {"accept": {"ms_p50": 2.5, "ms_p99": 1.0, "blocks": 1.0}}
+    assert found["reading_all"] == ["accept reads all of jobs at 10,000 jobs"], (
+        "a small table is read whole, and rightly"
+    )
+    assert found["bytes_per_job"] == {"jobs": 900}
+    assert [(one["of"], one["at"], one["value"]) for one in found["scaling"]][::2] == [
+        ("accept, p50", 9_999, 2.0),
+        ("accept, p50", 10_000, 5.0),
+    ]
