@@ -29,6 +29,7 @@ PROBE_AFTER_S: Final = 6.0
 REPLACED_WITHIN_S: Final = 60.0
 REST_S: Final = 3.0
 DEAFENED_PER_S: Final = 100
+ASKED_WITHIN_S: Final = 30.0
 SMALL_TRIES: Final = 6
 
 
@@ -66,6 +67,10 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
         back_s = took + [math.inf] * (len(phones) - len(took))
         # The last look shows the worst until now.
         await asyncio.sleep(2.5)
+    # Few phones are back before anybody has asked: the first who asks afterwards stands for the others then.
+    if not trade.accept_ms(began, ended):
+        await until(lambda: bool(trade.accept_ms(began, time.monotonic())), within_s=ASKED_WITHIN_S)
+        ended = time.monotonic()
     return {
         "sockets": len(phones),
         "returned": len(took),
