@@ -5,7 +5,7 @@ Only Redis is asked, by the presence of one worker as the server asks it. Its ow
 one, or the city would run out of free providers; the undoing is a command of its own, and not counted.
 
 **Even**: pickups where providers are, wherever that is. **Hot**: all pickups within 200 m of a place where a tenth of all providers stand
-within a kilometre, as at an airport.
+within a kilometre, as at an airport. **Held**: the same, and those who stand nearest to that place are held by others for the whole time.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from bench.demo.command import at_least_one
 from bench.figures import complete, curve, options, parsed, perform, point, show, spread, verdict
@@ -23,6 +23,7 @@ from bench.server import redis_pid, rss_of, usage_of
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.embedded import stores
 from dispatch.kit.embedded.binaries import Kind
+from dispatch.kit.geo import distance_m
 from dispatch.kit.redis import Redis
 from dispatch.markets import Market, Markets
 from dispatch.presence import Presence
@@ -38,9 +39,17 @@ TICK_OF: Final = 2_000
 """Who come within one tick of their worker."""
 STORES: Final[tuple[Kind, ...]] = ("valkey",)
 HOT_SHARE, HOT_M, HOT_PICKUP_M = 0.1, 1_000.0, 200.0
+HELD: Final = 200
+"""As many as 13 offers a second at one place hold, each for 15 s."""
+HELD_S: Final = 50.0
+"""A hold of more than a minute counts as one by a clock that runs ahead."""
+RENEWED: Final = 500
+"""After so many searches they are held anew: a function call too, of less than a µs for each search between two of them."""
 WARM_UP: Final = 300
-"""Searches before those that count: cells learn how far to look."""
-TARGETS_US: Final = {(3, "even"): 100.0, (10, "even"): 150.0, (3, "hot"): 300.0, (10, "hot"): 300.0}
+"""Searches before those that count."""
+TARGETS_US: Final = {
+    (3, "even"): 100.0, (10, "even"): 150.0, (3, "hot"): 300.0, (10, "hot"): 300.0, (3, "held"): 300.0, (10, "held"): 300.0,
+}  # fmt: skip
 """performance.md §0.2: the mean, at the largest city."""
 P99_US: Final = 400.0
 GROWTH_MAX: Final = 1.5
@@ -78,15 +87,24 @@ def populace(market: Market, count: int, dice: random.Random) -> list[tuple[floa
     return cloud(market, count - hot, seed=dice.randrange(2**32)) + [around(spot, HOT_M, dice) for _ in range(hot)]
 
 
-async def settled(presence: Presence, places: Sequence[tuple[float, float]]) -> None:
-    """Put them on the map, as a worker does whose phones have all come at once."""
+async def settled(presence: Presence, places: Sequence[tuple[float, float]]) -> list[UUID]:
+    """Put them on the map, as a worker does whose phones have all come at once. Returns who they are, in that order."""
+    names: list[UUID] = []
     for start in range(0, len(places), TICK_OF):
         for lat, lng in places[start : start + TICK_OF]:
             state = ProviderState(
                 uuid4(), uuid4(), ProviderStatus.APPROVED, True, (KIND,), (KIND,), (KIND,), 10_000, active_job=None
             )
             presence.put(presence.arrive(state, uuid4()), lat, lng)
+            names.append(state.id)
         await presence.tick()
+    return names
+
+
+def nearest(names: Sequence[UUID], places: Sequence[tuple[float, float]], to: tuple[float, float]) -> list[UUID]:
+    """The HELD who stand nearest to a place. Pure."""
+    far = sorted(zip((distance_m(*to, *place) for place in places), names, strict=True))
+    return [name for _, name in far[:HELD]]
 
 
 async def searched(
@@ -97,8 +115,10 @@ async def searched(
     *,
     wanted: int,
     hold: bool,
+    held: Sequence[UUID] = (),
 ) -> dict[str, Any]:
-    """One kind of search, one after the other; the first WARM_UP do not count."""
+    """One kind of search, one after the other, while others hold `held`; the first WARM_UP do not count."""
+    passed, renewals = frozenset(held), 0
     waited: list[float] = []
     few = 0
     pid = await redis_pid(redis.plain)
@@ -107,6 +127,10 @@ async def searched(
         if number == WARM_UP:
             await redis.plain.config_resetstat()
             before = usage_of([], pid, None)
+        if held and number % RENEWED == 0:
+            await presence.let_go(market, held)
+            await presence.hold(market, held, HELD_S)
+            renewals += number >= WARM_UP
         began = time.perf_counter()
         found = await presence.near(
             market,
@@ -117,15 +141,18 @@ async def searched(
             radius_max_m=market.radius_max_m,
             hold_s=HOLD_S if hold else 0.0,
         )
+        assert passed.isdisjoint(candidate.provider_id for candidate in found), "held by others, and found"
         if number >= WARM_UP:
             waited.append((time.perf_counter() - began) * 1e6)
             few += len(found) < wanted
         if hold:
             await presence.let_go(market, [candidate.provider_id for candidate in found])
     used = usage_of([], pid, None).since(before)
+    if held:
+        await presence.let_go(market, held)
     inside = await redis.plain.info("latencystats")
     stats = (await redis.plain.info("commandstats"))["cmdstat_fcall"]
-    assert stats["calls"] == len(waited), "somebody else called functions"
+    assert stats["calls"] == len(waited) + renewals, "somebody else called functions"
     within = inside["latency_percentiles_usec_fcall"]
     return {
         "function_us_mean": round(stats["usec"] / stats["calls"], 1),
@@ -152,9 +179,10 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             dice = random.Random(count)
             places = populace(market, count, dice)
             presence = Presence(redis, markets, SystemClock(), fresh_s=FRESH_S)
-            await settled(presence, places)
+            names = await settled(presence, places)
+            held = nearest(names, places, market.centre())
             print(f"{count:,} providers on the map")
-            for place in ("even", "hot"):
+            for place in ("even", "hot", "held"):
                 many = WARM_UP + shown.searches
                 pickups = (
                     [around(dice.choice(places), HOT_PICKUP_M, dice) for _ in range(many)]
@@ -162,8 +190,11 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                     else [around(market.centre(), HOT_PICKUP_M, dice) for _ in range(many)]
                 )
                 for wanted in (3, 10):
-                    for hold in (False, True):
-                        found = await searched(redis, presence, market, pickups, wanted=wanted, hold=hold)
+                    for hold in (True,) if place == "held" else (False, True):
+                        found = await searched(
+                            redis, presence, market, pickups,
+                            wanted=wanted, hold=hold, held=held if place == "held" else (),
+                        )  # fmt: skip
                         measured.append({"providers": count, "pickups": place, "k": wanted, "hold": hold, **found})
         versions = {str(kind): version for kind, version in started.versions.items()}
     _show(measured)
@@ -171,9 +202,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     for one in measured:
         found = one.pop("waited_us_curve")
         if one["providers"] == max(shown.providers):
-            name = (
-                f"{one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}, {one['providers']:,} providers"
-            )
+            name = f"{one['k']} nearest, {one['pickups']}{', with a hold' if one['hold'] else ''}, {one['providers']:,} providers"
             curves[name] = [(share, None if waited is None else waited / 1000) for share, waited in found]
     figures = {"latency": curves, "searches_of": measured, "growth": growth(measured), "scaling": scaling(measured)}
     return complete(figures, shown, versions), 0
@@ -183,7 +212,7 @@ def scaling(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Time inside the function by the size of the city. Pure."""
     return [
         point(
-            f"search, the {one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}", "µs inside Redis", "providers",
+            f"search, the {one['k']} nearest, {one['pickups']}{', with a hold' if one['hold'] else ''}", "µs inside Redis", "providers",
             one["providers"], one["function_us_mean"],
         )
         for one in measured
@@ -199,7 +228,7 @@ def growth(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
         (one["providers"], one["pickups"], one["k"], one["hold"]): float(one["function_us_mean"]) for one in measured
     }
     return {
-        f"k={k} {pickups}{' held' if hold else ''}": round(value / mean[min(sizes_of), pickups, k, hold], 2)
+        f"k={k} {pickups}{' with a hold' if hold else ''}": round(value / mean[min(sizes_of), pickups, k, hold], 2)
         for (size, pickups, k, hold), value in mean.items()
         if size == max(sizes_of)
     }
@@ -210,7 +239,7 @@ def _show(measured: Sequence[dict[str, Any]]) -> None:
     for one in measured:
         target = TARGETS_US[one["k"], one["pickups"]] if one["providers"] == largest else None
         show(
-            f"{one['providers']:,} providers, the {one['k']} nearest, {one['pickups']}{', held' if one['hold'] else ''}",
+            f"{one['providers']:,} providers, the {one['k']} nearest, {one['pickups']}{', with a hold' if one['hold'] else ''}",
             [
                 ("inside Redis, mean", f"{one['function_us_mean']:.0f} µs", "" if target is None else verdict(one["function_us_mean"], target, "µs")),
                 ("p99", f"{one['function_us_p99']:.0f} µs", "" if target is None else verdict(one["function_us_p99"], P99_US, "µs")),

@@ -31,10 +31,5 @@ def owners(market: str) -> str:
     return f"{{{market}}}:pres"
 
 
-def learnt(market: str, service_type: str) -> str:
-    """Hash cell → first radius that lately found enough there."""
-    return f"{{{market}}}:learnt:{service_type}"
-
-
 EPOCH = "sys:epoch"
 """String: a random word per data set. Absent or changed: Redis lost its data, workers list their providers again."""

@@ -24,7 +24,7 @@ from websockets.protocol import SERVER, Protocol
 
 from bench import figures, server
 from bench.accepts import WAVE, Race, Score, circle
-from bench.candidates import growth
+from bench.candidates import HELD, growth, nearest
 from bench.demo.stage import Person
 from bench.fleet import Answered, Phone, cloud, framed, unframed
 from bench.meter import share_kib
@@ -299,6 +299,12 @@ def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> Non
     ]
     assert growth(measured) == {"k=3 even": 1.5, "k=10 even": 0.9}
     assert growth(measured[:1]) == {}
+
+
+def test_those_held_are_who_stand_nearest() -> None:
+    places = [(13.75 + n * 0.001, 100.5) for n in range(HELD + 50)]
+    names = [UUID(int=n) for n in range(len(places))]
+    assert nearest(names[::-1], places[::-1], (13.75, 100.5)) == names[:HELD]
 
 
 def test_a_table_is_plain_in_a_file() -> None:

@@ -108,16 +108,64 @@ async def test_the_search_finds_exactly_the_nearest_who_qualify(redis: Redis, se
         key=away,
     )
     for wanted in (1, 5, 20):
-        for _ in range(2):  # the second time with a learnt radius
-            found = await search(redis, wanted, excluded=excluded)
-            assert set(found) >= {one.provider_id for one in qualify[:wanted]} or len(found) == wanted
-            assert len(found) >= min(wanted, len(qualify))
-            nearest = {one.provider_id: away(one) for one in crowd}
-            if found and len(qualify) >= wanted:
-                assert max(nearest[one] for one in found) <= away(qualify[wanted - 1]) + 2, (
-                    "nobody nearer was passed over"
-                )
-            assert not set(found) & set(excluded)
+        found = await search(redis, wanted, excluded=excluded)
+        assert set(found) >= {one.provider_id for one in qualify[:wanted]} or len(found) == wanted
+        assert len(found) >= min(wanted, len(qualify))
+        nearest = {one.provider_id: away(one) for one in crowd}
+        if found and len(qualify) >= wanted:
+            assert max(nearest[one] for one in found) <= away(qualify[wanted - 1]) + 2, "nobody nearer was passed over"
+        assert not set(found) & set(excluded)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_search_is_exact_at_the_edge_of_a_crowd_with_many_held(redis: Redis, seed: int) -> None:
+    """How far it looks first is a guess by how many stand around: here it is wrong in both directions."""
+    chance = random.Random(seed)
+    crowd = [
+        provider(CENTRE[0] + chance.gauss(0, spread), CENTRE[1] + chance.gauss(0, spread))
+        for spread in (0.001, 0.05)
+        for _ in range(500)
+    ]
+    await listed(redis, crowd)
+    held = chance.sample(crowd, 600)
+    await live.hold(redis, BKK, [one.provider_id for one in held], now_ms=NOW, hold_ms=15_000, search="others")
+    free = {one.provider_id for one in crowd} - {one.provider_id for one in held}
+    for _ in range(10):
+        place = (CENTRE[0] + chance.uniform(-0.006, 0.006), CENTRE[1] + chance.uniform(-0.006, 0.006))
+        away = {one.provider_id: distance_m(*place, one.lat, one.lng) for one in crowd}
+        for hold_ms, there in ((-1, free), (0, set(away))):
+            for wanted in (1, 5, 50):
+                found = await live.near(
+                    redis, BKK, "ride", *place,
+                    wanted=wanted, radius_max_m=20_000, now_ms=NOW, fresh_ms=30_000, hold_ms=hold_ms, search="",
+                )  # fmt: skip
+                assert {one.provider_id for one in found} <= there
+                plain = sorted(away[one] for one in there)[:wanted]
+                assert [one.distance_m for one in found] == pytest.approx(plain, abs=2)
+
+
+async def test_somebody_free_behind_thousands_who_are_held_is_found(redis: Redis) -> None:
+    """They were 2,000 at most."""
+    front = [provider(CENTRE[0] + n / 10_000_000, CENTRE[1]) for n in range(4_000)]
+    behind = provider(CENTRE[0] + 0.01, CENTRE[1])
+    await listed(redis, [*front, behind])
+    await live.hold(redis, BKK, [one.provider_id for one in front], now_ms=NOW, hold_ms=15_000, search="others")
+    assert await search(redis, 3, hold=True) == [behind.provider_id]
+
+
+async def test_a_place_is_scored_as_a_geo_set_scores_it(redis: Redis) -> None:
+    chance = random.Random(1)
+    for n in range(50):
+        lat, lng = chance.uniform(-85, 85), chance.uniform(-180, 180)
+        await redis.plain.execute_command("GEOADD", "{places}", lng, lat, n)
+        assert await redis.plain.zscore("{places}", n) == live.geohash(lat, lng)
+
+
+async def test_a_search_that_holds_nobody_leaves_nothing_behind(redis: Redis) -> None:
+    await listed(redis, [provider(*CENTRE)])
+    before = set(await redis.plain.keys())
+    await search(redis, 5)
+    assert set(await redis.plain.keys()) == before
 
 
 async def test_jobs_of_one_instant_do_not_pick_the_same(redis: Redis) -> None:

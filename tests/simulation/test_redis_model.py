@@ -19,6 +19,7 @@ from dispatch.inbox import keys as inbox_keys
 from dispatch.kit.lua import scripts
 from dispatch.kit.redis import Redis
 from dispatch.presence import keys as presence_keys
+from dispatch.presence.live import geohash
 from tests.machines.stage import MACHINE
 
 MARKET = "bkk"
@@ -160,10 +161,12 @@ def moves(pair: Pair, who: int, which: int, how: int) -> None:
 
 def searches(pair: Pair, who: int, which: int, how: int) -> None:
     _, seen, reserved, radii = _owners()
-    learnt, search = presence_keys.learnt(MARKET, "ride"), presence_keys.search(MARKET, f"s{how % 5}")
-    names = [presence_keys.free(MARKET, "ride"), seen, reserved, radii, learnt, search]
-    hold = (0, 5_000)[how % 2]
-    args = (100.5, 13.75, 1 + which, (200.0, 1500.0)[how % 3 == 0], 8000.0, NOW_MS, 30_000, hold, "1375:10050")
+    search = presence_keys.search(MARKET, f"s{how % 5}")
+    names = [presence_keys.free(MARKET, "ride"), seen, reserved, radii, search]
+    hold = (0, 5_000, -1, 5_000)[how % 4]
+    # A geohash of somewhere else is a wrong guess at how far to look, and the answer is the same.
+    place = geohash(13.75 + how % 3 * 0.01, 100.5)
+    args = (100.5, 13.75, 1 + which, (1_000.0, 8_000.0)[how % 3 > 0], NOW_MS, 30_000, hold, place)
     pair.call("near", names, *args, *PEOPLE[: how % 4])
 
 

@@ -126,11 +126,11 @@ class Data:
         into.update(pairs)
         return len(into) - before
 
-    def within(self, key: str, lng: float, lat: float, radius_m: float, count: int) -> list[tuple[bytes, float]]:
-        """GEOSEARCH … ASC COUNT … WITHDIST: (member, metres with four places)."""
+    def within(self, key: str, lng: float, lat: float, radius_m: float) -> list[tuple[bytes, float]]:
+        """GEOSEARCH … ASC WITHDIST: (member, metres with four places)."""
         found = [(member, metres(lng, lat, *place)) for member, place in self.table(key).items()]
         found = [(member, round(away, 4)) for member, away in found if away <= radius_m]
-        return sorted(found, key=lambda one: one[1])[:count]
+        return sorted(found, key=lambda one: one[1])
 
     # --- commands
 

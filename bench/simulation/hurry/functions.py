@@ -85,44 +85,26 @@ def inbox_read(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> bytes 
 
 
 def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
-    free, seen, reserved, radii, learnt, search = keys
-    if before := data.get(search):
+    """A plain reading: how far the real one looks first, and how often it looks again, changes its cost and no answer."""
+    free, seen, reserved, radii, search = keys
+    lng, lat, wanted, largest = float(args[0]), float(args[1]), int(args[2]), float(args[3])
+    now, fresh, hold, out = float(args[4]), float(args[5]), float(args[6]), set(args[8:])
+    if hold > 0 and (before := data.get(search)):
         words = before.split()[1:]
         return [value for member, away in zip(words[::2], words[1::2], strict=True) for value in (member, int(away))]
-    lng, lat, wanted, first = float(args[0]), float(args[1]), int(args[2]), float(args[3])
-    largest, now, fresh, hold = float(args[4]), float(args[5]), float(args[6]), float(args[7])
-    cell, out = args[8], set(args[9:])
-    lesson_known = data.table(learnt).get(cell)
-    known = None if lesson_known is None else float(lesson_known)
-    radius = min(first if known is None else known, largest)
-    count = wanted + len(args) - 9 + 4
     fixes, holds, own = data.table(seen), data.table(reserved), data.table(radii)
-    while True:
-        found = data.within(free, lng, lat, radius, count)
-        chosen: list[tuple[bytes, float]] = []
-        for member, away in found:
-            fix = fixes.get(member)
-            held = holds.get(member) if hold != 0 else None
-            bound = own.get(member)
-            if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * hold, 60_000)):
-                continue
-            if (bound is not None and away > float(bound)) or member in out:
-                continue
-            chosen.append((member, away))
-            if len(chosen) == wanted:
-                break
+    chosen: list[tuple[bytes, float]] = []
+    for member, away in data.within(free, lng, lat, largest):
+        fix = fixes.get(member)
+        held = holds.get(member) if hold != 0 else None
+        bound = own.get(member)
+        if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * hold, 60_000)):
+            continue
+        if (bound is not None and away > float(bound)) or member in out:
+            continue
+        chosen.append((member, away))
         if len(chosen) == wanted:
             break
-        if len(found) == count and count < 2000:
-            count = min(count * 4, 2000)
-        elif radius < largest:
-            radius = min(radius * 2, largest)
-        else:
-            break
-    reach = chosen[-1][1] if chosen else 0.0
-    lesson = max(200, min(largest, math.floor(reach * 1.5))) if len(chosen) == wanted else radius
-    if known is None or lesson < known * 0.7 or lesson > known * 1.3:
-        data.hset(learnt, cell, lesson)
     if hold > 0 and chosen:
         data.zadd(reserved, *(word for member, _ in chosen for word in (now + hold, member)))
     answer = [word for member, away in chosen for word in (member, math.floor(away + 0.5))]
