@@ -56,6 +56,11 @@ class Ear:
 
     # --- what to listen to
 
+    @property
+    def channels(self) -> frozenset[str]:
+        """All that it follows, its own among them."""
+        return frozenset(self._channels)
+
     def follow(self, channel: str) -> None:
         """Hear this channel too. At once, or when Redis is back."""
         if channel not in self._channels:

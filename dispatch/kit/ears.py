@@ -26,7 +26,8 @@ def ear_on(
 class Ears:
     """As `Ear`, over a cluster: a sharded channel is heard on the primary that has its slot, and nowhere else.
 
-    Each ear says words to itself on a channel of its own shard, so a deaf line is noticed wherever it is. When slots move, the channels do.
+    Each ear says words to itself on a channel of its own shard, so a deaf line is noticed wherever it is. Where slots come, their channels
+    are followed; where a slot of ours goes, the primary takes its channels from the line by itself, so that line is opened anew without them.
     """
 
     def __init__(
@@ -38,8 +39,12 @@ class Ears:
         self._own = own
         self._hear = hear
         self._channels = {own}
-        self._ears: dict[Shard, Ear] = {}
-        self._listening: dict[Shard, asyncio.Task[None]] = {}
+        self._shards: tuple[Shard, ...] = ()
+        self._ears: dict[str, Ear] = {}
+        """By the address of their primary."""
+        self._leaving: list[Ear] = []
+        """To be stopped and closed by whoever listens, in this order: one that still listened would open its line again."""
+        self._listening: dict[Ear, asyncio.Task[None]] = {}
         self._version = -1
         self._changed = asyncio.Event()
 
@@ -56,7 +61,7 @@ class Ears:
 
     def _ear_of(self, channel: str) -> Ear | None:
         slot = slot_of(channel)
-        return next((ear for shard, ear in self._ears.items() if shard.has(slot)), None)
+        return next((self._ears.get(shard.address) for shard in self._shards if shard.has(slot)), None)
 
     @property
     def unheard_s(self) -> float:
@@ -78,11 +83,10 @@ class Ears:
                 with suppress(*DOWN):
                     self._arrange(await self._redis.shards())
                 self._changed.clear()
-                for shard in self._listening.keys() - self._ears.keys():
-                    await _ended(self._listening.pop(shard))
-                for shard, ear in self._ears.items():
-                    if shard not in self._listening:
-                        self._listening[shard] = asyncio.create_task(ear.listen())
+                await self._let_go()
+                for ear in self._ears.values():
+                    if ear not in self._listening:
+                        self._listening[ear] = asyncio.create_task(ear.listen())
                 waiting = asyncio.create_task(self._changed.wait())
                 try:
                     done, _ = await asyncio.wait(
@@ -96,8 +100,17 @@ class Ears:
                     task.result()
         finally:
             for task in self._listening.values():
-                await _ended(task)
+                task.cancel()
+            await asyncio.gather(*self._listening.values(), return_exceptions=True)
             self._listening.clear()
+
+    async def _let_go(self) -> None:
+        while self._leaving:
+            ear = self._leaving.pop()
+            if (task := self._listening.pop(ear, None)) is not None:
+                task.cancel()
+                await asyncio.wait([task])
+            await ear.close()
 
     def _arrange(self, shards: tuple[Shard, ...]) -> None:
         """An ear for each of these shards, and each channel with the one that has it."""
@@ -105,19 +118,24 @@ class Ears:
         if version == self._version:
             return
         self._version = version
-        if self._ears:
-            log.info("slots have moved", shards=len(shards), before=len(self._ears))
-        for shard in self._ears.keys() - set(shards):
-            self._nursery.start(self._ears.pop(shard).close(), "ear")
+        before, self._ears, self._shards = self._ears, {}, shards
+        if before:
+            log.info("slots have moved", shards=len(shards), before=len(before))
+        channels: dict[str, list[str]] = {shard.address: [] for shard in shards}
+        for channel in self._channels:
+            slot = slot_of(channel)
+            for shard in shards:
+                if shard.has(slot):
+                    channels[shard.address].append(channel)
         for shard in shards:
-            if shard not in self._ears:
+            ear = before.get(shard.address)
+            if ear is None or not all(shard.has(slot_of(channel)) for channel in ear.channels):
                 own = self._own_on(shard)
-                self._ears[shard] = Ear(
-                    self._redis, self._clock, self._nursery, own=own, hear=self._hear, one_by_one=True
-                )
-                for channel in self._channels - {own}:
-                    if shard.has(slot_of(channel)):
-                        self._ears[shard].follow(channel)
+                ear = Ear(self._redis, self._clock, self._nursery, own=own, hear=self._hear, one_by_one=True)
+            self._ears[shard.address] = ear
+            for channel in channels[shard.address]:
+                ear.follow(channel)
+        self._leaving += [ear for ear in before.values() if ear not in self._ears.values()]
         self._changed.set()
 
     def _own_on(self, shard: Shard) -> str:
@@ -131,11 +149,5 @@ class Ears:
 
     async def close(self) -> None:
         """Give the connections back. For whoever does not listen until the process ends."""
-        for ear in self._ears.values():
+        for ear in (*self._leaving, *self._ears.values()):
             await ear.close()
-
-
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

@@ -134,7 +134,7 @@ def test_a_curve_of_runs(tmp_path: Path) -> None:
         ("workers", "positions"),
     ]
     assert all(one["figures"]["machine"] for one in found["runs"]), "each run is kept whole"
-    assert {"search, the 3 nearest, even, by providers", "search, the 10 nearest, hot, held, by providers"} <= found[
+    assert {"search, the 3 nearest, even, by providers", "search, the 10 nearest, held, with a hold, by providers"} <= found[
         "growth"
     ].keys()
     assert {line.by for line in scalings(read(tmp_path)[0])} == {"providers"}

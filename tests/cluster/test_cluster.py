@@ -140,6 +140,64 @@ async def test_ears_hear_on_every_shard_and_go_where_the_slot_goes(redis: Redis,
         await nursery.close(0)
 
 
+async def lines(nodes: Nodes) -> list[set[str]]:
+    """The subscriptions that each node has."""
+    found = []
+    for client in nodes.clients:
+        rows = (await client.execute_command("CLIENT", "LIST", "TYPE", "PUBSUB")).decode().splitlines()
+        found.append({row.split()[0] for row in rows})
+    return found
+
+
+async def one_line_each(nodes: Nodes) -> list[set[str]]:
+    """Once every node has one and no more: a line that is left behind would be heard twice, and forever."""
+    while True:
+        found = await lines(nodes)
+        if [len(some) for some in found] == [1] * len(found):
+            return found
+        await asyncio.sleep(0.02)
+
+
+async def test_a_moved_slot_opens_one_line_anew_and_leaves_none_behind(redis: Redis, nodes: Nodes) -> None:
+    heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+    shards = await redis.shards()
+    some = tags(redis, shards)
+    nursery = Nursery()
+    ears = ear_on(redis, SystemClock(), nursery, own="{w:1}:do", hear=lambda *word: heard.put_nowait(word))
+    for tag in some:
+        ears.follow(f"{tag}:ev")
+    listening = asyncio.create_task(ears.listen())
+    homes = [await owner(nodes, shards, slot_of(tag)) for tag in some]
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            for tag in some:
+                await published(redis, f"{tag}:ev", heard)
+            at_first = await one_line_each(nodes)
+            unheard = next(
+                tag for number in range(1_000)
+                if shards[0].has(slot_of(tag := f"{{u{number}}}")) and slot_of(tag) != slot_of(some[0])
+            )  # fmt: skip
+            await nodes.move(slot_of(unheard), homes[0], homes[1])
+            await redis.once.set(f"{unheard}:x", "1")
+            await ears.speak()
+            for tag in some:
+                await published(redis, f"{tag}:ev", heard)
+            assert await lines(nodes) == at_first, "nothing that is heard has moved"
+            await nodes.move(slot_of(some[0]), homes[0], homes[1])
+            await redis.once.set(f"{some[0]}:x", "1")
+            await ears.speak()
+            for tag in some:
+                await published(redis, f"{tag}:ev", heard)
+            after = await one_line_each(nodes)
+            changed = {at for at in range(3) if after[at] != at_first[at]}
+            assert changed == {homes[0]}, "where it came to, it was followed on the line that was there"
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await nursery.close(0)
+        await ears.close()
+
+
 async def published(redis: Redis, channel: str, heard: "asyncio.Queue[tuple[str, bytes]]") -> None:
     """Say something on it until it is heard: whoever listens may still be on his way there."""
     while True:
