@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from bench.accepts import PATIENCE_S
+from bench.accepts import PATIENCE_S, all_free
 from bench.demo.command import at_least_one
 from bench.elsewhere import target
 from bench.figures import (
@@ -97,9 +97,6 @@ class Following:
             self.seen(datetime.fromisoformat(event.data["at"]), now_ns)
 
 
-ON_THE_MAP_S: Final = 1.5
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A provider and his customer, at a place."""
@@ -146,8 +143,6 @@ async def meet(pair: Pair, following: Following, who: str, *, track: bool) -> UU
 
 async def all_meet(pairs: Sequence[Pair], following: Following, who: str) -> None:
     """One pair after the other: whoever is just being offered something is passed over by the next search."""
-    # Whoever is not on the map yet when the job beside him is searched for loses it to his neighbour: ticks are 0.2 s apart.
-    await asyncio.sleep(ON_THE_MAP_S)
     with bar("pairs meeting", len(pairs)) as advance:
         for pair in pairs:
             await meet(pair, following, who, track=True)
@@ -188,6 +183,8 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         customers = customers_of(running, PATIENCE_S)
         pairs = [Pair(*four) for four in zip(drivers, riders, customers, places, strict=True)]
         async with cleared(following, customers), Drive(drivers, shown.fixes * len(drivers)) as drive:
+            # Whoever is not on the map yet when the job beside him is searched for loses it to his neighbour.
+            await all_free(running, len(pairs))
             await all_meet(pairs, following, running.url)
             say(f"{len(pairs)} customers watch their providers")
             await wait("warming up", shown.warm_up)

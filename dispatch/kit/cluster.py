@@ -8,7 +8,7 @@ A slot on its way from one primary to another («ASK») counts as Redis being aw
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -195,7 +195,7 @@ class Cluster:
         """Of commands of any slots, without a transaction. Commands of one slot keep their order."""
         if transaction:
             raise ValueError("a transaction does not reach over the nodes of a cluster")
-        return Pipeline(self)
+        return Pipeline(self.batch)
 
     async def batch(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Their answers, refusals among them, in their order. Raises the first error of a line, when all others have answered."""
@@ -237,10 +237,10 @@ class Cluster:
 
 
 class Pipeline:
-    """Commands that are sent together, each to its node."""
+    """Commands that are sent together, as redis-py's pipeline takes them. `ask` gives their answers in order, refusals among them."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, ask: Callable[[list[tuple[Any, ...]]], Awaitable[list[Any]]]) -> None:
+        self._ask = ask
         self.command_stack: list[tuple[Any, ...]] = []
 
     async def __aenter__(self) -> Self:
@@ -258,7 +258,7 @@ class Pipeline:
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Answers in the order of the commands. With `raise_on_error` the first refusal is raised, when all have been executed."""
         commands, self.command_stack = self.command_stack, []
-        answers = await self._cluster.batch(commands)
+        answers = await self._ask(commands)
         if raise_on_error:
             for answer in answers:
                 if isinstance(answer, Exception):

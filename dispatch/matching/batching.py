@@ -57,10 +57,7 @@ class Batching:
             load_solver()
 
     def _window(self, market: Market) -> int:
-        return window_end_ms(self._now_ms() - _SLACK_MS, market.batch_window_s)
-
-    def _now_ms(self) -> int:
-        return round(self._clock.now().timestamp() * 1000)
+        return window_end_ms(self._clock.now_ms() - _SLACK_MS, market.batch_window_s)
 
     def has_ended(self) -> bool:
         """Whether a window of any market has ended since this was last asked: then its jobs are due."""
@@ -73,7 +70,7 @@ class Batching:
 
     def wait_s(self, market: Market) -> float:
         """Until the window that is open in a market ends."""
-        now_ms = self._now_ms()
+        now_ms = self._clock.now_ms()
         return (window_end_ms(now_ms, market.batch_window_s) - now_ms) / 1000
 
     async def decide(self, market: Market, searches: Sequence[Search]) -> tuple[Question, Decision] | None:
@@ -133,4 +130,4 @@ class Batching:
                 row["provider_id"]: Standing(row["idle_s"], acceptance_of(row["offered"], row["accepted"]))
                 for row in await conn.fetch(Q["standings"], providers)
             }
-        return Question(self._now_ms(), terms_of(market), known, found, standings)
+        return Question(self._clock.now_ms(), terms_of(market), known, found, standings)

@@ -184,9 +184,7 @@ class Matching:
         if not found and radius_m < market.radius_max_m:
             radius_m = market.radius_max_m
             found = await self._near(market, search, reach.wanted, radius_m)
-        question = Question(
-            round(self._clock.now().timestamp() * 1000), terms, (search,), {search.job_id: found} if found else {}
-        )
+        question = Question(self._clock.now_ms(), terms, (search,), {search.job_id: found} if found else {})
         decision = decide(question)
         self._decided(question, decision)
         chosen = list(decision.offers.get(search.job_id, ()))

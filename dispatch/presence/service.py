@@ -426,7 +426,7 @@ class Presence:
         """Before a round: other searches pass these over for so long. Returns those whom another search holds meanwhile: they are not
         ours to offer, nor to let go. A failure costs accuracy only: the judge counts offers.
         """
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = self._clock.now_ms()
         try:
             return await live.hold(
                 self._redis, market, providers, now_ms=now_ms, hold_ms=round(hold_s * 1000), search=new_word(16)

@@ -1,10 +1,7 @@
 """Curves are runs of scenarios at several sizes; more markets are more city folders, on a cluster."""
 
 import importlib
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +12,7 @@ from bench.markets import CODES, busiest, more_cities, spread_over
 from bench.report.results import read, scalings
 from bench.scaling import PARTS, SHORT, SPARE_FILES, by_part, parser, rows, same_rate, summed, wanted
 from dispatch.markets import Markets
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
-    file = tmp_path / f"{scenario}.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", scenario, *options, "--json", str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
-    found: dict[str, Any] = json.loads(file.read_bytes())
-    return found
+from tests.support.scenario import run
 
 
 @pytest.mark.parametrize("short", [True, False])
@@ -134,7 +115,8 @@ def test_a_curve_of_runs(tmp_path: Path) -> None:
         ("workers", "positions"),
     ]
     assert all(one["figures"]["machine"] for one in found["runs"]), "each run is kept whole"
-    assert {"search, the 3 nearest, even, by providers", "search, the 10 nearest, held, with a hold, by providers"} <= found[
-        "growth"
-    ].keys()
+    assert {
+        "search, the 3 nearest, even, by providers",
+        "search, the 10 nearest, held, with a hold, by providers",
+    } <= found["growth"].keys()
     assert {line.by for line in scalings(read(tmp_path)[0])} == {"providers"}

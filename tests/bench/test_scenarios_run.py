@@ -1,30 +1,8 @@
 """Each scenario once, small, against a real server: it runs, it checks itself, and its JSON has the keys that others read."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-
-
-def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
-    """Its JSON. Figures of time are not looked at: no test depends on how fast this machine is."""
-    file = tmp_path / "figures.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", scenario, *options, "--json", str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
-    found: dict[str, Any] = json.loads(file.read_bytes())
-    assert {"machine", "versions", "commit", "options", "date"} <= found.keys()
-    assert found.get("lines_lost", 0) == 0
-    return found
+from tests.support.scenario import run
 
 
 def test_positions_arrive_in_redis(tmp_path: Path) -> None:
@@ -86,18 +64,8 @@ def test_the_books_are_clean_after_all_of_it(tmp_path: Path) -> None:
 
 
 def test_what_explanations_cost_is_measured_beside_a_server_without_them(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
     options = ("--overhead", "1", "--rate", "8", "--run-s", "1", "--providers", "40", "--policy", "waves")
-    done = subprocess.run(
-        [sys.executable, "-m", "bench", "simulate", *options, "--json", str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-4_000:]
-    found = json.loads(file.read_bytes())
+    found = run(tmp_path, "simulate", *options)
     (pair,) = found["pairs"]
     assert pair["with"]["offered"] > 0 and pair["without"]["offered"] > 0
     assert found["rounds_written"] >= pair["with"]["offered"] and found["rounds_written_without"] == 0

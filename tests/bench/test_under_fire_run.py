@@ -4,8 +4,6 @@ import asyncio
 import json
 import random
 import socket
-import subprocess
-import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -31,30 +29,13 @@ from protocol.client import Client
 from protocol.codec import decode_client
 from protocol.errors import Denied, ErrorCode, Refused
 from protocol.frames import FRAME_BYTES_MAX, ClientFrame, Event
+from tests.support.scenario import run
 
 ROOT = Path(__file__).parents[2]
 LIVING = {
     "id": "6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c1", "job_id": "6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c2", "offer_id": "6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c3",
     "token": "t", "epoch": "e", "device": "d", "at": "2026-11-20T10:36:00.123Z",
 }  # fmt: skip
-
-
-def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
-    """Its JSON; AssertionError when it found something wrong."""
-    file = tmp_path / "figures.json"
-    code = f"import sys; from bench.{scenario} import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *options, "--json", str(file)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-4_000:]
-    found: dict[str, Any] = json.loads(file.read_bytes())
-    assert {"machine", "versions", "commit", "options", "date"} <= found.keys()
-    return found
 
 
 def test_the_corpus_has_every_frame_and_each_of_them_is_right() -> None:

@@ -1,12 +1,13 @@
-"""The client end: what stands where redis-py's clients, pipelines and subscribers would."""
+"""The client end: what stands where redis-py's clients and subscribers would."""
 
 import asyncio
 from collections import deque
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as LineLost
 from redis.exceptions import TimeoutError as TooSlow
+
+from dispatch.kit.cluster import Pipeline
 
 if TYPE_CHECKING:
     from bench.simulation.hurry.server import RedisModel
@@ -47,41 +48,13 @@ class Client:
     async def delete(self, *names: str) -> Any:
         return await self.execute_command("DEL", *names)
 
-    def pipeline(self, *, transaction: bool) -> "Pipeline":
+    def pipeline(self, *, transaction: bool) -> Pipeline:
         assert not transaction
-        return Pipeline(self)
+        return Pipeline(self.send)
 
     def pubsub(self, *, ignore_subscribe_messages: bool) -> "Subscriber":
         assert ignore_subscribe_messages
         return Subscriber(self._server, self._worker)
-
-
-class Pipeline:
-    """Commands of one round trip."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self.command_stack: list[tuple[Any, ...]] = []
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.command_stack = []
-
-    def execute_command(self, *words: Any) -> None:
-        self.command_stack.append(words)
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        commands, self.command_stack = self.command_stack, []
-        answers = await self._client.send(commands)
-        if raise_on_error:
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        return answers
 
 
 class Subscriber:
