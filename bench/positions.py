@@ -144,6 +144,8 @@ async def at_rate(running: Target, phones: Sequence[Phone], rate: float, shown: 
         if followed:
             async with Drive(phones[len(followed) :], rate):
                 waited_ms = await probed(running.redis, followed, len(followed))
+            # Workers count together now and then: what these sent must not count for the next rate.
+            await asyncio.sleep(GATHER_S)
     cost = meter.used.per(sent)
     return {
         "rate": rate,
