@@ -93,6 +93,12 @@ def arrivals(rate: float, seconds: float, *, seed: int) -> list[float]:
     return moments
 
 
+def bursts(rate: float, seconds: float, *, of: int) -> list[float]:
+    """Moments in [0, seconds), in order: so many in one instant, and as many instants as make that rate. Pure."""
+    instants = int(seconds * rate / of)
+    return [number * of / rate for number in range(instants) for _ in range(of)]
+
+
 async def at_moments(moments: Sequence[float], work: Callable[[int, int], Coroutine[Any, Any, object]]) -> float:
     """Start `work(number, due)` at each of the moments, in s from now, whatever has become of those before, and wait for all; `due` is
     CLOCK_MONOTONIC ns. How late the latest was started, in s. The first that fails cancels the others (ExceptionGroup).

@@ -192,7 +192,9 @@ async def positions(sides: Sequence[Side], scale: Scale) -> list[Sample]:
 async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
     """Jobs as a Poisson process, each offered to five, while everybody sends a position a second."""
     fleets = Fleets(scale.sockets)
-    shown = argparse.Namespace(rate=scale.jobs_per_s, warm_up=scale.warm_s, run_s=scale.offers_s, hold=scale.hold_s)
+    shown = argparse.Namespace(
+        rate=scale.jobs_per_s, at_once=1, warm_up=scale.warm_s, run_s=scale.offers_s, hold=scale.hold_s
+    )
     samples: list[Sample] = []
     for run, side in turns(sides, scale.runs):
         phones = fleets.of(side)

@@ -28,9 +28,9 @@ from bench.candidates import HELD, growth, nearest
 from bench.demo.stage import Person
 from bench.fleet import Answered, Phone, cloud, framed, unframed
 from bench.meter import share_kib
-from bench.offers import Seen
+from bench.offers import Seen, aim_ms
 from bench.offers import figures_of as offer_figures
-from bench.pace import Drive, Pace, arrivals, at_moments
+from bench.pace import Drive, Pace, arrivals, at_moments, bursts
 from bench.positions import parser as positions_parser
 from bench.positions import scaling
 from bench.progress import bar
@@ -228,6 +228,12 @@ async def test_a_position_says_the_moment_that_was_its_also_when_it_is_sent_late
         location: Any = codec.decode_client(bytes(frame.data))
         stamps.append(location.at.timestamp())
     assert [round(b - a, 3) for a, b in itertools.pairwise(stamps)] == [0.01] * (len(stamps) - 1)
+
+
+def test_what_falls_into_one_instant_is_as_much_a_second() -> None:
+    assert bursts(100, 3, of=50) == [at for at in (0, 0.5, 1, 1.5, 2, 2.5) for _ in range(50)]
+    assert bursts(10, 0.5, of=100) == []
+    assert [aim_ms(50, 1), aim_ms(100, 1), aim_ms(100, 100)] == [15, 10, 25]
 
 
 def test_arrivals_are_a_poisson_process() -> None:
