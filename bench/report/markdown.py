@@ -58,9 +58,22 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def aims(results: Sequence[Result]) -> list[str]:
+    """Every row that has an aim, of all kept tables: where it stands, what it is, figure, aim."""
+    found = [("", "at", "what", "figure", "aim")]
+    for result in results:
+        for shown in _tables(result.figures):
+            for row in shown["rows"]:
+                if row[-1].endswith((": met", ": MISSED")):
+                    found.append((result.name, shown["title"], row[0], row[1], row[-1]))
+    return table(found) if len(found) > 1 else []
+
+
 def markdown(results: Sequence[Result], folder: str, page: str, reasons: str) -> str:
     """The page."""
     lines = [HEAD.format(folder=folder, page=page).rstrip(), ""]
+    if rows := aims(ordered(results)):
+        lines += ["## Every aim, and what was found", "", *rows, ""]
     for result in ordered(results):
         lines += [f"## {result.name}", "", facts(result), ""]
         for shown in _tables(result.figures):

@@ -28,6 +28,8 @@ _Q = Queries(Path(__file__).with_name("queries.sql"))
 _STEP_M_MIN = 8.0
 """Shorter steps are noise of a phone that stands: they wait until they add up."""
 _PUBLISH_S = 0.9
+_EARLY = 0.2
+"""Share of the cadence by which a turn may come early: the contract's second of five."""
 WATCHES_PER_LINE = 8
 
 
@@ -257,7 +259,10 @@ class Tracking:
         now = self._clock.monotonic()
         # From the due time, not from now: a cadence that adds its own lateness drifts past its second of tolerance.
         late = now - watch.due_at
-        watch.due_at = now + self._every_s - (late if 0 < late < 1.0 else 0.0)
+        began = now - (late if 0 < late < 1.0 else 0.0)
+        # Where fixes come as often as turns, one that had to wait for its turn would make all others wait: the turns move towards them.
+        aligned = min(began, fix.heard_at) + self._every_s
+        watch.due_at = max(aligned, now + (1 - _EARLY) * self._every_s)
         watch.sent_at_ms = fix.at_ms
         watch.stale = False
         self._emit(watch, fix, stale=False)

@@ -130,6 +130,24 @@ async def test_the_customer_hears_every_five_seconds(
         check(screen, clock.monotonic())
 
 
+async def test_fixes_that_come_as_often_as_the_turns_soon_wait_for_none(ride: Ride) -> None:
+    clock = ride.clock
+    await ride.scene.server.app.redis.plain.delete(keys.fix(ride.job_id))
+    heard: list[tuple[float, int]] = [ride.fix(0)]
+    clock.advance(2.5)
+    screen = await ride.watch(heard)
+    for number in range(1, 7):
+        clock.advance(heard[0][0] + 5.0 * number - clock.monotonic())
+        heard.append(ride.fix(number))
+        for _ in range(int(2.5 / TICK_S)):
+            await ride.tracking.tick()
+            clock.advance(TICK_S)
+    ages = [at - next(when for when, at_ms in heard if at_ms == stamp(told)) for at, told in screen.shown]
+    ride.tracking.leave(screen)
+    assert len(ages) == 7 and ages[0] == 2.5
+    assert ages[1] > ages[2] > ages[3] == 0.0 == max(ages[3:])
+
+
 def check(screen: Screen, end: float) -> None:
     """The whole of property 19 about one screen."""
     slack_s, heard = TICK_S + LATE_S, screen.heard
