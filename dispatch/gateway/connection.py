@@ -186,9 +186,13 @@ class Connection:
         self._transport.abort()
 
     def end(self, code: int) -> None:
-        """Answer the peer's close, or say what was wrong with his bytes, whatever else was said; and close behind all that waits."""
+        """Answer the peer's close, or say what was wrong with his bytes, whatever else was said; and close behind all that waits. No sweep
+        sees it any more: what he does not read within 2 s is cut.
+        """
         self._write(_framed(0x8, struct.pack("!H", code)))
         self._transport.close()
+        if self._transport.get_write_buffer_size() > 0:
+            asyncio.get_running_loop().call_later(_CLOSE_GRACE_S, self._transport.abort)
 
     # --- in
 

@@ -7,18 +7,27 @@ a position. See docs/decisions/0015.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiohttp import WSMessage, web
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_websocket import WebSocketReader, WebSocketWriter
+from aiohttp.http_websocket import WebSocketError, WebSocketReader, WebSocketWriter
+
+from protocol.errors import CloseCode
 
 Take = Callable[[WSMessage], bool]
 """Deals with a message at once, or says False: it is for whoever waits in `receive_or`. Must not raise and must not wait."""
 
 _QUEUED_BYTES_MAX = 256 * 1024
 """aiohttp's own bound of what waits to be received: at twice as much, the line is read no further until it has been."""
+
+
+_BYTES_MAX: Final = 2 * 2**20
+_WITHIN_S: Final = 10.0
+"""So much within so long is more than the largest frames at the rate that is admitted. Frames are counted where they are complete: this
+bounds what never completes one, such as fragments without end.
+"""
 
 
 class Upgrade(web.WebSocketResponse):
@@ -52,11 +61,12 @@ class _Queue(WebSocketDataQueue):
 class Line(BaseProtocol):
     """What reads an upgraded line. Its messages go to whoever asks for them in `receive_or`, or to his `take` while he waits."""
 
-    __slots__ = ("_queue", "_words")
+    __slots__ = ("_counted_from", "_left", "_queue", "_words")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, message_bytes_max: int) -> None:
         super().__init__(loop)
         self.transport = transport
+        self._left, self._counted_from = _BYTES_MAX, loop.time()
         self._upgraded = True  # aiohttp pauses a parser of HTTP otherwise
         self._queue = _Queue(self, _QUEUED_BYTES_MAX, loop=loop)
         self._words: WebSocketReader | None = WebSocketReader(
@@ -65,7 +75,18 @@ class Line(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._words is not None:
-            self._words.feed_data(data)
+            self._left -= len(data)
+            if self._left >= 0 or not self._floods():
+                self._words.feed_data(data)
+
+    def _floods(self) -> bool:
+        now = self._loop.time()
+        if now - self._counted_from >= _WITHIN_S:
+            self._left, self._counted_from = _BYTES_MAX, now
+            return False
+        self._words = None
+        self._queue.set_exception(WebSocketError(CloseCode.FLOODING, "more bytes than frames could have"))
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio as aioredis
 from redis.crc import key_slot
+from redis.exceptions import ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as LineLost
-from redis.exceptions import MovedError, RedisError
 from redis.exceptions import TimeoutError as TooSlow
 
 SLOTS: Final = 16_384
@@ -75,8 +75,16 @@ class Topology:
     shards: tuple[Shard, ...] = ()
     version: int = 0
     doubted: bool = True
-    """A line broke or a node said «MOVED»: ask before the next command."""
+    """A line broke, or a node said «MOVED» or that the cluster is down: ask before the next command."""
+    suspect: str | None = None
+    """The node that could not answer for its slots: what it knows of the others may be as old. It is asked last."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def doubt(self, address: str, error: BaseException) -> None:
+        """A node did not do what it was asked for because of this."""
+        self.doubted = True
+        # Whoever says «MOVED» knows better than we do.
+        self.suspect = None if isinstance(error, MovedError) else address
 
     def learn(self, shards: tuple[Shard, ...]) -> None:
         self.doubted = False
@@ -117,20 +125,21 @@ class Cluster:
 
     # --- who has what
 
-    async def look(self) -> tuple[Shard, ...]:
+    async def look(self, *, anew: bool = False) -> tuple[Shard, ...]:
         """The shards, asked for anew if there was a doubt. Raises ConnectionError when no node answers."""
         async with self.topology.asking:
-            if self.topology.doubted:
+            if anew or self.topology.doubted:
                 await self._ask()
         return self.topology.shards
 
     async def _ask(self) -> None:
         known = [shard.address for shard in self.topology.shards]
         troubles = []
-        for address in dict.fromkeys((*known, *self._seeds)):
+        for address in sorted(dict.fromkeys((*known, *self._seeds)), key=lambda one: one == self.topology.suspect):
             try:
                 rows = await cast("Any", self.client(address).execute_command("CLUSTER", "SLOTS"))
             except (RedisError, OSError, TimeoutError) as error:
+                self.topology.suspect = address
                 troubles.append(f"{urlsplit(address).hostname}: {error}")
                 continue
             if found := shards_of(rows, address):
@@ -160,8 +169,10 @@ class Cluster:
 
     async def _execute(self, words: Sequence[Any], options: dict[str, Any]) -> Any:
         await self.look()
-        clients = [self.client(shard.address) for shard in self._for(words)]
-        asked = (self._said(client.execute_command(*words, **options)) for client in clients)
+        asked = (
+            self._said(shard.address, self.client(shard.address).execute_command(*words, **options))
+            for shard in self._for(words)
+        )
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -183,12 +194,12 @@ class Cluster:
         """Of one slot."""
         return await self.execute_command("DEL", *keys)
 
-    async def _said(self, asked: Any) -> Any:
-        """The answer; whatever casts doubt on where things are is noted."""
+    async def _said(self, address: str, asked: Any) -> Any:
+        """The answer of this node; whatever casts doubt on where things are is noted."""
         try:
             return await asked
-        except (MovedError, LineLost, TooSlow, OSError):
-            self.topology.doubted = True
+        except (MovedError, ClusterDownError, LineLost, TooSlow, OSError) as error:
+            self.topology.doubt(address, error)
             raise
 
     def pipeline(self, *, transaction: bool) -> "Pipeline":
@@ -202,7 +213,6 @@ class Cluster:
         answers = await self._batch(commands)
         moved = [number for number, answer in enumerate(answers) if isinstance(answer, MovedError)]
         if moved:
-            self.topology.doubted = True
             for number, answer in zip(moved, await self._batch([commands[one] for one in moved]), strict=True):
                 answers[number] = answer
         return answers
@@ -220,12 +230,14 @@ class Cluster:
                 for number in numbers:
                     pipe.execute_command(*commands[number])
                 for number, answer in zip(numbers, await pipe.execute(raise_on_error=False), strict=True):
+                    if isinstance(answer, (MovedError, ClusterDownError)):
+                        self.topology.doubt(address, answer)
                     if not isinstance(
                         answers[number], Exception
                     ):  # of a command for everybody: a refusal by any of them
                         answers[number] = answer
 
-        parting = (self._said(part(address, numbers)) for address, numbers in parts.items())
+        parting = (self._said(address, part(address, numbers)) for address, numbers in parts.items())
         for failed in await asyncio.gather(*parting, return_exceptions=True):
             if isinstance(failed, BaseException):
                 raise failed

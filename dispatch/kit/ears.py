@@ -10,7 +10,7 @@ from dispatch.kit.clock import Clock
 from dispatch.kit.cluster import Shard, slot_of
 from dispatch.kit.ear import Ear
 from dispatch.kit.redis import DOWN, Redis
-from dispatch.kit.tasks import Nursery
+from dispatch.kit.tasks import Nursery, cancel
 
 log = structlog.get_logger("ears")
 
@@ -69,8 +69,8 @@ class Ears:
         return max((ear.unheard_s for ear in self._ears.values()), default=0.0)
 
     async def speak(self) -> None:
-        """A word on every shard, after a look at which there are."""
-        self._arrange(await self._redis.shards())
+        """A word on every shard, after a look at which there are: a primary that gives a slot away ends its subscriptions in silence."""
+        self._arrange(await self._redis.shards(anew=True))
         said = await asyncio.gather(*(ear.speak() for ear in self._ears.values()), return_exceptions=True)
         for failed in said:
             if isinstance(failed, BaseException):
@@ -99,17 +99,14 @@ class Ears:
                 for task in done - {waiting}:
                     task.result()
         finally:
-            for task in self._listening.values():
-                task.cancel()
-            await asyncio.gather(*self._listening.values(), return_exceptions=True)
+            await cancel(set(self._listening.values()))
             self._listening.clear()
 
     async def _let_go(self) -> None:
         while self._leaving:
             ear = self._leaving.pop()
             if (task := self._listening.pop(ear, None)) is not None:
-                task.cancel()
-                await asyncio.wait([task])
+                await cancel({task})
             await ear.close()
 
     def _arrange(self, shards: tuple[Shard, ...]) -> None:

@@ -131,9 +131,11 @@ class Redis:
     def clustered(self) -> bool:
         return self._cluster is not None
 
-    async def shards(self) -> tuple[Shard, ...]:
-        """The primaries of a cluster and their slots; none of a single server. Raises what `DOWN` lists."""
-        return await self._cluster.look() if self._cluster is not None else ()
+    async def shards(self, *, anew: bool = False) -> tuple[Shard, ...]:
+        """The primaries of a cluster and their slots; none of a single server. `anew`: also when nothing casts doubt on what was heard.
+        Raises what `DOWN` lists.
+        """
+        return await self._cluster.look(anew=anew) if self._cluster is not None else ()
 
     @property
     def shards_version(self) -> int:

@@ -62,10 +62,10 @@ class Nursery:
         """Let what runs finish for `grace_s`, then cancel the rest and wait for it."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=grace_s)
-        await _cancel(set(self._tasks))
+        await cancel(set(self._tasks))
 
 
-async def _cancel(tasks: "set[asyncio.Task[Any]]") -> None:
+async def cancel(tasks: "set[asyncio.Task[Any]]") -> None:
     """Cancel until they are done. Once is not enough: a cancellation that meets a reply or a timeout inside a store's client may be
     swallowed there (seen with redis 8.1 on 3.11.2), and the loop around it goes on as if nothing had been said.
     """
@@ -132,4 +132,4 @@ async def running(duties: Iterable[tuple[str, Coroutine[Any, Any, None]]]) -> As
     try:
         yield
     finally:
-        await _cancel(set(tasks))
+        await cancel(set(tasks))

@@ -17,6 +17,7 @@ import pytest
 
 from bench.hostile.mutate import frame
 from bench.server import rss_kib
+from protocol.errors import CloseCode
 from protocol.frames import FRAME_BYTES_MAX
 from tests.gateway.wire import HELLO, WARP, Wire, dialled, wired
 from tests.support.server import WITHIN_S, Server, serving
@@ -221,6 +222,13 @@ async def test_a_million_fragments_of_one_byte_take_no_memory(server: Server) ->
         wire.send(frame(TEXT, b"x", fin=False))
         # Who goes on writing into a closed line may lose the close frame that lies in it: None.
         await _flat(server, wire, frame(0, b"x", fin=False) * 1_000, 1_000, {1009, None})
+
+
+async def test_fragments_without_end_are_a_flood(server: Server) -> None:
+    """Empty ones never become a message, so nobody counts them as one."""
+    async with wired(server, await server.person()) as wire:
+        wire.send(frame(TEXT, b"", fin=False))
+        await _flat(server, wire, frame(0, b"", fin=False) * 1_000, 1_000, {CloseCode.FLOODING, None})
 
 
 async def test_a_bomb_is_not_unpacked(server: Server) -> None:

@@ -1,11 +1,13 @@
 """Whoever stops reading: told 4408 while he could still hear it, and gone within 10 s of the first write that blocked (contract.md §3)."""
 
 import asyncio
+import os
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from bench.hostile.mutate import frame
 from dispatch.gateway import SWEEP_EVERY_S, Door, SocketRules
 from dispatch.gateway.connection import CUT_S, STALLED_S
 from dispatch.kit.clock import ManualClock
@@ -150,3 +152,30 @@ async def _stalled(server: Server) -> None:
         conn.sweep(server.app.clock.monotonic() + STALLED_S + 0.1, server.app.clock.now(), HELLO_WITHIN_S)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await wire.ends() == 4408
+
+
+async def test_who_closes_and_never_reads_what_waits_for_him_is_cut(database_url: str, redis_url: str) -> None:
+    """No sweep sees a line that has ended by itself, and the kernel asks a closed window for ever."""
+    async with serving(database_url, redis_url) as server, asyncio.timeout(3 * WITHIN_S):
+        person = await server.person()
+        async with wired(server, person) as wire:
+            (conn,) = [c for c in server.app.door.connections.values() if c.user_id == person.user_id]
+            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            while conn.waiting_bytes == 0:
+                for _ in range(20):
+                    conn.send(b'{"type":"pad","of":"' + b"x" * 8_000 + b'"}', person.user_id)
+                await asyncio.sleep(0)
+            plain = conn._transport.get_extra_info("socket").fileno()
+            held = os.readlink(f"/proc/self/fd/{plain}")
+            wire.send(frame(8, (1000).to_bytes(2, "big")))
+            while _open(plain) == held:
+                await asyncio.sleep(0.05)
+            assert conn.conn_id not in server.app.door.connections
+
+
+def _open(number: int) -> str | None:
+    """What this file number of ours stands for."""
+    try:
+        return os.readlink(f"/proc/self/fd/{number}")
+    except FileNotFoundError:
+        return None
