@@ -74,7 +74,7 @@ class Batching:
         return (window_end_ms(now_ms, market.batch_window_s) - now_ms) / 1000
 
     async def decide(self, market: Market, searches: Sequence[Search]) -> tuple[Question, Decision] | None:
-        """Decide about the jobs of a window, all of one service type. None: it took longer than BUDGET_S or a store is away, and each
+        """Decide about the jobs of a window, all of one service type. None: it took longer than BUDGET_S, a store is away or it failed, and each
         job is to be searched for by itself.
 
         The decision is made in a thread; one that overruns is left to end there, and until it has no other begins.
@@ -87,6 +87,10 @@ class Batching:
                 return question, await self._solve(market.code, question)
         except (TimeoutError, Overloaded, *LOST, *STUCK) as error:
             log.warning("window not decided together", market=market.code, jobs=len(searches), error=repr(error))
+            return None
+        except Exception:
+            # What this window asks would be asked again: its jobs go on without it, and somebody reads of it.
+            log.exception("window that cannot be decided together", market=market.code, jobs=len(searches))
             return None
 
     async def _solve(self, code: str, question: Question) -> Decision:
@@ -120,7 +124,7 @@ class Batching:
                     radius_max_m=reach.radius_m,
                     excluded=search.excluded,
                     # Nobody is held before it is decided who gets whom; those held for offers under way are passed over.
-                    hold_s=-1 if market.offers_at_once == 1 else 0,
+                    hold_s=-market.offer_ttl_s if market.offers_at_once == 1 else 0,
                 )
 
         await each(known, look)

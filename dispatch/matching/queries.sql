@@ -99,8 +99,10 @@ INSERT INTO match_rounds (job_id, at, policy, reason, round, radius_m, considere
 SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::int[], $6::int[], $7::json[]);
 
 -- name: rounds_forget :one
--- Forget what is older than $1 days, $2 at most. Returns how many went.
-WITH old AS (SELECT r.id FROM match_rounds r WHERE r.at < clock_timestamp() - make_interval(days => $1) LIMIT $2),
+-- Forget what is older than $1 days, $2 at most. Returns how many went. Along the key, which is as old as the rows: an index by ranges of
+-- pages would read all young rows in pages that old ones have left.
+WITH oldest AS (SELECT r.id, r.at FROM match_rounds r ORDER BY r.id LIMIT $2),
+  old AS (SELECT o.id FROM oldest o WHERE o.at < clock_timestamp() - make_interval(days => $1)),
   gone AS (DELETE FROM match_rounds m USING old WHERE m.id = old.id RETURNING 1)
 SELECT count(*) AS n FROM gone;
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -21,9 +22,10 @@ from dispatch.kit.tasks import Nursery, each
 from dispatch.markets import Market, Markets, PolicyName
 from dispatch.matching.batching import Batching
 from dispatch.matching.errors import JobNotAvailable, OfferMissing
-from dispatch.matching.model import Decision, Question, Search, terms_of
+from dispatch.matching.model import Decision, Question, Search, Terms, terms_of
 from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.store import Q, offers_voided
+from dispatch.matching.unfit import Unfit
 from dispatch.matching.why import Why
 from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
 from dispatch.providers import ProviderMissing, Providers, check_may_work
@@ -37,18 +39,21 @@ LEASE_S = 2.0
 _AT_ONCE = 6
 """Searches of one worker at the same time: fewer than its connections, so that accepts never wait for them."""
 _DUE_MAX = 200
+HOLD_WITHIN_S = 0.15
+"""Of the holds of a window: a hold spares others a search, and no offer waits for it for longer."""
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What the judge made of a decision: the round, or 0; who got an offer; and who was chosen if he wanted none of them (a cash job and all
-    of them at their debt limit, say): the next nearest then.
+    """What the judge made of a decision: the round, or 0; who got an offer; who was chosen if he wanted none of them (a cash job and all
+    of them at their debt limit, say): the next nearest then; and whether the job needed nobody any more.
     """
 
     round: int
     offered: frozenset[UUID]
     unfit: Sequence[UUID]
+    closed: bool
 
 
 class Matching:
@@ -78,6 +83,7 @@ class Matching:
         self._clock = clock
         self._stamp = stamp
         self._why = why
+        self._unfit = Unfit(clock)
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._batching = Batching(pg, presence, markets, clock, self._gate)
         self._boards = [market.code for market in markets if market.open_board]
@@ -169,8 +175,8 @@ class Matching:
         elif not search.waiting:
             await self._offer(search)
 
-    async def _offer(self, search: Search, tries: int = _TRIES, policy: PolicyName | None = None) -> None:
-        """One job by itself. `policy` takes the place of the market's own."""
+    async def _offer(self, search: Search, unfit: Sequence[UUID] = (), policy: PolicyName | None = None) -> None:
+        """One job by itself. `unfit` were chosen for it just now, and not taken. `policy` takes the place of the market's own."""
         market = self._markets.get(search.market)
         if market is None:
             log.error("job of a market that is not configured", job_id=str(search.job_id), market=search.market)
@@ -178,21 +184,38 @@ class Matching:
         if await self._had_all_rounds(market, search):
             return
         terms = terms_of(market, policy)
+        before = self._unfit.of(search.job_id)
+        passed = [*before, *(one for one in unfit if one not in before)]
+        for _ in range(_TRIES):
+            found, radius_m = await self._found(market, search, terms, passed)
+            if not found and before:
+                # Nobody else is left: perhaps they fit by now.
+                self._unfit.forget(search.job_id)
+                before, passed = (), list(unfit)
+                found, radius_m = await self._found(market, search, terms, passed)
+            question = Question(self._clock.now_ms(), terms, (search,), {search.job_id: found} if found else {})
+            decision = decide(question)
+            self._decided(question, decision)
+            chosen = list(decision.offers.get(search.job_id, ()))
+            made = await self._give(market, search, chosen, found, again_s=market.research_s)
+            self._note(question, decision, search, radius_m, made)
+            if not made.unfit:
+                return
+            passed += made.unfit
+        # The judge was asked often enough for one search; the next one begins behind all these.
+        self._unfit.keep(search.job_id, passed)
+
+    async def _found(
+        self, market: Market, search: Search, terms: Terms, passed: Sequence[UUID]
+    ) -> tuple[list[Candidate], float]:
+        """Who is free near a job, and how far it was looked: as far as the policy reaches, then as far as the market does."""
         reach = policy_named(terms.policy).reach(market, search.round)
         radius_m = reach.radius_m
-        found = await self._near(market, search, reach.wanted, radius_m)
+        found = await self._near(market, search, reach.wanted, radius_m, passed)
         if not found and radius_m < market.radius_max_m:
             radius_m = market.radius_max_m
-            found = await self._near(market, search, reach.wanted, radius_m)
-        question = Question(self._clock.now_ms(), terms, (search,), {search.job_id: found} if found else {})
-        decision = decide(question)
-        self._decided(question, decision)
-        chosen = list(decision.offers.get(search.job_id, ()))
-        made = await self._give(market, search, chosen, found, again_s=market.research_s)
-        self._note(question, decision, search, radius_m, made)
-        unfit = made.unfit
-        if unfit and tries > 1:
-            await self._offer(replace(search, excluded=(*search.excluded, *unfit)), tries - 1, policy)
+            found = await self._near(market, search, reach.wanted, radius_m, passed)
+        return found, radius_m
 
     async def _offer_together(self, window: Sequence[Search]) -> None:
         """All jobs of one window, market and service type."""
@@ -211,7 +234,9 @@ class Matching:
         others: frozenset[UUID] = frozenset()
         if market.offers_at_once == 1 and chosen:
             # Before the offers: a hold written later could land after the release of the offer that it was for.
-            others = await self._presence.hold(market, [one.provider_id for one in chosen], market.offer_ttl_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HOLD_WITHIN_S):
+                    others = await self._presence.hold(market, [one.provider_id for one in chosen], market.offer_ttl_s)
 
         async def give(search: Search) -> None:
             some = decision.offers.get(search.job_id, ())
@@ -221,7 +246,7 @@ class Matching:
             self._note(question, decision, search, reach.radius_m, made)
             if made.unfit or len(ours) < len(some):
                 # The next window would choose him again: this job goes on by itself.
-                await self._offer(replace(search, excluded=(*search.excluded, *made.unfit)), policy="waves")
+                await self._offer(search, made.unfit, policy="waves")
 
         # As the question has them: it knows how long each has waited.
         await each([(search, partial(give, search)) for search in question.searches], self._guarded)
@@ -282,13 +307,15 @@ class Matching:
         taken = frozenset(made["offered_to"])
         await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
         unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
-        return _Made(made["round"] if taken else 0, taken, unfit)
+        return _Made(made["round"] if taken else 0, taken, unfit, made["word"] == "closed")
 
     def _note(self, question: Question, decision: Decision, search: Search, radius_m: float, made: "_Made") -> None:
-        if self._why is not None:
+        if self._why is not None and not made.closed:
             self._why.note(question, decision, search, radius_m=radius_m, round=made.round, offered=made.offered)
 
-    async def _near(self, market: Market, search: Search, wanted: int, radius_m: float) -> list[Candidate]:
+    async def _near(
+        self, market: Market, search: Search, wanted: int, radius_m: float, passed: Sequence[UUID]
+    ) -> list[Candidate]:
         return await self._presence.near(
             market,
             search.service_type,
@@ -296,7 +323,7 @@ class Matching:
             search.lng,
             wanted=wanted,
             radius_max_m=radius_m,
-            excluded=search.excluded,
+            excluded=(*search.excluded, *passed),
             hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
         )
 

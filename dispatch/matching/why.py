@@ -23,6 +23,8 @@ CONSIDERED_MAX: Final = 50
 """Of each round, of those found and of those left out. A broadcast finds a thousand; nobody reads them."""
 WAITING_MAX: Final = 5_000
 """Rounds that wait to be written, per worker: Postgres may be away for 50 s at 100 rounds/s. What comes beyond is not explained."""
+_TOGETHER: Final = 200
+"""Rounds of one statement: a few milliseconds of the loop, and far from the time that a statement may take."""
 ROUNDS_SHOWN: Final = 100
 _UNKNOWN: Final = Standing()
 
@@ -50,14 +52,14 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         Outcome.UNFIT: "Was chosen, and could not be asked any more: busy by then, switched off, or at the limit of what may be owed.",
         Outcome.OUTBID: "Did more good with another job of these seconds, or somebody else did with this one.",
         Outcome.BEHIND: "Others were nearer.",
-        Outcome.LEFT_OUT: "Had declined this job, or had not answered an offer of it.",
+        Outcome.LEFT_OUT: "Had declined this job, or an offer of it to him had ended a moment ago.",
     },
     "th": {
         Outcome.OFFERED: "ได้รับข้อเสนองานแล้ว",
         Outcome.UNFIT: "ถูกเลือกแต่ส่งงานให้ไม่ได้: ไม่ว่างแล้ว ปิดรับงาน หรือค้างชำระถึงวงเงิน",
         Outcome.OUTBID: "เหมาะกับงานอื่นในช่วงเวลาเดียวกันมากกว่า หรือมีผู้อื่นเหมาะกับงานนี้มากกว่า",
         Outcome.BEHIND: "มีผู้อื่นอยู่ใกล้กว่า",
-        Outcome.LEFT_OUT: "เคยปฏิเสธงานนี้ หรือไม่ได้ตอบข้อเสนอ",
+        Outcome.LEFT_OUT: "เคยปฏิเสธงานนี้ หรือข้อเสนองานนี้เพิ่งสิ้นสุดไป",
     },
 }
 
@@ -105,26 +107,29 @@ class Why:
         self._waiting.append(_Noted(self._clock.now(), question, reason, search, radius_m, round, chosen, offered))
 
     async def write(self) -> None:
-        """One turn: all that waits, in one statement. What could not be written waits for the next turn."""
-        if not self._waiting:
-            return
+        """One turn: all that waits, some hundreds in a statement. What could not be written waits for the next turn."""
         noted, self._waiting = self._waiting, []
+        written = 0
         try:
-            async with self._pg.system() as conn:
-                await conn.execute(
-                    Q["rounds_note"],
-                    [one.search.job_id for one in noted],
-                    [one.at for one in noted],
-                    [one.question.terms.policy for one in noted],
-                    [str(one.reason) for one in noted],
-                    [one.round for one in noted],
-                    [round(one.radius_m) for one in noted],
-                    [orjson.dumps(_considered(one)) for one in noted],
-                )
+            while written < len(noted):
+                some = noted[written : written + _TOGETHER]
+                async with self._pg.system() as conn:
+                    await conn.execute(
+                        Q["rounds_note"],
+                        [one.search.job_id for one in some],
+                        [one.at for one in some],
+                        [one.question.terms.policy for one in some],
+                        [str(one.reason) for one in some],
+                        [one.round for one in some],
+                        [round(one.radius_m) for one in some],
+                        [orjson.dumps(_considered(one)) for one in some],
+                    )
+                written += len(some)
         except BaseException:
+            left = noted[written:]
             room = max(0, WAITING_MAX - len(self._waiting))
-            self.dropped += max(0, len(noted) - room)
-            self._waiting[:0] = noted[:room]
+            self.dropped += max(0, len(left) - room)
+            self._waiting[:0] = left[:room]
             raise
 
     async def forget(self, *, days: int, batch: int = 5_000) -> int:

@@ -19,7 +19,6 @@ CREATE TABLE match_rounds (
   considered json NOT NULL                                -- [{"id", "outcome", "distance_m"?, "cost_s"?}], nearest first, then those left out
 );
 CREATE INDEX match_rounds_of ON match_rounds (job_id, id);
-CREATE INDEX match_rounds_at ON match_rounds USING brin (at) WITH (pages_per_range = 32, autosummarize = on);
 
 ALTER TABLE match_rounds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE match_rounds FORCE ROW LEVEL SECURITY;
@@ -32,12 +31,14 @@ RESET ROLE;
 GRANT CREATE ON SCHEMA dispatch TO dispatch_system;
 SET LOCAL ROLE dispatch_system;
 
--- What became of one provider in the rounds of a job: his own lines and nobody else's.
+-- What became of one provider in the rounds of a job: his own lines and nobody else's; the newest, in order.
 CREATE FUNCTION match_rounds_mine(p_user uuid, p_job uuid, p_limit int) RETURNS TABLE (at timestamptz, policy text, reason text, round int, mine json)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT r.at, r.policy, r.reason, r.round, c.value FROM match_rounds r CROSS JOIN LATERAL json_array_elements(r.considered) AS c(value)
-  WHERE ctx_may(p_user) AND r.job_id = p_job AND c.value ->> 'id' = (SELECT g.provider_id::text FROM provider_gate g WHERE g.user_id = p_user)
-  ORDER BY r.id LIMIT p_limit
+  SELECT m.at, m.policy, m.reason, m.round, m.value FROM (
+    SELECT r.id, r.at, r.policy, r.reason, r.round, c.value FROM match_rounds r CROSS JOIN LATERAL json_array_elements(r.considered) AS c(value)
+    WHERE ctx_may(p_user) AND r.job_id = p_job AND c.value ->> 'id' = (SELECT g.provider_id::text FROM provider_gate g WHERE g.user_id = p_user)
+    ORDER BY r.id DESC LIMIT p_limit) m
+  ORDER BY m.id
 $$;
 
 RESET ROLE;

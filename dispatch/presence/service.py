@@ -315,7 +315,7 @@ class Presence:
             missing = await live.write(self._redis, moved, listing, unlisting, list(released.values()), unheard)
         except DOWN:
             for known in listing:
-                known.listed = None
+                self._unlist(known)  # it may have been executed all the same
             self._dirty = {**dirty, **self._dirty}
             self._released = {**released, **self._released}
             self._unheard = unheard + self._unheard
@@ -349,9 +349,17 @@ class Presence:
     async def sweep_silent(self) -> None:
         """Take providers off the map who have been silent for 45 s: their worker died, or their phone only thinks it is there."""
         oldest_ms = self._clock.now_ms() - SILENT_MS
+        down: BaseException | None = None
         for market in self._markets:
-            if swept := await live.unlist_silent(self._redis, market, oldest_ms):
+            try:
+                swept = await live.unlist_silent(self._redis, market, oldest_ms)
+            except DOWN as error:
+                down = error  # of a cluster, the node of this market alone
+                continue
+            if swept:
                 log.info("silent providers taken off", market=market.code, providers=swept)
+        if down is not None:
+            raise down
 
     # --- questions
 
@@ -368,7 +376,8 @@ class Presence:
         hold_s: float,
     ) -> list[Candidate]:
         """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
-        searches pass them over; 0 looks only, past the holds of others (needs Redis); below 0 looks only, and passes over whom others hold.
+        searches pass them over; 0 looks only, past the holds of others (needs Redis); below 0 looks only, and passes over whom others hold
+        for about so long.
 
         Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
         same is undone by a later tick: whom it holds, nobody has been told.

@@ -1,6 +1,7 @@
 """Cash jobs go only to those who can still owe their fee: in the offer, on the board and at the accept alike."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import pytest
@@ -45,6 +46,20 @@ async def test_who_owes_too_much_hears_of_cashless_jobs_only(server: Server) -> 
         await customer.http.cancel(job_id)
         await server.request(customer)
         assert (await deep.inbox.named("offer.created")).data["round"] >= 1
+
+
+async def test_who_is_behind_a_dozen_that_owe_too_much_is_asked_in_the_next_search(database_url: str, redis_url: str) -> None:
+    """A search asks the judge ten times; the next one began with the same ten."""
+    markets = {"bkk": {"policy": "nearest", "open_board": False, "research_s": 0.2}}
+    async with serving(database_url, redis_url, markets=markets) as server, AsyncExitStack() as stack:
+        customer = await server.person()
+        for number in range(12):
+            at = (BANGKOK[0] + 0.0002 * number, BANGKOK[1])
+            deep, _ = await stack.enter_async_context(server.working(at=at))
+            await owes(server, deep.user_id, LIMIT)
+        clear, _ = await stack.enter_async_context(server.working(at=FAR))
+        await server.request(customer, payment_method=PaymentMethod.CASH)
+        await clear.inbox.named("offer.created")
 
 
 async def test_a_job_whose_fee_does_not_fit_is_not_given_and_a_smaller_one_is(server: Server) -> None:

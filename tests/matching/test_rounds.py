@@ -40,6 +40,17 @@ async def test_an_offer_that_lapses_goes_to_the_next_round(server: Server) -> No
         assert second.data["round"] > first.data["round"]
 
 
+async def test_two_who_do_not_answer_keep_no_job_from_the_third(database_url: str, redis_url: str) -> None:
+    """When the second's offer had lapsed the first was free to be asked again, and the nearest of all: they had it by turns."""
+    times = {"offer_ttl_s": 0.6, "lapse_cooldown_s": 0.6, "research_s": 0.1, "policy": "nearest", "open_board": False}
+    async with serving(database_url, redis_url, markets={"bkk": times}) as server:
+        near = (BANGKOK[0] + 0.0005, BANGKOK[1])
+        far = (BANGKOK[0] + 0.004, BANGKOK[1])
+        async with server.working(), server.working(at=near), server.working(at=far) as (third, _):
+            await server.request(await server.person())
+            await third.inbox.named("offer.created")
+
+
 async def test_a_decline_is_final_and_the_job_goes_on_at_once(server: Server) -> None:
     customer = await server.person()
     async with server.working() as (one, first):

@@ -98,7 +98,7 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
         fix = fixes.get(member)
         held = holds.get(member) if hold != 0 else None
         bound = own.get(member)
-        if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * hold, 60_000)):
+        if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * abs(hold), 60_000)):
             continue
         if (bound is not None and away > float(bound)) or member in out:
             continue

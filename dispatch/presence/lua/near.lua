@@ -10,7 +10,7 @@
   ARGV[3] wanted: how many
   ARGV[4] largest radius, m
   ARGV[5] now_ms  ARGV[6] fresh_ms: older fixes do not count
-  ARGV[7] hold_ms: reserve those found for so long; 0 looks only, and past reservations; below 0 looks only, and heeds them
+  ARGV[7] hold_ms: reserve those found for so long; 0 looks only, and past reservations; below 0 looks only, and heeds those of so long
   ARGV[8] the place as the geo set scores it: a geohash of 52 bits
   ARGV[9..] providers left out
   returns flat list: provider, distance in whole metres, nearest first
@@ -28,7 +28,7 @@ if hold > 0 then
 end
 local full, largest, now = 2 * tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- A hold that lasts longer than any that is made here was made by a clock that ran ahead: it would hide him for as long.
-local oldest, longest = now - tonumber(ARGV[6]), now + math.max(2 * hold, 60000)
+local oldest, longest = now - tonumber(ARGV[6]), now + math.max(2 * math.abs(hold), 60000)
 local judged = {}
 for i = 9, #ARGV do judged[ARGV[i]] = true end
 
@@ -90,6 +90,8 @@ while true do
   end
   if #chosen == full then break end
   for _, row in ipairs(found) do judged[row[1]] = true end
+  -- A look that holds nobody is a quote or a drawing: no customer's question may cost as much as a whole city.
+  if hold == 0 and #found >= 2000 then break end
   if #found == count then
     count = count * 3
     radius = math.min(largest, math.max(radius, math.sqrt(1.3 * count * each)))
