@@ -48,7 +48,9 @@ async def test_who_owes_too_much_hears_of_cashless_jobs_only(server: Server) -> 
         assert (await deep.inbox.named("offer.created")).data["round"] >= 1
 
 
-async def test_who_is_behind_a_dozen_that_owe_too_much_is_asked_in_the_next_search(database_url: str, redis_url: str) -> None:
+async def test_who_is_behind_a_dozen_that_owe_too_much_is_asked_in_the_next_search(
+    database_url: str, redis_url: str
+) -> None:
     """A search asks the judge ten times; the next one began with the same ten."""
     markets = {"bkk": {"policy": "nearest", "open_board": False, "research_s": 0.2}}
     async with serving(database_url, redis_url, markets=markets) as server, AsyncExitStack() as stack:

@@ -145,6 +145,20 @@ async def _kept(server: Server) -> int:
     return int((await server.sql("SELECT count(*) AS n FROM match_rounds"))[0]["n"])
 
 
+async def test_of_many_rounds_the_newest_are_told_in_order(server: Server) -> None:
+    async with server.working(at=east(0.5)) as (driver, _):
+        job_id = await asked(server)
+        await noted(server, job_id, rounds=1)
+        await server.sql(
+            "INSERT INTO match_rounds (job_id, at, policy, reason, round, radius_m, considered) "
+            "SELECT $1, clock_timestamp(), 'nearest', 'nearest', n, 1, json_build_array(json_build_object('id', $2::text, 'outcome', 'offered')) "
+            "FROM generate_series(1001, 1150) n",
+            job_id, driver.provider_id,
+        )  # fmt: skip
+        told = (await driver.http.why_not_me(job_id))["rounds"]
+        assert [one["round"] for one in told] == list(range(1051, 1151))
+
+
 async def test_old_rounds_are_forgotten(server: Server) -> None:
     await asked(server)
     assert await server.app.why.forget(days=7) == 0

@@ -161,6 +161,36 @@ async def test_a_slow_judge_is_not_waited_for(alone: Windows) -> None:
     assert [question.terms.policy for question, _ in alone.heard] == ["waves"]
 
 
+async def test_a_slow_hold_is_not_waited_for(alone: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = alone.server
+
+    async def never(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async with server.working() as (driver, _):
+        job = await server.request(await server.person())
+        await alone.put_off(1)
+        monkeypatch.setattr("dispatch.presence.live.hold", never)
+        await alone.end()
+        assert (await driver.inbox.named("offer.created")).data["job"]["id"] == job["id"]
+    assert [question.terms.policy for question, _ in alone.heard] == ["batch"]
+
+
+async def test_a_window_that_cannot_be_decided_keeps_no_job_waiting(alone: Windows) -> None:
+    server = alone.server
+
+    def fails(_: Question) -> Decision:
+        raise ValueError("no such matrix")
+
+    server.app.matching._batching._brain = fails
+    async with server.working() as (driver, _):
+        job = await server.request(await server.person())
+        await alone.put_off(1)
+        await alone.end()
+        assert (await driver.inbox.named("offer.created")).data["job"]["id"] == job["id"]
+    assert [question.terms.policy for question, _ in alone.heard] == ["waves"]
+
+
 async def test_without_redis_a_window_is_decided_by_what_the_worker_knows(
     alone: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
