@@ -49,8 +49,8 @@ async def test_who_was_listed_by_a_tick_whose_reply_was_lost_comes_off_again(
         monkeypatch.setattr(live, "write", executed_and_lost)
         known = presence.of(driver.user_id)
         assert known is not None
-        known.radius_m -= 1  # so that the next tick lists him anew
-        phone.locate(*BANGKOK)
+        known.listed_radius_m = 0  # so that the next tick lists him anew
+        presence.put(known, *BANGKOK)
         async with asyncio.timeout(WITHIN_S):
             await lost.wait()
             while await presence.near(market, "ride", *BANGKOK, wanted=1, radius_max_m=1_000, hold_s=0):
