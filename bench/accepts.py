@@ -194,6 +194,8 @@ class Contest:
     fingers: int
     settled_within_s: float = SETTLED_WITHIN_S
     """How long a round waits for jobs that nobody has; short where those are not offered again."""
+    aftermath_s: float = 0.0
+    """Counts still as the race's, after the last answer: what a win leaves to be done."""
 
     def radius_m(self) -> float:
         """Of the circle that its providers stand on."""
@@ -265,7 +267,8 @@ async def play(
     usage: Callable[[], Usage],
 ) -> Usage:
     """One round: the jobs are made and offered, everybody accepts at once, and all is cancelled again. What was used from the
-    instant until no answer was awaited any more and every job had its provider, or its time was up.
+    instant until no answer was awaited any more and every job had its provider, or its time was up, and `aftermath_s` beyond the
+    last answer.
     """
     pickups = [one_place] if one_place is not None else list(places)
     wanted = min(kind.wave, kind.providers)
@@ -282,6 +285,7 @@ async def play(
     race.start(dice)
     await until(lambda: race.quiet and len(race.won) == len(jobs), within_s=kind.settled_within_s)
     await until(lambda: race.quiet, within_s=SETTLED_WITHIN_S)
+    await asyncio.sleep(kind.aftermath_s - (time.monotonic_ns() - max(race.ended_ns, began_ns)) / 1e9)
     used = usage().since(before)
     race.score.rounds_s.append((race.ended_ns - began_ns) / 1e9)
     await asyncio.gather(*(customer.cancel(UUID(job)) for customer, job in zip(customers, jobs, strict=True)))

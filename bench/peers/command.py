@@ -2,13 +2,15 @@
 
 import argparse
 import asyncio
+import math
 import os
 import shutil
 import statistics
 import sys
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Sequence
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,8 @@ from bench.fleet import FleetError
 from bench.peers.judge import functions
 from bench.peers.packages import NoNode, ready
 from bench.peers.races import crowd, racers, races
-from bench.peers.ratios import compare, judged
-from bench.peers.sides import LACKS, NAMES, SCRIPTS, VARIANTS, Ours, Peer, PeerStores, Side, peer
+from bench.peers.ratios import DEMANDED, NEVER, aim_of, compare, fault, uncompared, unmeasured, verdict
+from bench.peers.sides import LACKS, NAMES, SCRIPTS, VARIANTS, Ours, Peer, PeerStores, peer
 from bench.peers.works import MARKET, SHORT, Sample, Scale, offers, positions, tracking, weigh
 from bench.server import server
 from dispatch.kit.embedded import stores
@@ -33,6 +35,10 @@ from dispatch.kit.embedded import stores
 WORKS: Final = ("positions", "offers", "accepts", "tracking", "sockets")
 QUIET_LOAD: Final = 1.0
 """A load average above it before the run: somebody else works here, and absolute figures mean little."""
+QUIET_CORES: Final = 0.1
+"""So much kept busy by others, in the median of a side's samples, means the same. Our own server, idle while a peer is measured, is a
+few hundredths of it.
+"""
 SHOWN: Final = {
     "positions": (("cpu_us", "µs each, stores included"),),
     "offers": (
@@ -135,33 +141,32 @@ async def ours(scale: Scale, workers: int, overrides: dict[str, object]) -> Asyn
 
 
 async def sides_run(
-    work: str, scale: Scale, workers: int, peers: Sequence[Peer], made: PeerStores, kinds: Sequence[str]
-) -> list[Sample]:
+    work: str,
+    scale: Scale,
+    workers: int,
+    peers: Sequence[Peer],
+    made: PeerStores,
+    kinds: Sequence[str],
+    samples: list[Sample],
+) -> None:
     """One work on all sides."""
-    board: dict[str, object] = {"open_board": False}
     if work == "sockets":
-        return await weighed(scale, workers, made, kinds)
+        return await weighed(scale, workers, made, kinds, samples)
     if work == "accepts":
-        samples = await functions(made, scale)
+        await functions(made, scale, samples)
         for kind in (crowd(scale), racers(scale)):
             async with ours(scale, workers, kind.overrides()) as mine:
-                samples += await races([mine, *peers], scale, kind)
-        return samples
+                await races([mine, *peers], scale, kind, samples)
+        return None
+    board: dict[str, object] = {"open_board": False}
     overrides = board | ({"wave_size": 1} if work == "tracking" else {})
     async with ours(scale, workers, overrides) as mine:
-        sides: list[Side] = [mine, *peers]
-        match work:
-            case "positions":
-                return await positions(sides, scale)
-            case "offers":
-                return await offers(sides, scale)
-            case _:
-                return await tracking(sides, scale)
+        does = {"positions": positions, "offers": offers, "tracking": tracking}[work]
+        return await does([mine, *peers], scale, samples)
 
 
-async def weighed(scale: Scale, workers: int, made: PeerStores, kinds: Sequence[str]) -> list[Sample]:
+async def weighed(scale: Scale, workers: int, made: PeerStores, kinds: Sequence[str], samples: list[Sample]) -> None:
     """Idle sockets on servers started for each look."""
-    samples = []
     for run in range(scale.runs):
         async with ours(scale, workers, {}) as mine:
             samples.append(await weigh(run, mine, scale))
@@ -169,7 +174,26 @@ async def weighed(scale: Scale, workers: int, made: PeerStores, kinds: Sequence[
             for variant in VARIANTS:
                 async with peer(kind, variant, made, workers, "_weighed") as one:
                     samples.append(await weigh(run, one, scale))
-    return samples
+
+
+def said_of(error: BaseException) -> str:
+    """In one line; of a group, each of those in it that differ. Pure."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(said_of(one) for one in error.exceptions))
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (FleetError, StageError)) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+async def attempted(work: str, running: Awaitable[None], failed: dict[str, str]) -> None:
+    """One work that fails is told and kept, and the others are measured all the same; what it had measured stays."""
+    try:
+        # A task of its own: on Python 3.11 a task in which a TaskGroup has failed counts as being cancelled ever after.
+        await asyncio.ensure_future(running)
+    except Exception as error:  # noqa: BLE001 whatever it is, it is told, and the exit code says so
+        failed[work] = said_of(error)
+        print(f"{work} could not be measured: {failed[work]}")
+        if not isinstance(error, (FleetError, StageError)):
+            traceback.print_exception(error)
 
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -188,61 +212,119 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             for variant in VARIANTS
         ]
         for work in shown.only:
-            try:
-                # A task of its own: on Python 3.11 a task in which a TaskGroup has failed counts as being cancelled ever after.
-                running = asyncio.ensure_future(sides_run(work, scale, shown.workers, peers, made, kinds))
-                samples += await running
-            except (FleetError, StageError) as error:
-                # One work that a side could not do is said, and the others are measured all the same.
-                failed[work] = str(error)
-                print(f"{work} could not be measured: {failed[work]}")
+            await attempted(work, sides_run(work, scale, shown.workers, peers, made, kinds, samples), failed)
+    figures = figures_of(samples, shown, scale, load_before, failed, skipped)
+    _show(figures)
+    return complete(figures, shown, versions), code_of(figures)
+
+
+def figures_of(
+    samples: list[Sample],
+    shown: argparse.Namespace,
+    scale: Scale,
+    load_before: float,
+    failed: dict[str, str],
+    skipped: dict[str, str],
+) -> dict[str, Any]:
+    """What the JSON holds. Of the short form nothing is judged: its sizes are not those of the targets. Pure."""
     spreads = compare(samples)
+    for name, spread in spreads.items():
+        spread["verdict"] = "" if shown.short else verdict(name, spread)
     doubles = sum(
         one["double_assignments"] for one in samples if one.get("kind") in ("crowd", "racers") and one["side"] == "ours"
     )
-    figures = {
-        "ratios": {name: spread["median"] for name, spread in spreads.items()},
+    others = others_of(samples)
+    return {
+        "ratios": {name: spread["median"] for name, spread in spreads.items()}
+        | {name: None for name in DEMANDED if name not in spreads},
         "ratio_spreads": spreads,
+        "uncompared": uncompared(samples),
+        "unmeasured": [] if shown.short else unmeasured(spreads, shown.only, shown.against),
         "samples": samples,
         "peers": {
             kind: {"lacks": list(LACKS[kind]), "skipped": skipped.get(kind)} for kind in NAMES if kind in shown.against
         },
         "failed": failed,
+        "void": {
+            f"{one['work']}, run {one['run'] + 1}, {one['side']}": what for one in samples if (what := fault(one))
+        },
         "double_assignments": doubles,
         "lines_lost": sum(one.get("lines_lost", 0) for one in samples if one["side"] == "ours"),
         "scale": {name: getattr(scale, name) for name in scale.__slots__},
         "load_average_before": round(load_before, 2),
-        "noisy": load_before >= QUIET_LOAD,
+        "others_cores": others,
+        "noisy": load_before >= QUIET_LOAD or any(one["median"] >= QUIET_CORES for one in others.values()),
     }
-    _show(figures, skipped)
-    return complete(figures, shown, versions), 1 if failed or doubles else 0
 
 
-def _show(figures: dict[str, Any], skipped: dict[str, str]) -> None:
-    if figures["noisy"]:
-        print(f"\nThe machine was not quiet: load average {figures['load_average_before']} before the run.")
+def others_of(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Side → cores that somebody else kept busy while it was measured: {median, max} of its samples. Pure."""
+    found: dict[str, list[float]] = {}
+    for one in samples:
+        found.setdefault(one["side"], []).append(one["others_cores"])
+    return {side: {"median": round(statistics.median(cores), 3), "max": max(cores)} for side, cores in found.items()}
+
+
+def code_of(figures: dict[str, Any]) -> int:
+    """1 when a work failed, ours assigned a job twice, or what was to be measured is missing. Pure."""
+    return 1 if figures["failed"] or figures["double_assignments"] or figures["unmeasured"] else 0
+
+
+def rows_of(figures: dict[str, Any]) -> list[Row]:
+    """The ratios. Pure."""
+
+    def said(value: float) -> str:
+        return "never" if value >= NEVER else f"{value:.3g}"
+
+    rows: list[Row] = []
+    for name, spread in figures["ratio_spreads"].items():
+        flaws = "".join(f"; {spread[flaw]} {flaw}" for flaw in ("dropped", "void") if spread[flaw])
+        figure = f"{said(spread['median'])} ({said(spread['min'])} to {said(spread['max'])}; {spread['runs']}{flaws})"
+        rows.append((name, figure, spread["verdict"]))
+    rows += [(name, f"no pair; {dropped} dropped", aim_of(name)) for name, dropped in figures["uncompared"].items()]
+    missing = [name for name in figures["unmeasured"] if name not in figures["uncompared"]]
+    return rows + [(name, "could not be measured", aim_of(name)) for name in missing]
+
+
+def conditions_of(figures: dict[str, Any]) -> list[Row]:
+    """How far the run is to be trusted: who else was at work, and what is missing. Pure."""
     rows: list[Row] = [
         (
-            name,
-            f"{spread['median']:.3g} ({spread['min']:.3g} to {spread['max']:.3g}; {spread['runs']})",
-            judged(name, spread["median"]),
+            "machine",
+            f"load average {figures['load_average_before']} before",
+            "not quiet" if figures["noisy"] else "quiet",
         )
-        for name, spread in figures["ratio_spreads"].items()
     ]
+    for side, cores in figures["others_cores"].items():
+        found = f"{cores['median']:.2f} cores, at most {cores['max']:.2f}"
+        rows.append((f"others beside {side.replace('_', ' ')}", found, ""))
+    missing = {
+        "failed": figures["failed"],
+        "skipped": {NAMES[kind]: facts["skipped"] for kind, facts in figures["peers"].items() if facts["skipped"]},
+        "void": figures["void"],
+    }
+    for how, found_of in missing.items():
+        for what, why in found_of.items():
+            lines = textwrap.wrap(" ".join(why.split()), LINE) or [""]
+            rows += [(f"{how}: {what}" if number == 0 else "", line, "") for number, line in enumerate(lines)]
+    return rows
+
+
+def _show(figures: dict[str, Any]) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    if rows:
+    if rows := rows_of(figures):
         show("ours over theirs: median (min to max; runs)", rows, console)
+    show("the machine meanwhile, and what is missing", conditions_of(figures), console)
     _show_medians(figures["samples"], console)
     lacks: list[Row] = []
     for kind in (*figures["peers"], "ours"):
-        said = [*LACKS[kind], *([f"skipped: {skipped[kind]}"] if kind in skipped else [])]
-        lines = [line for what in said for line in textwrap.wrap(what, LINE, subsequent_indent="  ")]
+        lines = [line for what in LACKS[kind] for line in textwrap.wrap(what, LINE, subsequent_indent="  ")]
         lacks += [(NAMES.get(kind, "ours") if number == 0 else "", "", line) for number, line in enumerate(lines)]
     show("what each does not guarantee", lacks, console)
 
 
 def _show_medians(samples: Sequence[Sample], console: Console) -> None:
-    """The figures behind the ratios: medians over the runs, a column for each side."""
+    """The figures behind the ratios: medians over the runs, a column for each side. What never came is infinite."""
     values: dict[str, dict[str, list[float]]] = {}
     sides: dict[str, None] = {}
     for sample in samples:
@@ -251,11 +333,11 @@ def _show_medians(samples: Sequence[Sample], console: Console) -> None:
             continue
         part = f" {sample['rate']:g}/s" if work == "positions" else f" {sample['kind']}" if work == "accepts" else ""
         for field, unit in SHOWN[work]:
-            value = sample.get(field)
+            value = sample[field]
             value = value["all"] if isinstance(value, dict) else value
-            if value is not None:
-                sides[sample["side"]] = None
-                values.setdefault(f"{work}{part}: {unit}", {}).setdefault(sample["side"], []).append(value)
+            sides[sample["side"]] = None
+            found_of = values.setdefault(f"{work}{part}: {unit}", {})
+            found_of.setdefault(sample["side"], []).append(math.inf if value is None else value)
     functions_alone = [sample for sample in samples if sample.get("kind") == "function"]
     rows: list[Row] = []
     for side in dict.fromkeys(sample["side"] for sample in functions_alone):
@@ -274,8 +356,7 @@ def _show_medians(samples: Sequence[Sample], console: Console) -> None:
     for side in sides:
         table.add_column(side.replace("_", " "), justify="right")
     medians = [
-        [what, *(f"{statistics.median(found[side]):,.1f}" if side in found else "" for side in sides)]
-        for what, found in values.items()
+        [what, *(_median(found[side]) if side in found else "" for side in sides)] for what, found in values.items()
     ]
     for row in medians:
         table.add_row(*row)
@@ -283,6 +364,11 @@ def _show_medians(samples: Sequence[Sample], console: Console) -> None:
     console.print(table)
 
 
+def _median(values: Sequence[float]) -> str:
+    middle = statistics.median(values)
+    return f"{middle:,.1f}" if math.isfinite(middle) else "never"
+
+
 def main(args: list[str]) -> int:
-    """Run it; 1 when a work failed or ours assigned a job twice."""
+    """Run it; 1 when a work failed, ours assigned a job twice or, in the full form, a ratio is missing that was to be measured."""
     return perform(scenario, parser().parse_args(args))

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
@@ -179,7 +179,12 @@ class Peer:
         return known[:count]
 
     def usage(self) -> Usage:
-        return usage_of([self._pid], self._stores.redis_pid, self._stores.postgres_pid)
+        """Of its own processes and of the one store that its kind works with. The other may still be clearing up after another peer:
+        that is `others`, and no cost of this one.
+        """
+        if self.kind in SCRIPTS:
+            return replace(usage_of([self._pid], self._stores.redis_pid, None), postgres=0.0)
+        return replace(usage_of([self._pid], None, self._stores.postgres_pid), redis=0.0)
 
     def worker_pids(self) -> list[int]:
         return sorted(children(self._pid))

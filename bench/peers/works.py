@@ -1,6 +1,7 @@
 """What is measured on every side, in turns: positions, offers, idle sockets and tracking. Races are in `races`.
 
-A work gives samples: one dict for each run and side, with the CPU of the server's processes and of both stores for each operation.
+A work adds to samples: one dict for each run and side, as soon as it is measured, so that it outlives what fails after it; with the
+CPU of the server's processes and of its stores for each operation.
 Before each turn the side's places and jobs are forgotten and its phones connect; after it they hang up, so that whoever is not
 measured is as quiet as he can be.
 """
@@ -41,16 +42,18 @@ Sample = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of each. Seconds, counts, per second."""
+    """How much of each. Seconds, counts, per second. As it stands all of it takes some forty minutes on a machine with nothing else to
+    do: positions 11, offers 6, accepts 11, tracking 7 and sockets 5.
+    """
 
     runs: int = 5
     sockets: int = 2_000
     rates: tuple[float, ...] = (2_000.0, 400.0, 4_000.0)
     """Positions a second of all sockets; the first is the headline."""
     warm_s: float = 1.0
-    run_s: float = 5.0
+    run_s: float = 4.5
     jobs_per_s: float = 50.0
-    offers_s: float = 6.0
+    offers_s: float = 5.0
     hold_s: float = 1.0
     grace_s: float = 3.0
     """At most, after the last job: an offer that has not come by then counts as never."""
@@ -60,15 +63,19 @@ class Scale:
     races: int = 5
     """Of the racers, in each run."""
     idle_first: int = 300
-    settle_s: float = 2.0
+    settle_s: float = 1.5
+    quiet_s: float = 2.0
+    """How long it is looked at what a side uses anyway."""
     pairs: int = 200
-    judged: int = 1_000
-    """Jobs for which the functions alone are called, in each run."""
+    judged: int = 30_000
+    """Jobs for which each function alone is called, in each run: two seconds and more of them, since a checkpoint of Postgres is a tenth
+    of a shorter stretch.
+    """
 
 
 SHORT: Final = Scale(
     runs=2, sockets=200, rates=(200.0,), warm_s=0.5, run_s=2.0, jobs_per_s=20.0, offers_s=2.0, hold_s=0.5, customers=60,
-    crowd=20, racers=10, races=2, idle_first=50, settle_s=1.0, pairs=20, judged=200,
+    crowd=20, racers=10, races=2, idle_first=50, settle_s=1.0, quiet_s=1.0, pairs=20, judged=200,
 )  # fmt: skip
 
 
@@ -157,10 +164,9 @@ class Fleets:
         return self._phones[side.name]
 
 
-async def positions(sides: Sequence[Side], scale: Scale) -> list[Sample]:
+async def positions(sides: Sequence[Side], scale: Scale, samples: list[Sample]) -> None:
     """Evenly spread, open loop; in the end each provider must be found where his phone last was."""
     fleets = Fleets(scale.sockets)
-    samples: list[Sample] = []
     for run, side in turns(sides, scale.runs):
         phones = fleets.of(side)
         async with connected(side, phones):
@@ -186,16 +192,14 @@ async def positions(sides: Sequence[Side], scale: Scale) -> list[Sample]:
                     }
                 )
                 _say(samples[-1], f"{rate:,.0f}/s, {samples[-1]['cpu_us']['all']:.1f} µs a position")
-    return samples
 
 
-async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
+async def offers(sides: Sequence[Side], scale: Scale, samples: list[Sample]) -> None:
     """Jobs as a Poisson process, each offered to five, while everybody sends a position a second."""
     fleets = Fleets(scale.sockets)
     shown = argparse.Namespace(
         rate=scale.jobs_per_s, at_once=1, warm_up=scale.warm_s, run_s=scale.offers_s, hold=scale.hold_s
     )
-    samples: list[Sample] = []
     for run, side in turns(sides, scale.runs):
         phones = fleets.of(side)
         async with connected(side, phones):
@@ -217,7 +221,6 @@ async def offers(sides: Sequence[Side], scale: Scale) -> list[Sample]:
                 }
             )
             _say(samples[-1], f"offer to frame p99 {samples[-1]['commit_to_frame_ms_p99']} ms")
-    return samples
 
 
 def without_curves(figures: Sample) -> Sample:
@@ -262,9 +265,8 @@ async def weigh(run: int, side: Side, scale: Scale) -> Sample:
     return sample
 
 
-async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
+async def tracking(sides: Sequence[Side], scale: Scale, samples: list[Sample]) -> None:
     """Pairs of a provider on a job and its customer; each position, one a second, is to reach the customer's phone."""
-    samples: list[Sample] = []
     following = Following()
     places = apart(scale.pairs)
     fleets: dict[str, tuple[list[Phone], list[Phone]]] = {}
@@ -306,7 +308,6 @@ async def tracking(sides: Sequence[Side], scale: Scale) -> list[Sample]:
                 }
             )
             _say(samples[-1], f"{samples[-1]['cpu_us']['all']:.1f} µs a frame, {frames} of {sent}")
-    return samples
 
 
 def _say(sample: Sample, what: str) -> None:
