@@ -35,7 +35,7 @@ def peers_table(result: Result) -> str:
     """Ratios of one run, ours over theirs, with their spread and what was aimed at."""
     rows = []
     for name, spread in result.ratios().items():
-        target = judged(name, spread["median"])
+        target = spread["verdict"] if "verdict" in spread else judged(name, spread["median"])
         style = "missed" if "MISSED" in target else "met" if target else ""
         rows.append(
             f"<tr><td>{escape(name)}</td><td class=n>{spread['median']:.3g}</td><td class=n>{spread['min']:.3g} to {spread['max']:.3g}</td>"

@@ -49,7 +49,7 @@ async def test_who_was_listed_by_a_tick_whose_reply_was_lost_comes_off_again(
         monkeypatch.setattr(live, "write", executed_and_lost)
         known = presence.of(driver.user_id)
         assert known is not None
-        known.listed_radius_m = 0  # so that the next tick lists him anew
+        known.listed = None  # as of one who has just come: the next tick lists him
         presence.put(known, *BANGKOK)
         async with asyncio.timeout(WITHIN_S):
             await lost.wait()
