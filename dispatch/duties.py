@@ -68,8 +68,7 @@ def duties(app: "App") -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
         app.gauges.gather()
 
     async def forget() -> None:
-        while await app.inbox.forget_events(days=settings.keep_events_days):
-            await clock.sleep(0.1)
+        await app.inbox.forget_events(days=settings.keep_events_days)
         while await app.accounts.forget_request_ids(hours=settings.keep_idem_hours):
             await clock.sleep(0.1)
         while await app.accounts.forget_proofs():

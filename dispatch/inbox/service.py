@@ -37,6 +37,8 @@ _BACK_WITHIN_S = 2.0
 _REPEAT_SEATS_MAX = 200
 _REPEAT_EVENTS_MAX = 64
 _NO_END = 2**62
+_FORGET_REST_S = 0.05
+"""Between two steps: a pass over a million inboxes takes some five minutes."""
 
 
 class Inbox:
@@ -426,10 +428,19 @@ class Inbox:
             seq, _, frame = rest.partition(b" ")
             self._arrive(keys.user_of(channel), int(seq), frame)
 
-    async def forget_events(self, *, days: int, batch: int = 5_000) -> int:
-        """Forget one batch of events older than `days`. Returns how many went."""
-        async with self._pg.system() as conn:
-            return int(await conn.fetchval(_Q["events_forget"], days, batch))
+    async def forget_events(self, *, days: int, users: int = 200, each: int = 100) -> int:
+        """Forget events older than `days`: one pass over all inboxes, `users` at a time. Returns how many went. Cancelling is safe."""
+        after, total = UUID(int=0), 0
+        while True:
+            async with self._pg.system() as conn:
+                row = await conn.fetchrow(_Q["events_forget"], days, each, users, after)
+            assert row is not None
+            total += int(row["gone"])
+            if row["last"] is None:
+                return total
+            if row["gone"] < each:  # else one of them may have more
+                after = row["last"]
+            await self._clock.sleep(_FORGET_REST_S)
 
 
 def _split(frame: bytes) -> tuple[str, bytes]:

@@ -25,7 +25,6 @@ CREATE TABLE events (
   at timestamptz NOT NULL,
   PRIMARY KEY (user_id, seq)
 );
-CREATE INDEX events_age ON events USING brin (at);
 
 CREATE TYPE fact AS (user_id uuid, seq bigint, name text, body json, at timestamptz);
 -- A fact that is decided but not yet numbered: collected while jobs are locked, appended after the last job lock.

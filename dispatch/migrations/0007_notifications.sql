@@ -145,7 +145,6 @@ CREATE TABLE notifications (
 );
 CREATE INDEX notifications_of ON notifications (recipient_id, created_at DESC, id DESC);
 CREATE INDEX notifications_unread ON notifications (recipient_id, created_at DESC, id DESC) WHERE read_at IS NULL;
-CREATE INDEX notifications_age ON notifications USING brin (created_at);
 
 -- One way out of one notification. `leased_until`: somebody is sending it right now, or died while he was. `attempts` is raised when a
 -- try begins, so that a message which kills its sender is not tried for ever. `reached`: devices that have it already.

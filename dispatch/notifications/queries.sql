@@ -76,8 +76,9 @@ SELECT d.id, d.created_at, (SELECT delivery_view(d::notification_deliveries, n) 
 SELECT delivery_requeue($1);
 
 -- name: notices_forget :value
--- Forget notifications older than $1 days with their deliveries, $2 at a time. Returns how many.
-WITH old AS (SELECT id FROM notifications WHERE created_at < clock_timestamp() - make_interval(days => $1) LIMIT $2),
+-- Forget notifications older than $1 days with their deliveries, $2 at a time. Returns how many. Along the key, whose ids begin with the time.
+WITH oldest AS (SELECT id, created_at FROM notifications ORDER BY id LIMIT $2),
+old AS (SELECT id FROM oldest WHERE created_at < clock_timestamp() - make_interval(days => $1)),
 ways AS (DELETE FROM notification_deliveries d USING old WHERE d.notification_id = old.id),
 gone AS (DELETE FROM notifications n USING old WHERE n.id = old.id RETURNING 1)
 SELECT count(*) FROM gone;

@@ -112,6 +112,23 @@ async def test_more_than_128_kib_missing_become_a_snapshot(server: Server) -> No
         assert person.inbox.snapshots[-1].seq == 20
 
 
+async def test_what_is_old_goes_however_much_somebody_has_of_it(server: Server) -> None:
+    people = [await server.person() for _ in range(5)]
+    for number, person in enumerate(people):
+        async with person.connected():
+            pass
+        await silently(server, person, 3 + 4 * number)
+    await server.sql(
+        "UPDATE events SET at = at - interval '8 days' WHERE seq <= 4 * (user_id <> $1)::int + 2", people[4].user_id
+    )
+    counts = "SELECT count(*) AS n FROM events WHERE at < clock_timestamp() - interval '7 days'"
+    old = (await server.sql(counts))[0]["n"]
+    young = (await server.sql("SELECT count(*) AS n FROM events"))[0]["n"] - old
+    assert await server.app.inbox.forget_events(days=7, users=2, each=2) == old > 10
+    assert (await server.sql(counts))[0]["n"] == 0
+    assert (await server.sql("SELECT count(*) AS n FROM events"))[0]["n"] == young
+
+
 async def test_history_that_is_gone_becomes_a_snapshot(server: Server) -> None:
     person = await server.person()
     async with person.connected() as phone:

@@ -45,7 +45,7 @@ async def test_who_was_listed_by_a_tick_whose_reply_was_lost_comes_off_again(
             raise ConnectionError("reply lost")
         return found
 
-    async with server.working() as (driver, phone):
+    async with server.working() as (driver, _):
         monkeypatch.setattr(live, "write", executed_and_lost)
         known = presence.of(driver.user_id)
         assert known is not None
