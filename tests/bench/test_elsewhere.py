@@ -70,7 +70,8 @@ async def test_people_come_by_the_open_doors_and_the_unknown_is_said(tmp_path: P
             found[name] = json.loads(file.read_bytes())
             assert running.url not in file.read_text(), "whose server it was is nobody else's business"
     for one in found.values():
-        assert one["elsewhere"] is True and one["lines_lost"] == 0
+        assert one["elsewhere"] is True and one["commit"] == "unknown" and one["lines_lost"] == 0
+        assert " --url URL " in one["command"]
         assert one["processes"]["cpu_s"]["server"] >= 0 and len(one["processes"]["workers"]) == 1
         assert one["processes"]["cpu_s"]["redis"] is None and one["processes"]["cpu_s"]["postgres"] is None
         assert one["processes"]["rss_mib"]["postgres"] is None and one["processes"]["loop_lag_ms_max"] >= 0
