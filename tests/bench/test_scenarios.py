@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from bench.positions import scaling
 from bench.positions import wrong as positions_wrong
 from bench.progress import bar
 from bench.sockets import wrong as sockets_wrong
+from bench.tracking import ages_of, due
 from dispatch.kit.geo import distance_m
 from dispatch.markets import Markets
 from protocol import codec
@@ -404,6 +406,16 @@ def test_aims_are_for_full_runs() -> None:
     assert not figures.full(shown, (2_000, 2_000), (1, 2))
     assert not figures.full(argparse.Namespace(short=True), (2_000, 2_000))
     assert figures.verdict(1.0, None, "ms") == figures.at_least(1.0, None, "/s") == ""
+
+
+def test_a_frame_that_was_due_and_did_not_come_is_infinite_for_its_customer() -> None:
+    began = datetime(2026, 11, 20, tzinfo=UTC)
+    moments = [began + timedelta(seconds=at) for at in (-0.1, 0.0, 1.0, 1.9, 2.0)]
+    all_seen = [(at, 5.0) for at in moments]
+    found = ages_of([all_seen, all_seen[:2], []], began, moments[-1], 2)
+    # What another saw more often does not stand for what one did not see.
+    assert found == [[5.0] * 3, [5.0, math.inf], [math.inf] * 2]
+    assert (due(20, 1, 1), due(20, 1, 4), due(20, 0.5, 1), due(20, 5, 1), due(0.9, 1, 1)) == (20, 20, 20, 4, 0)
 
 
 def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> None:
