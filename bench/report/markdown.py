@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bench.figures import said
 from bench.report.results import Result
@@ -67,7 +67,7 @@ def aims(results: Sequence[Result]) -> list[str]:
     """Every row that has an aim, of all kept tables: where it stands, what it is, figure, aim."""
     found = [("", "at", "what", "figure", "aim")]
     for result in results:
-        for shown in _tables(result.figures):
+        for shown in result.tables():
             for row in shown["rows"]:
                 if said(row):
                     found.append((result.name, shown["title"], row[0], row[1], row[-1]))
@@ -80,7 +80,7 @@ def unreasoned(results: Sequence[Result], reasons: str) -> list[tuple[str, str]]
     return [
         (result.scenario, row[0])
         for result in results
-        for shown in _tables(result.figures)
+        for shown in result.tables()
         for row in shown["rows"]
         if said(row) == "MISSED" and result.scenario not in named
     ]
@@ -93,10 +93,6 @@ def markdown(results: Sequence[Result], folder: str, page: str, reasons: str) ->
         lines += ["## Every aim, and what was found", "", *rows, ""]
     for result in ordered(results):
         lines += [f"## {result.name}", "", facts(result), ""]
-        for shown in _tables(result.figures):
+        for shown in result.tables():
             lines += [f"**{shown['title']}**", "", *table(shown["rows"]), ""]
     return "\n".join([*lines, reasons.rstrip(), ""])
-
-
-def _tables(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    return [shown for shown in figures.get("tables") or () if shown.get("rows")]

@@ -56,6 +56,10 @@ class Result:
                 found[str(name)] = curve
         return found
 
+    def tables(self) -> list[dict[str, Any]]:
+        """Those that the run has shown, {title, rows}; not the empty ones."""
+        return [shown for shown in self.figures.get("tables") or () if shown.get("rows")]
+
     def ratios(self) -> dict[str, dict[str, Any]]:
         """Spreads of ratios to peers, by name."""
         given = self.figures.get("ratio_spreads")

@@ -52,7 +52,17 @@ PEERS: dict[str, Any] = {
 
 def a_folder(folder: Path) -> None:
     left(
-        folder, "offers", latency={"commit to frame": [[0.5, 1.0], [0.99, 9.0], [1.0, None]]}, offers=261, lost_ms=None
+        folder,
+        "offers",
+        latency={"commit to frame": [[0.5, 1.0], [0.99, 9.0], [1.0, None]]},
+        offers=261,
+        lost_ms=None,
+        tables=[
+            {
+                "title": "50 a second",
+                "rows": [["commit <p99>", "9 ms", "≤ 5 ms: MISSED"], ["x", "1", "≤ 9: met"], ["y", "1", ""]],
+            }
+        ],
     )
     left(folder, "positions-1k", scaling=[a_point(1_000, 60.0)])
     left(folder, "positions-4k", scaling=[a_point(4_000, 66.0), a_point(4_000, None, "unknown")])
@@ -72,6 +82,9 @@ def test_one_page_that_stands_alone(tmp_path: Path) -> None:
     table = html[html.index("<table id=peers>") :]
     assert ">0.61<" in table and ">0.52 to 0.7<" in table and "≤ 0.5: MISSED" in table and "≤ 0.5: met" in table
     assert "load average 3.5" in html
+    shown = html[html.index("<h2 id='offers'>") : html.index("<h2 id='peers'>")]
+    assert "<td>commit &lt;p99&gt;</td><td>9 ms</td><td class='missed'>≤ 5 ms: MISSED</td>" in shown
+    assert "<td class='met'>≤ 9: met</td>" in shown and "<td class=''></td>" in shown
     for picture in ("latency-offers.png", "scaling-server-cpu-per-position-by-sockets.png"):
         data = (tmp_path / picture).read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
