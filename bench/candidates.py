@@ -2,7 +2,8 @@
 
 Only Redis is asked, by the presence of one worker as the server asks it. Its own clock is read (`INFO latencystats` and
 `commandstats`: time inside the function, in µs), and beside it what the asker waited. A search with a hold is undone before the next
-one, or the city would run out of free providers; the undoing is a command of its own, and not counted.
+one, or the city would run out of free providers; the undoing is a command of its own, and not counted. There is no server, and so no
+loop of one whose lag could be told; and no `--url`, as the map of a running one would have to be wiped for each city.
 
 **Even**: pickups where providers are, wherever that is. **Hot**: all pickups within 200 m of a place where a tenth of all providers stand
 within a kilometre, as at an airport. **Held**: the same, and those who stand nearest to that place are held by others for the whole time.
@@ -12,13 +13,14 @@ import argparse
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 from bench.demo.command import at_least_one
 from bench.figures import complete, curve, full, options, parsed, perform, point, show, spread, verdict, void
 from bench.fleet import METRES_PER_DEGREE, cloud
+from bench.progress import bar, say
 from bench.server import redis_pid, rss_of, usage_of
 from dispatch.kit.clock import SystemClock
 from dispatch.kit.embedded import stores
@@ -117,8 +119,11 @@ async def searched(
     wanted: int,
     hold: bool,
     held: Sequence[UUID] = (),
+    advance: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """One kind of search, one after the other, while others hold `held`; the first WARM_UP do not count."""
+    """One kind of search, one after the other, while others hold `held`; the first WARM_UP do not count. `advance(1)` is told
+    of each.
+    """
     passed, renewals = frozenset(held), 0
     waited: list[float] = []
     few = 0
@@ -146,6 +151,7 @@ async def searched(
         if number >= WARM_UP:
             waited.append((time.perf_counter() - began) * 1e6)
             few += len(found) < wanted
+        advance(1)
         if hold:
             await presence.let_go(market, [candidate.provider_id for candidate in found])
     used = usage_of([], pid, None).since(before)
@@ -162,6 +168,7 @@ async def searched(
         **spread(waited, "waited_us"),
         "waited_us_curve": curve(waited),
         "redis_cpu_us": used.per(len(waited))["redis"],
+        "load_generator_cpu_us": used.per(len(waited))["load_generator"],
         "redis_rss_mib": round(rss_of([pid]) / 1024, 1),
         "searches": len(waited),
         "found_too_few": few,
@@ -173,7 +180,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     markets = Markets.load()
     market = markets[MARKET]
     measured: list[dict[str, Any]] = []
-    async with stores(None, want=STORES, fast=True, echo=print) as started, Redis.open(started.redis_url) as redis:
+    async with stores(None, want=STORES, fast=True, echo=say) as started, Redis.open(started.redis_url) as redis:
         for count in shown.providers:
             await redis.plain.flushall()
             await redis.load()
@@ -182,7 +189,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             presence = Presence(redis, markets, SystemClock(), fresh_s=FRESH_S)
             names = await settled(presence, places)
             held = nearest(names, places, market.centre())
-            print(f"{count:,} providers on the map")
+            say(f"{count:,} providers on the map")
             for place in ("even", "hot", "held"):
                 many = WARM_UP + shown.searches
                 pickups = (
@@ -192,11 +199,13 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 )
                 for wanted in (3, 10):
                     for hold in (True,) if place == "held" else (False, True):
-                        found = await searched(
-                            redis, presence, market, pickups,
-                            wanted=wanted, hold=hold, held=held if place == "held" else (),
-                        )  # fmt: skip
-                        measured.append({"providers": count, "pickups": place, "k": wanted, "hold": hold, **found})
+                        of = {"providers": count, "pickups": place, "k": wanted, "hold": hold}
+                        with bar(f"{count:,} providers, {kind(of)}", many) as advance:
+                            found = await searched(
+                                redis, presence, market, pickups, wanted=wanted, hold=hold,
+                                held=held if place == "held" else (), advance=advance,
+                            )  # fmt: skip
+                        measured.append(of | found)
         versions = {str(kind): version for kind, version in started.versions.items()}
     for reason in wrong(measured):
         void(reason)
@@ -264,6 +273,7 @@ def _show(measured: Sequence[dict[str, Any]], shown: argparse.Namespace) -> None
                 ("p99", f"{one['function_us_p99']:.0f} µs", verdict(one["function_us_p99"], P99_US if aimed else None, "µs")),
                 *((f"the asker waits, {share}", f"{one[f'waited_us_{share}']:.0f} µs", "") for share in ("p50", "p95", "p99", "max")),
                 ("CPU of Redis for each, its undoing included", f"{one['redis_cpu_us']:.0f} µs", ""),
+                ("CPU of who asks, a worker's presence included", f"{one['load_generator_cpu_us']:.0f} µs", ""),
                 ("RSS of Redis", f"{one['redis_rss_mib']:.0f} MiB", ""),
                 ("fewer than wanted", f"{one['found_too_few']}", ""),
             ],

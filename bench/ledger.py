@@ -93,7 +93,10 @@ UNPAID = "UPDATE jobs SET status = 'cancelled', completed_at = NULL, cancelled_a
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("ledger", "What the books cost.")
+    found = options(
+        "ledger",
+        "What the books cost. Always on a database of its own: it writes a million entries, and no server that is in use may be given them.",
+    )
     found.add_argument("--for", type=seconds, default=5.0, dest="seconds", help="of each run of postings (default: 5)")
     found.add_argument(
         "--runs", type=at_least_one, default=5, help="of postings, each paired with a bare one (default: 5)"
@@ -335,7 +338,7 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
             ("two updates and two inserts, bare", f"{figures['bare_per_s']:,}/s", ""),
             (
                 "postings / bare",
-                f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})",
+                f"{ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f})",
                 at_least(ratio["median"], ratio_min, ""),
             ),
             ("Postgres CPU per posting", f"{figures['postgres_cpu_us_per_posting']:,.0f} µs", ""),

@@ -86,6 +86,7 @@ def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     for one in found["searches_of"]:
         assert one["searches"] == 25
         assert 0 < one["function_us_mean"] and 0 < one["waited_us_p50"] <= one["waited_us_max"]
+    assert sum(one["load_generator_cpu_us"] for one in found["searches_of"]) > 0
     # Hot spots have a tenth of everybody within a kilometre: nobody there is offered fewer than he wants.
     assert all(one["found_too_few"] == 0 for one in found["searches_of"] if one["pickups"] == "hot")
     assert len(found["growth"]) == 10 and all(times > 0 for times in found["growth"].values())
