@@ -125,7 +125,7 @@ def latencies(found: Mapping[str, Any], name: str, what: str, limit_ms: float | 
 
 def ms(value: float | None) -> str:
     """For people."""
-    return "never" if value is None else f"{value:,.1f} ms"
+    return "never" if value is None else f"{known(value, ',.1f')} ms"
 
 
 def full(shown: argparse.Namespace, *sizes: tuple[float, float]) -> bool:

@@ -6,14 +6,17 @@ server share the machine, so the figures are an upper bound of what the server a
 
 import argparse
 import asyncio
+import sys
 from typing import Any, Final
 
 from bench.accepts import circle
 from bench.demo.command import at_least_one
+from bench.elsewhere import target
 from bench.figures import complete, full, ms, options, parsed, perform, seconds, show, verdict
 from bench.fleet import cloud, fleet
 from bench.meter import Meter, rows_of
-from bench.server import Running, server
+from bench.progress import say
+from bench.server import Target, server
 from bench.storms.trade import Pair, Trade
 from bench.storms.weather import CALM_S, not_reading, restarting, returning
 from dispatch.markets import Markets
@@ -32,7 +35,10 @@ SHORT: Final = {"sockets": 400, "pairs": 15, "calm": 3.0, "rounds": 1, "workers"
 
 
 def parser(name: str = "storms") -> argparse.ArgumentParser:
-    found = options(name, "Returning phones, phones that do not read, workers replaced under load.")
+    # Phones can return to anybody's server; that others' readers are cut and workers replaced is for one of our own.
+    found = options(
+        name, "Returning phones, phones that do not read, workers replaced under load.", anywhere=name == "storm"
+    )
     found.add_argument("--sockets", type=at_least_one, default=SOCKETS, help="of phones (default: 5000)")
     found.add_argument("--pairs", type=at_least_one, default=30, help="who ride meanwhile (default: 30)")
     found.add_argument("--only", choices=STORMS, action="append", default=None, help="one storm; again for another")
@@ -42,11 +48,11 @@ def parser(name: str = "storms") -> argparse.ArgumentParser:
     return found
 
 
-def _pairs(running: Running, count: int) -> list[Pair]:
+def _pairs(running: Target, count: int) -> list[Pair]:
     centre = Markets.load()[MARKET].centre()
     # Far enough from each other that nobody's job finds another driver first.
     places = circle(count, CIRCLE_M, centre)
-    drivers, riders = running.stage.providers[:count], running.stage.customers[:count]
+    drivers, riders = running.providers[:count], running.customers[:count]
     return [Pair(running, *three) for three in zip(drivers, riders, places, strict=True)]
 
 
@@ -57,12 +63,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     versions: dict[str, str] = {}
     overrides = {"wave_size": 1, "open_board": False, "offer_ttl_s": 60, "research_s": 0.5}
     if "returning" in wanted or "not_reading" in wanted:
-        async with server(
-            market=MARKET, providers=shown.pairs + shown.sockets, customers=shown.pairs, workers=shown.workers, market_overrides=overrides, say=print
-        ) as running:  # fmt: skip
-            versions = running.stage.versions
-            people = running.stage.providers[shown.pairs :]
-            phones = fleet(running.stage.url, people, cloud(Markets.load()[MARKET], len(people), seed=1))
+        async with target(
+            shown, providers=shown.pairs + shown.sockets, customers=shown.pairs, market_overrides=overrides
+        ) as running:
+            versions = running.versions
+            people = running.providers[shown.pairs :]
+            phones = fleet(running.url, people, cloud(Markets.load()[MARKET], len(people), seed=1))
             async with Trade(_pairs(running, shown.pairs)) as trade:
                 await asyncio.sleep(WARM_S)
                 if "returning" in wanted:
@@ -80,10 +86,10 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 phone.close()
     if "restarting" in wanted:
         async with server(
-            market=MARKET, providers=shown.pairs, customers=shown.pairs, workers=shown.workers, market_overrides=overrides, say=print,
+            market=MARKET, providers=shown.pairs, customers=shown.pairs, workers=shown.workers, market_overrides=overrides, say=say,
             settings={"DISPATCH_DRAIN_S": "5"},
         ) as running:  # fmt: skip
-            versions = running.stage.versions
+            versions = running.versions
             async with Trade(_pairs(running, shown.pairs)) as trade:
                 await asyncio.sleep(WARM_S)
                 figures["restarting"] = await restarting(running, trade)
@@ -157,4 +163,7 @@ def storm(args: list[str]) -> int:
     """The returning phones alone, unless others are named."""
     shown = parsed(parser("storm"), args, SHORT)
     shown.only = shown.only or ["returning"]
+    if shown.url is not None and shown.only != ["returning"]:
+        print("--url: only phones that return can be sent to a server of somebody else", file=sys.stderr)
+        return 2
     return perform(scenario, shown)
