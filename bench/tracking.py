@@ -1,8 +1,9 @@
 """`python -m bench tracking`: customers who watch their providers come.
 
 Each pair is a provider on an accepted job and its customer, who tracks it. Providers send their positions evenly, open loop; the age
-of a position at the customer's phone counts from the moment that was its, which the frame tells. A frame that was due and had not come
-a moment after the end counts as infinite: each customer is due one for each turn of the cadence. CPU per frame is that of all processes: the positions of those who are tracked, and everything that runs anyway.
+of a position at the customer's phone counts from the moment that was its, which the frame tells. Each customer is due a frame for each
+turn of the cadence but one; what was due and had not come a moment after the end is infinite. CPU per frame is that of all processes: the
+positions of those who are tracked, and everything that runs anyway.
 """
 
 import argparse
@@ -120,8 +121,10 @@ class Pair:
 
 
 def due(run_s: float, every_s: float, fixes: float) -> int:
-    """How many frames each customer is to see at least: one a turn, as long as there is something new. Pure."""
-    return int(run_s / max(every_s, 1 / fixes) + 1e-9)
+    """How many frames each customer is to see at least: one a turn, as long as there is something new. A turn that moves from just before
+    a fix to just after one has passed over a fix, and nobody has waited longer for that: one may be missing. Pure.
+    """
+    return max(0, int(run_s / max(every_s, 1 / fixes) + 1e-9) - 1)
 
 
 def ages_of(

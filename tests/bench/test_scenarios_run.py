@@ -95,7 +95,7 @@ def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
 def test_customers_see_their_providers_come(tmp_path: Path) -> None:
     found = run(tmp_path, "tracking", "--pairs", "6", "--for", "2", "--warm-up", "0.5", "--fixes", "2")
     assert 0 < found["frames"] <= found["positions"] + 6
-    assert found["customers_who_saw_nothing"] == 0 and found["frames"] + found["frames_missing"] >= 12
+    assert found["customers_who_saw_nothing"] == 0 and found["frames"] + found["frames_missing"] >= 6
     assert 0 <= found["age_ms_p50"] < 60_000
     assert found["cpu_us_per_frame"]["postgres"] >= 0
     assert found["latency"]["age of a position at the customer"][-1][0] == 1.0
