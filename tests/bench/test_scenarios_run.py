@@ -1,8 +1,11 @@
 """Each scenario once, small, against a real server: it runs, it checks itself, and its JSON has the keys that others read."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.support.scenario import run
+from tests.support.scenario import ROOT, run
 
 
 def test_positions_arrive_in_redis(tmp_path: Path) -> None:
@@ -90,6 +93,16 @@ def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     # Hot spots have a tenth of everybody within a kilometre: nobody there is offered fewer than he wants.
     assert all(one["found_too_few"] == 0 for one in found["searches_of"] if one["pickups"] == "hot")
     assert len(found["growth"]) == 10 and all(times > 0 for times in found["growth"].values())
+
+
+def test_searches_that_find_too_few_make_their_run_void(tmp_path: Path) -> None:
+    file = tmp_path / "candidates.json"
+    command = [sys.executable, "-m", "bench", "candidates", "--providers", "6", "--searches", "3", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 1, done.stdout[-2_000:] + done.stderr[-4_000:]
+    found = json.loads(file.read_bytes())
+    assert "3 of 3 found fewer than they wanted: 10 nearest, even, 6 providers" in found["void"]
+    assert all(f"void: {reason}" in done.stderr for reason in found["void"])
 
 
 def test_customers_see_their_providers_come(tmp_path: Path) -> None:
