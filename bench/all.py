@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.figures import Row, show
+import orjson
+
+from bench.figures import WORDS, Row, said, show
 from bench.progress import say
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -31,6 +34,15 @@ ORDER: Final[Mapping[str, tuple[str, ...]]] = {
     "peers": ("--runs", "1", "--only", "positions"),
 }
 """Scenario → what its short form is given besides."""
+FULL: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "positions": {"positions": (), "positions-one-worker": ("--workers", "1")},
+    "offers": {
+        "offers": (),
+        "offers-full": ("--rate", "100", "--providers", "5000"),
+        "offers-at-once": ("--rate", "100", "--providers", "5000", "--at-once", "100"),
+    },
+}
+"""Scenario → the runs of its full form, where they are several: the name under which each is kept → its options."""
 SHORT_WITHIN_S: Final = 240.0
 """A short form that takes longer has failed, and the next one has its turn."""
 ENDED_WITHIN_S: Final = 40.0
@@ -95,16 +107,31 @@ def run(name: str, command: Sequence[str], within_s: float | None) -> Done:
     return Done(name, code, time.monotonic() - began)
 
 
-def command_of(name: str, folder: Path, *, short: bool) -> list[str]:
-    """How it is run."""
-    more = ["--short", *ORDER[name]] if short else []
-    return [sys.executable, "-m", "bench", name, *more, "--json", str(folder / f"{name}.json")]
+def commands(scenarios: Sequence[str], folder: Path, *, short: bool) -> dict[str, list[str]]:
+    """The name under which each run is kept → how it is run, in that order. Pure."""
+    found = {}
+    for scenario in scenarios:
+        forms = {scenario: ("--short", *ORDER[scenario])} if short else FULL.get(scenario, {scenario: ()})
+        for name, more in forms.items():
+            file = str(folder / f"{name}.json")
+            found[name] = [sys.executable, "-m", "bench", scenario, *more, "--json", file]
+    return found
 
 
-def row(done: Done) -> Row:
-    """For the table."""
-    how = "met" if done.good else "took too long: MISSED" if done.code is None else f"exit code {done.code}: MISSED"
-    return done.name, f"{done.seconds:.0f} s", how
+def verdicts(file: Path) -> str:
+    """How often the kept tables say what, as "3 met, 1 MISSED"; "" when there are none."""
+    try:
+        tables = orjson.loads(file.read_bytes())["tables"]
+    except (OSError, orjson.JSONDecodeError, KeyError):
+        return ""
+    found = Counter(word for one in tables for row in one["rows"] if (word := said(row)))
+    return ", ".join(f"{found[word]} {word}" for word in WORDS if found[word])
+
+
+def row(done: Done, found: str = "") -> Row:
+    """For the table; `found` are the run's verdicts. That it ran says nothing about them."""
+    how = "ran" if done.good else "took too long: MISSED" if done.code is None else f"exit code {done.code}: MISSED"
+    return done.name, f"{done.seconds:.0f} s", f"{how} ({found})" if found else how
 
 
 def main(args: list[str]) -> int:
@@ -119,14 +146,18 @@ def main(args: list[str]) -> int:
         print(f"--folder {folder} cannot be made: {error.strerror}", file=sys.stderr)
         return 2
     done: list[Done] = []
+    todo = commands(shown.only, folder, short=shown.short)
     try:
-        for number, name in enumerate(shown.only, 1):
-            say(f"\n{number} of {len(shown.only)}: {name}")
+        for number, (name, command) in enumerate(todo.items(), 1):
+            say(f"\n{number} of {len(todo)}: {name}")
             (folder / f"{name}.json").unlink(missing_ok=True)
-            done.append(run(name, command_of(name, folder, short=shown.short), SHORT_WITHIN_S if shown.short else None))
+            done.append(run(name, command, SHORT_WITHIN_S if shown.short else None))
     except KeyboardInterrupt:
         return 130
-    show(f"{len(done)} scenarios, {sum(one.seconds for one in done):.0f} s", [row(one) for one in done])
+    show(
+        f"{len(done)} runs, {sum(one.seconds for one in done):.0f} s",
+        [row(one, verdicts(folder / f"{one.name}.json")) for one in done],
+    )
     try:
         say(f"report: {write(folder)}")
     except Unreadable as error:

@@ -36,8 +36,8 @@ SHARES: Final = (0.5, 0.95, 0.99)
 CURVE: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 """Shares at which a latency's curve is kept."""
 SECRETS: Final = "DISPATCH_JWT_SECRETS"
-_OWN: Final = ("--json", "--url", "--folder", "--data")
-"""Options whose value is a file or an address of whoever runs it."""
+_OWN: Final = ("--json", "--folder", "--data")
+"""Options whose value is a file of whoever runs it."""
 
 
 def options(name: str, text: str, *, anywhere: bool = False, short: bool = True) -> argparse.ArgumentParser:
@@ -125,11 +125,18 @@ def latencies(found: Mapping[str, Any], name: str, what: str, limit_ms: float | 
 
 def ms(value: float | None) -> str:
     """For people."""
-    return "never" if value is None else f"{value:,.1f} ms"
+    return "never" if value is None else f"{known(value, ',.1f')} ms"
 
 
-def verdict(value: float | None, limit: float, unit: str) -> str:
-    """The target, and whether it was met."""
+def full(shown: argparse.Namespace, *sizes: tuple[float, float]) -> bool:
+    """Whether the aims are for such a run: it is no short form, and each size (what it has, what the aim is for) is reached. Pure."""
+    return not getattr(shown, "short", False) and all(has >= wanted for has, wanted in sizes)
+
+
+def verdict(value: float | None, limit: float | None, unit: str) -> str:
+    """The target, and whether it was met. None: it came never, which misses every target. No limit: no target for such a run."""
+    if limit is None:
+        return ""
     aim = f"≤ {limit:g} {unit}".rstrip()
     if value is not None and math.isnan(value):
         return f"{aim}: unknown"
@@ -137,13 +144,51 @@ def verdict(value: float | None, limit: float, unit: str) -> str:
     return f"{aim}: {'met' if met else 'MISSED'}"
 
 
-def at_least(value: float, limit: float, unit: str) -> str:
+def at_least(value: float, limit: float | None, unit: str) -> str:
     """The same, where more is better."""
-    return f"≥ {limit:,g} {unit}: {'met' if value >= limit else 'MISSED'}"
+    if limit is None:
+        return ""
+    return f"{f'≥ {limit:,g} {unit}'.rstrip()}: {'met' if value >= limit else 'MISSED'}"
 
 
 _shown: list[dict[str, Any]] = []
 """Every table of the run that is under way, for its JSON: who reads it later sees what was seen then."""
+
+
+_voids: list[str] = []
+"""Why the figures of the run that is under way are of something else than they say."""
+WORDS: Final = ("met", "MISSED", "unknown", "void")
+"""What a verdict says."""
+_began: list[str] = []
+"""The commit at which it began."""
+
+
+def void(reason: str) -> None:
+    """The run did not do what its figures are of: none of its aims counts as met or missed, each says why, and the exit code is 1."""
+    if reason not in _voids:
+        _voids.append(reason)
+
+
+def broken(figures: Mapping[str, Any]) -> list[str]:
+    """What no run may have, by its `lines_lost` and its `errors`. Pure."""
+    found = [f"{figures['lines_lost']:,} lines lost"] if figures.get("lines_lost") else []
+    return found + ([f"errors: {figures['errors']}"] if figures.get("errors") else [])
+
+
+def said(row: Sequence[str]) -> str:
+    """What a row's last cell says of its aim: one of WORDS, or "" where it names none. Pure."""
+    _, aimed, word = row[-1].rpartition(": ")
+    if ": void: " in row[-1]:
+        return "void"
+    return word if aimed and word in WORDS else ""
+
+
+def judged(row: Sequence[str]) -> list[str]:
+    """The row; of a run that is void the verdict says so instead."""
+    *cells, last = row
+    if not _voids or said(row) not in ("met", "MISSED"):
+        return list(row)
+    return [*cells, f"{last.rpartition(': ')[0]}: void: {'; '.join(_voids)}"]
 
 
 def keep(title: str, rows: Sequence[Sequence[str]]) -> None:
@@ -158,8 +203,8 @@ def show(title: str, rows: Sequence[Row], console: Console | None = None) -> Non
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column()
-    for what, figure, target in rows:
-        style = "red" if "MISSED" in target else "green" if "met" in target else ""
+    for what, figure, target in map(judged, rows):
+        style = "red" if "MISSED" in target or ": void: " in target else "green" if "met" in target else ""
         table.add_row(what, figure, target, style=style)
     console = console or (Console() if sys.stdout.isatty() else Console(width=PLAIN_COLUMNS))
     console.print(table, no_wrap=not console.is_terminal)
@@ -176,19 +221,27 @@ def cpu_model() -> str:
     return "unknown"
 
 
+def spanned(before: str, after: str) -> str:
+    """The commit of a run by those at its begin and its end: both, when the tree changed meanwhile. Pure."""
+    first, last = before.partition("..")[0], after.rpartition("..")[2]
+    return last if first == last else f"{first}..{last}"
+
+
 def complete(figures: dict[str, Any], shown: argparse.Namespace, versions: dict[str, str]) -> dict[str, Any]:
     """The figures beside the options, machine, versions, commit and date that they belong to. Folders and files of whoever ran it are
     nobody else's business.
     """
     hidden = ("json", "scenario", "url")
+    elsewhere = getattr(shown, "url", None) is not None
     given = {name: value for name, value in vars(shown).items() if name not in hidden and not isinstance(value, Path)}
     facts = {
         "scenario": getattr(shown, "scenario", None),
-        "elsewhere": getattr(shown, "url", None) is not None,
+        "elsewhere": elsewhere,
         "options": given,
         "machine": {**machine(), "cpu": cpu_model()},
         "versions": versions | {name: metadata.version(name) for name in LIBRARIES},
-        "commit": commit(),
+        # Ours is not that of a server that somebody else has started.
+        "commit": "unknown" if elsewhere else spanned(_began[0] if _began else commit(), commit()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return figures | facts
@@ -199,9 +252,13 @@ def command(words: Sequence[str]) -> str:
     left, kept = iter(words), []
     for word in left:
         name, given, _ = word.partition("=")
-        if name not in _OWN:
+        if name not in (*_OWN, "--url"):
             kept.append(word)
-        elif not given:
+            continue
+        if name == "--url":
+            # That it was somebody else's server is to be seen, and not whose.
+            kept += ["--url", "URL"]
+        if not given:
             next(left, None)
     return " ".join(("python -m bench", *kept))
 
@@ -211,12 +268,14 @@ Scenario = Callable[[argparse.Namespace], Coroutine[Any, Any, tuple[dict[str, An
 
 
 def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
-    """Run it, write the JSON; the exit code. 2: it could not run."""
+    """Run it, write the JSON; the exit code. 1 for a run that is void; 2: it could not run."""
     if shown.json is not None and not shown.json.parent.is_dir():
         print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
         return 2
     raise_file_limit()
     _shown.clear()
+    _voids.clear()
+    _began[:] = [commit()]
     try:
         import uvloop
 
@@ -231,7 +290,15 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        _began.clear()
+    for reason in _voids:
+        print(f"void: {reason}", file=sys.stderr)
+        code = max(code, 1)
     if shown.json is not None:
-        figures |= {"command": command(sys.argv[1:]), "tables": list(_shown)}
+        # A table that was shown before its run turned out to be void is void as well.
+        tables = [{"title": one["title"], "rows": [judged(row) for row in one["rows"]]} for one in _shown]
+        figures |= {"command": command(sys.argv[1:]), "tables": tables} | ({"void": list(_voids)} if _voids else {})
         shown.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
+    _voids.clear()
     return code

@@ -21,7 +21,22 @@ import asyncpg
 import orjson
 
 from bench.demo.command import at_least_one
-from bench.figures import complete, curve, latencies, ms, options, parsed, perform, seconds, show, spread, verdict
+from bench.figures import (
+    at_least,
+    complete,
+    curve,
+    full,
+    latencies,
+    ms,
+    options,
+    parsed,
+    perform,
+    seconds,
+    show,
+    spread,
+    verdict,
+    void,
+)
 from bench.meter import Meter, rows_of
 from bench.server import Running, Usage, server
 from dispatch.app import App, build
@@ -37,6 +52,8 @@ MARKET = "bkk"
 CLIENTS = 32
 WALLETS = 1_000
 RATIO_MIN, CPU_RATIO_MAX, RECONCILE_S_MAX = 0.3, 2.0, 10.0
+ENTRIES: Final = 1_000_000
+"""That are to be reconciled within that time."""
 
 BARE = """
 CREATE TABLE bare_account (id int PRIMARY KEY, balance bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
@@ -76,12 +93,15 @@ UNPAID = "UPDATE jobs SET status = 'cancelled', completed_at = NULL, cancelled_a
 
 
 def parser() -> argparse.ArgumentParser:
-    found = options("ledger", "What the books cost.")
+    found = options(
+        "ledger",
+        "What the books cost. Always on a database of its own: it writes a million entries, and no server that is in use may be given them.",
+    )
     found.add_argument("--for", type=seconds, default=5.0, dest="seconds", help="of each run of postings (default: 5)")
     found.add_argument(
         "--runs", type=at_least_one, default=5, help="of postings, each paired with a bare one (default: 5)"
     )
-    found.add_argument("--entries", type=at_least_one, default=1_000_000, help="to reconcile (default: 1000000)")
+    found.add_argument("--entries", type=at_least_one, default=ENTRIES, help="to reconcile (default: 1000000)")
     found.add_argument("--completions", type=at_least_one, default=1_000, help="of each kind (default: 1000)")
     return found
 
@@ -298,12 +318,18 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             figures |= await reconciling(running, shown)
         figures["processes"] = meter.figures
         figures["lines_lost"] = 0
-        _show(figures)
+        if figures["reconcile_exit"] or figures["differences"]:
+            void(
+                f"the books do not add up: {figures['differences']} differences, exit code {figures['reconcile_exit']}"
+            )
+        _show(figures, shown)
         code = 0 if figures["deadlocks"] == 0 and figures["differences"] == 0 else 1
         return complete(figures, shown, running.stage.versions), code
 
 
-def _show(figures: dict[str, Any]) -> None:
+def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
+    ratio_min, cpu_max = (RATIO_MIN, CPU_RATIO_MAX) if full(shown) else (None, None)
+    within_s = RECONCILE_S_MAX if full(shown, (shown.entries, ENTRIES)) else None
     ratio, cpu = figures["postings_vs_bare"], figures["completion_cpu_ratio"]
     show(
         f"the books: {CLIENTS} clients, {WALLETS:,} wallets",
@@ -312,8 +338,8 @@ def _show(figures: dict[str, Any]) -> None:
             ("two updates and two inserts, bare", f"{figures['bare_per_s']:,}/s", ""),
             (
                 "postings / bare",
-                f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})",
-                f"≥ {RATIO_MIN}: {'met' if ratio['median'] >= RATIO_MIN else 'MISSED'}",
+                f"{ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f})",
+                at_least(ratio["median"], ratio_min, ""),
             ),
             ("Postgres CPU per posting", f"{figures['postgres_cpu_us_per_posting']:,.0f} µs", ""),
             ("Postgres CPU per bare work", f"{figures['postgres_cpu_us_per_bare']:,.0f} µs", ""),
@@ -324,12 +350,12 @@ def _show(figures: dict[str, Any]) -> None:
             (
                 "paid / unpaid",
                 f"{cpu['median']:.2f} ({cpu['min']:.2f} to {cpu['max']:.2f})",
-                f"≤ {CPU_RATIO_MAX:g}: {'met' if cpu['median'] <= CPU_RATIO_MAX else 'MISSED'}",
+                verdict(cpu["median"], cpu_max, ""),
             ),
             (
                 f"reconcile {figures['reconciled_entries']:,} entries",
                 f"{figures['reconcile_s']:.2f} s",
-                verdict(figures["reconcile_s"], RECONCILE_S_MAX, "s"),
+                verdict(figures["reconcile_s"], within_s, "s"),
             ),
             ("writer p99 alone", ms(figures["writer_alone_ms_p99"]), ""),
             ("writer p99 beside it", ms(figures["writer_beside_ms_p99"]), ""),

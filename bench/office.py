@@ -21,12 +21,12 @@ import orjson
 
 import dispatch
 from bench.demo.command import at_least_one
-from bench.figures import complete, ms, options, parsed, perform, show, spread, verdict
+from bench.figures import complete, full, ms, options, parsed, perform, show, spread, verdict
 from bench.server import Running, server
 from dispatch.kit.sql import Queries
 
 MARKET = "bkk"
-TARGET_MS = 200.0
+TARGET_MS, PROVIDERS = 200.0, 100_000
 SLICES = Path(dispatch.__file__).parent
 _SCAN = re.compile(
     r"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan)(?: Backward)?(?: using| on) (\w+)(?: on (\w+))?"
@@ -106,7 +106,7 @@ LISTS: list[tuple[str, str, tuple[str, str], tuple[Any, ...]]] = [
 
 def parser() -> argparse.ArgumentParser:
     found = options("office", "An office's lists with many providers.")
-    found.add_argument("--providers", type=at_least_one, default=100_000, help="(default: 100000)")
+    found.add_argument("--providers", type=at_least_one, default=PROVIDERS, help="(default: 100000)")
     found.add_argument("--asks", type=at_least_one, default=40, help="per list (default: 40)")
     return found
 
@@ -133,9 +133,10 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 print(f"{name}: {', '.join(scans)}")
         finally:
             await judge.close()
+        limit = TARGET_MS if full(shown, (shown.providers, PROVIDERS)) else None
         show(
             f"lists of an office, {shown.providers:,} providers",
-            [(row["list"], f"p95 {ms(row['ms_p95'])}", verdict(row["ms_p95"], TARGET_MS, "ms")) for row in found],
+            [(row["list"], f"p95 {ms(row['ms_p95'])}", verdict(row["ms_p95"], limit, "ms")) for row in found],
         )
         slowest = max(row["ms_p95"] or 0.0 for row in found)
         figures = {"lists": found, "slowest_p95_ms": slowest}

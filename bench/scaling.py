@@ -21,7 +21,7 @@ import orjson
 
 from bench.all import Done, row, run
 from bench.candidates import sizes
-from bench.figures import Row, complete, options, parsed, perform, point, seconds, show, verdict
+from bench.figures import Row, complete, full, options, parsed, perform, point, seconds, show, spanned, verdict
 from bench.markets import counts
 from bench.progress import say
 from bench.report.results import Result, Scaling, scalings
@@ -31,10 +31,11 @@ SPARE_FILES: Final = 300
 """Of a process besides its sockets: stores, libraries, files."""
 SAME_RATE: Final = 1_000
 """Positions a second at every number of sockets: what quiet sockets cost the busy ones."""
-FLAT_MAX: Final = 1.3
-"""By sockets, the largest to the smallest."""
-CITY_MAX: Final = 1.5
-"""By providers in one city (performance.md §0.2)."""
+AIMS: Final = {
+    "sockets": ("server CPU per position", 1.3, 1_000, 19_500),
+    "providers": ("search", 1.5, 10_000, 100_000),
+}
+"""The largest size to the smallest, by part (performance.md §0.2): (of what, at most, the smallest at most, the largest at least)."""
 STARTING_S: Final = 12.0
 """Stores, seeding and a server, and their end; measured as 8 to 12 s."""
 CONNECTED_PER_S: Final = 250.0
@@ -195,9 +196,18 @@ def growth(line: Scaling) -> float | None:
     return round(large / small, 2) if small else None
 
 
-def aim(part: str) -> float | None:
-    """How much more the largest may cost than the smallest."""
-    return {"sockets": FLAT_MAX, "providers": CITY_MAX}.get(part)
+def aim(part: str, line: Scaling, shown: argparse.Namespace) -> float | None:
+    """How much more the largest size may cost than the smallest; None where there is no such aim, or no such sizes. Pure."""
+    if part not in AIMS:
+        return None
+    of, limit, smallest, largest = AIMS[part]
+    reached = full(shown, (max(line.points), max(largest, *getattr(shown, part))), (smallest, min(line.points)))
+    return limit if reached and line.of.startswith(of) else None
+
+
+def went(done: Sequence[Done], left_out: Sequence[str]) -> list[Row]:
+    """How each run went, and which sizes there are no runs of. Pure."""
+    return [*map(row, done), *(("left out", why, "every size: MISSED") for why in left_out)]
 
 
 def summed(runs: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> dict[str, Any]:
@@ -212,12 +222,12 @@ def summed(runs: Sequence[Mapping[str, Any]], left_out: Sequence[str]) -> dict[s
     }
 
 
-def rows(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows(runs: Sequence[Mapping[str, Any]], shown: argparse.Namespace) -> list[Row]:
     """Each curve on one line. Pure."""
     found = []
     for part, line in by_part(runs):
         each = ", ".join(f"{size:,g}: {statistics.median(line.points[size]):,.1f}" for size in sorted(line.points))
-        times, limit = growth(line), aim(part)
+        times, limit = growth(line), aim(part, line, shown)
         told = "" if times is None else f"× {times:g}" if limit is None else f"× {times:g}, {verdict(times, limit, '')}"
         found.append((f"{line.of}, {line.unit}", f"{each} {line.by}", told))
     return found
@@ -232,7 +242,7 @@ def performed(shown: argparse.Namespace, todo: Sequence[Wanted]) -> tuple[list[d
             say(f"\n{number} of {len(todo)}: {one.scenario} {' '.join(one.options)}")
             file.unlink(missing_ok=True)
             command = [sys.executable, "-m", "bench", one.scenario, *one.options, "--json", str(file)]
-            done.append(run(f"{one.part}: {one.scenario}", command, None))
+            done.append(run(f"{one.part}: {one.scenario} {' '.join(one.options)}", command, None))
             if not done[-1].good or not file.exists():
                 continue
             figures = orjson.loads(file.read_bytes())
@@ -262,14 +272,17 @@ def main(args: list[str]) -> int:
         runs, done = performed(shown, todo)
     except KeyboardInterrupt:
         return 130
-    show(f"{len(done)} runs, {time.monotonic() - began:.0f} s", [row(one) for one in done])
     if not runs:
+        show("nothing was measured", went(done, left_out))
         return 2
-    show("cost by size", rows(runs))
+    took_s = time.monotonic() - began
 
     async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
-        return complete(summed(runs, left_out), shown, runs[-1]["figures"]["versions"]), 0 if all(
-            one.good for one in done
-        ) else 1
+        first, last = (runs[at]["figures"] for at in (0, -1))
+        show(f"{len(done)} runs, {took_s:.0f} s", went(done, left_out))
+        show("cost by size", rows(runs, shown))
+        figures = complete(summed(runs, left_out), shown, last["versions"])
+        figures["commit"] = spanned(first["commit"], figures["commit"])
+        return figures, 0 if all(one.good for one in done) else 1
 
     return perform(scenario, shown)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from bench.figures import said
 from bench.report.results import Result
 
 REASONS: Final = Path(__file__).with_name("reasons.md")
@@ -43,7 +44,7 @@ def facts(result: Result) -> str:
     figures, machine = result.figures, result.figures.get("machine", {})
     versions = ", ".join(f"{name} {version}" for name, version in figures.get("versions", {}).items())
     where = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}, Python {machine.get('python', '?')}"
-    return f"`{figures.get('command', '?')}` · {figures.get('date', '?')} · commit {str(figures.get('commit', '?'))[:12]} · {where} · {versions}"
+    return f"`{figures.get('command', '?')}` · {figures.get('date', '?')} · {result.of} · {where} · {versions}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -54,7 +55,11 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * width]
     for row in body:
         cells = [cell.replace("|", "\\|") for cell in row]
-        lines.append("| " + " | ".join(f"**{cell}**" if "MISSED" in cell else cell for cell in cells) + " |")
+        lines.append(
+            "| "
+            + " | ".join(f"**{cell}**" if "MISSED" in cell or ": void: " in cell else cell for cell in cells)
+            + " |"
+        )
     return lines
 
 
@@ -62,11 +67,23 @@ def aims(results: Sequence[Result]) -> list[str]:
     """Every row that has an aim, of all kept tables: where it stands, what it is, figure, aim."""
     found = [("", "at", "what", "figure", "aim")]
     for result in results:
-        for shown in _tables(result.figures):
+        for shown in result.tables():
             for row in shown["rows"]:
-                if row[-1].endswith((": met", ": MISSED")):
+                if said(row):
                     found.append((result.name, shown["title"], row[0], row[1], row[-1]))
     return table(found) if len(found) > 1 else []
+
+
+def unreasoned(results: Sequence[Result], reasons: str) -> list[tuple[str, str]]:
+    """(scenario, row) of each aim that was missed by a scenario which `reasons` has no heading for. Pure."""
+    named = {line.removeprefix("### ").strip() for line in reasons.splitlines() if line.startswith("### ")}
+    return [
+        (result.scenario, row[0])
+        for result in results
+        for shown in result.tables()
+        for row in shown["rows"]
+        if said(row) == "MISSED" and result.scenario not in named
+    ]
 
 
 def markdown(results: Sequence[Result], folder: str, page: str, reasons: str) -> str:
@@ -76,10 +93,6 @@ def markdown(results: Sequence[Result], folder: str, page: str, reasons: str) ->
         lines += ["## Every aim, and what was found", "", *rows, ""]
     for result in ordered(results):
         lines += [f"## {result.name}", "", facts(result), ""]
-        for shown in _tables(result.figures):
+        for shown in result.tables():
             lines += [f"**{shown['title']}**", "", *table(shown["rows"]), ""]
     return "\n".join([*lines, reasons.rstrip(), ""])
-
-
-def _tables(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    return [shown for shown in figures.get("tables") or () if shown.get("rows")]

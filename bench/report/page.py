@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from bench.figures import said
 from bench.peers.ratios import judged
 from bench.report.results import Result, flat
 
@@ -65,6 +66,16 @@ def figures_table(result: Result) -> str:
     return f"<details><summary>figures</summary><table>{rows}</table></details>"
 
 
+def kept_table(shown: Mapping[str, Any]) -> str:
+    """A table as the run has shown it, verdicts in colour."""
+    rows = ""
+    for row in shown["rows"]:
+        style = {"met": "met", "MISSED": "missed", "void": "missed"}.get(said(row), "")
+        *cells, last = (escape(str(cell)) for cell in row)
+        rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}<td class='{style}'>{last}</td></tr>"
+    return f"<details open><summary>{escape(shown['title'])}</summary><table>{rows}</table></details>"
+
+
 def picture(name: str, png: bytes) -> str:
     """An image that the page carries itself."""
     return f'<p><img alt="{escape(name, quote=True)}" src="data:image/png;base64,{b64encode(png).decode()}"></p>'
@@ -83,6 +94,7 @@ def page(results: Sequence[Result], pictures: Mapping[str, Mapping[str, bytes]],
     for result in results:
         parts.append(f"<h2 id='{escape(result.name, quote=True)}'>{escape(result.name)}</h2>")
         parts.append(f"<p class=facts>{escape(result.facts)}</p>")
+        parts += map(kept_table, result.tables())
         parts += [picture(name, png) for name, png in pictures.get(result.name, {}).items()]
         if result.ratios():
             parts.append(peers_table(result))

@@ -1,6 +1,7 @@
 """What scenarios have left, as plots and tables want it. Files are somebody's: what is none of ours is said and left out."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,15 @@ class Result:
     figures: dict[str, Any]
 
     @property
+    def of(self) -> str:
+        """Which state of the sources was measured: the commit, or what is known of a server that somebody else has started."""
+        # Only the hex is shortened: that there were changes, or two commits, is to be seen.
+        commit = re.sub(r"[0-9a-f]{40}", lambda found: found[0][:12], str(self.figures.get("commit", "?")))
+        if self.figures.get("elsewhere"):
+            return "a server elsewhere, its commit unknown; machine and libraries are the load generator's"
+        return f"commit {commit}"
+
+    @property
     def facts(self) -> str:
         """When, of what and where; in one line."""
         found = self.figures
@@ -34,9 +44,7 @@ class Result:
         versions = ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items())
         options = ", ".join(f"{name} {value}" for name, value in found.get("options", {}).items() if value is not None)
         where = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}, Python {machine.get('python', '?')}"
-        return (
-            f"{found.get('date', '?')} · commit {str(found.get('commit', '?'))[:19]} · {where} · {versions} · {options}"
-        )
+        return f"{found.get('date', '?')} · {self.of} · {where} · {versions} · {options}"
 
     def curves(self) -> dict[str, Curve]:
         """Latencies by name."""
@@ -47,6 +55,10 @@ class Result:
             if curve:
                 found[str(name)] = curve
         return found
+
+    def tables(self) -> list[dict[str, Any]]:
+        """Those that the run has shown, {title, rows}; not the empty ones."""
+        return [shown for shown in self.figures.get("tables") or () if shown.get("rows")]
 
     def ratios(self) -> dict[str, dict[str, Any]]:
         """Spreads of ratios to peers, by name."""

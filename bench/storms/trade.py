@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from bench.demo.stage import Person
-from bench.server import Running
+from bench.server import Target
 from protocol.client import Client, Http
 from protocol.errors import Denied
 from protocol.frames import Event
@@ -24,7 +24,7 @@ REACH_M: Final = 1_000
 class Pair:
     """One driver and his customer. Their places are apart from all others', so his jobs are offered to him."""
 
-    def __init__(self, running: Running, driver: Person, rider: Person, place: tuple[float, float]) -> None:
+    def __init__(self, running: Target, driver: Person, rider: Person, place: tuple[float, float]) -> None:
         self.running, self.driver, self.rider, self.place = running, driver, rider, place
         self.accepts: list[tuple[float, float]] = []
         """(monotonic second of asking, ms until the yes)."""
@@ -51,19 +51,19 @@ class Pair:
         """Both connect, and the driver takes offers."""
         for person in (self.driver, self.rider):
             client = Client(
-                self.running.stage.url, person.token, device="trade",
+                self.running.url, person.token, device="trade",
                 on_event=lambda event, user=person.user_id: self.told(user, event),  # type: ignore[misc]
             )  # fmt: skip
             self.clients.append(await stack.enter_async_context(client))
         # So small that nobody is offered his neighbour's job, and holds it while he ignores it.
-        driver = Http(self.running.stage.url, self.driver.token, session=self.running.http)
+        driver = Http(self.running.url, self.driver.token, session=self.running.http)
         await driver.patch_provider(service_radius_m=REACH_M)
         await self.clients[0].online(*self.place)
 
     async def ride(self, stop: asyncio.Event) -> None:
         """Again and again, until told to stop; a ride that has begun is finished. Raises what is no answer to an accept or an advance."""
         phone = self.clients[0]
-        http = Http(self.running.stage.url, self.rider.token, session=self.running.http)
+        http = Http(self.running.url, self.rider.token, session=self.running.http)
         place = {"lat": self.place[0], "lng": self.place[1], "address": "1 Trade Road"}
         while not stop.is_set():
             phone.locate(*self.place)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from bench.figures import curve, spread
 from bench.fleet import HANDSHAKES_AT_ONCE, FleetError, Phone, framed
 from bench.meter import LAG_LOOK_S, Barometer
-from bench.server import Running, listeners, until
+from bench.server import Running, Target, listeners, until
 from bench.storms.trade import Trade
 
 CALM_S: Final = 12.0
@@ -33,7 +33,7 @@ ASKED_WITHIN_S: Final = 30.0
 SMALL_TRIES: Final = 6
 
 
-async def returning(running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
+async def returning(running: Target, phones: Sequence[Phone], trade: Trade, calm_s: float) -> dict[str, Any]:
     """F14: all lines break in one moment, and all phones come back in the next."""
     loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
@@ -89,7 +89,7 @@ async def returning(running: Running, phones: Sequence[Phone], trade: Trade, cal
 
 
 async def not_reading(
-    running: Running, phones: Sequence[Phone], trade: Trade, calm_s: float, rounds: int
+    running: Target, phones: Sequence[Phone], trade: Trade, calm_s: float, rounds: int
 ) -> dict[str, Any]:
     """F13: some stop reading while much is to be told them: answers to their own pings, more than the kernel holds.
 

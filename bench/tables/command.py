@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import dispatch
 from bench.candidates import sizes
 from bench.demo.command import at_least_one
 from bench.demo.stage import StageError, Wanted, environment_of, run_command
-from bench.figures import complete, ms, options, parsed, perform, point, show, spread, verdict
+from bench.figures import Row, complete, full, ms, options, parsed, perform, point, show, spread, verdict
 from bench.peers.judge import OFFERED, OVER
 from bench.progress import say
 from bench.tables.history import EVERY, PEOPLE, TABLES, People, completed, fresh, grow, people_of, sized
@@ -195,7 +195,9 @@ async def at_size(
 
 async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Raises StageError, EmbeddedError."""
-    shown.sizes = fitting(shown.sizes, shutil.disk_usage(tempfile.gettempdir()).free)
+    free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+    wanted, shown.sizes = shown.sizes or SIZES, fitting(shown.sizes, free_bytes)
+    left_out = sorted(set(wanted) - set(shown.sizes))
     if largest := max(shown.sizes, default=0):
         say(
             f"{largest:,} jobs: up to {largest * DISK_BYTES_PER_JOB / 2**30:.1f} GiB in {tempfile.gettempdir()}, removed at the end"
@@ -229,20 +231,26 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             await maker.close()
         versions = {str(kind): version for kind, version in started.versions.items()}
     figures = summed(measured) | {"bytes_per_completion_elsewhere": with_pay, "notices_per_completion": notices}
-    _show(measured, figures, plans=shown.plans)
+    figures["left_out"] = left_out
+    _show(measured, figures, shown)
+    if left_out:
+        show("sizes that are not there", [too_large(size, free_bytes) for size in left_out])
     return complete(figures, shown, versions), 1 if figures["reading_all"] else 0
 
 
+def times(small: float | None, large: float | None) -> float | None:
+    """The large one to the small one; None, as for ever, when one of them never came. Pure."""
+    if small is None or large is None:
+        return None
+    return round(large / small, 2) if small else 1.0 if not large else None
+
+
 def summed(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of all sizes: growth from the smallest to the largest, bytes a job, who reads all of it, and curves. Pure."""
+    """The figures of all sizes: growth from the smallest to the largest (None: it never came), bytes a job, who reads all of it, and curves. Pure."""
     first, last = measured[0], measured[-1]
     growth = {}
-    for small, large in zip(first["of"], last["of"], strict=True):
-        growth[small["what"]] = {
-            key: round(large[key] / small[key], 2)
-            for key in ("ms_p50", "ms_p99", "blocks")
-            if small[key] and large[key]
-        }
+    for small, large in zip(first["of"], last["of"], strict=True) if len(measured) > 1 else ():
+        growth[small["what"]] = {key: times(small[key], large[key]) for key in ("ms_p50", "ms_p99", "blocks")}
     return {
         "sizes": measured,
         "growth": growth,
@@ -262,7 +270,27 @@ def summed(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _show(measured: Sequence[dict[str, Any]], figures: dict[str, Any], *, plans: bool) -> None:
+def too_large(size: int, free_bytes: int) -> Row:
+    """For the table. Pure."""
+    need = (size * DISK_BYTES_PER_JOB + SPARE_BYTES) / 2**30
+    return f"{size:,} jobs", f"need {need:.0f} GiB of disk, {free_bytes / 2**30:.0f} are free", "every size: MISSED"
+
+
+def grown(figures: Mapping[str, Any], shown: argparse.Namespace) -> list[Row]:
+    """The largest history to the smallest; judged where these are as small and as large as the aim's. Pure."""
+    limit = GROWTH_MAX if full(shown, (SIZES[0], min(shown.sizes)), (max(shown.sizes), SIZES[-1])) else None
+    return [
+        (
+            f"{what}, {key.removeprefix('ms_')}",
+            "never" if many is None else f"{many:.2f}",
+            verdict(many, limit, "times"),
+        )
+        for what, ratios in figures["growth"].items()
+        for key, many in ratios.items()
+    ]
+
+
+def _show(measured: Sequence[dict[str, Any]], figures: dict[str, Any], shown: argparse.Namespace) -> None:
     for size in measured:
         rows = [
             (f"{one['what']} p50, p99", f"{ms(one['ms_p50'])}, {ms(one['ms_p99'])}", f"{one['blocks']:,} blocks")
@@ -270,18 +298,14 @@ def _show(measured: Sequence[dict[str, Any]], figures: dict[str, Any], *, plans:
         ]
         gib = sum(size["bytes"].values()) / 2**30
         show(f"{size['jobs']:,} jobs, written in {size['written_s']:.0f} s, {gib:.2f} GiB", rows)
-        for one in size["of"] if plans else ():
+        for one in size["of"] if shown.plans else ():
             say(f"\n{one['what']}, {size['jobs']:,} jobs")
             for plan in touching(one["plans"]):
                 say("\n".join(drawn(plan["Plan"], 1)))
-    show(
-        "the largest history to the smallest",
-        [
-            (f"{what}, {key.removeprefix('ms_')}", f"{times:.2f}", verdict(times, GROWTH_MAX, "times"))
-            for what, ratios in figures["growth"].items()
-            for key, times in ratios.items()
-        ],
-    )
+    reading = [
+        ("plans that read all of it", f"{len(figures['reading_all'])}", verdict(len(figures["reading_all"]), 0, ""))
+    ]
+    show("the largest history to the smallest", grown(figures, shown) + reading)
     per_job = figures["bytes_per_job"]
     show(
         "bytes for each job",

@@ -13,6 +13,7 @@ import pytest
 
 from bench.elsewhere import checked, here
 from bench.server import Running, Unreachable, server
+from bench.storms.command import storm
 
 ROOT = Path(__file__).parents[2]
 KEY = '["a-key-that-only-this-test-has-0123456789"]'
@@ -52,6 +53,7 @@ async def bench(*words: str, **settings: str) -> tuple[int | None, str, str]:
 RUNS: dict[str, tuple[str, ...]] = {
     "api": ("--providers", "3", "--customers", "3", "--rate", "20", "--for", "1", "--warm-up", "0.5"),
     "tracking": ("--pairs", "2", "--for", "1.5", "--warm-up", "0.5", "--fixes", "2"),
+    "storm": ("--sockets", "5", "--pairs", "1", "--calm", "0.5"),
     "offers": ("--providers", "3", "--customers", "2", "--rate", "3", "--for", "1.5", "--warm-up", "0.5", "--hold", "0.3"),
 }  # fmt: skip
 
@@ -70,10 +72,13 @@ async def test_people_come_by_the_open_doors_and_the_unknown_is_said(tmp_path: P
             found[name] = json.loads(file.read_bytes())
             assert running.url not in file.read_text(), "whose server it was is nobody else's business"
     for one in found.values():
-        assert one["elsewhere"] is True and one["lines_lost"] == 0
+        assert one["elsewhere"] is True and one["commit"] == "unknown" and one["lines_lost"] == 0
+        assert " --url URL " in one["command"]
         assert one["processes"]["cpu_s"]["server"] >= 0 and len(one["processes"]["workers"]) == 1
         assert one["processes"]["cpu_s"]["redis"] is None and one["processes"]["cpu_s"]["postgres"] is None
         assert one["processes"]["rss_mib"]["postgres"] is None and one["processes"]["loop_lag_ms_max"] >= 0
+    assert sum(one["processes"]["cpu_s"]["server"] for one in found.values()) > 0
+    assert found["storm"]["returning"]["resumed"] == 5 and found["storm"]["returning"]["accepts"] > 0
     assert found["api"]["reads"] > 0 and found["api"]["errors"] == 0
     assert found["tracking"]["frames"] > 0
     assert found["offers"]["jobs"] > 0 and found["offers"]["offers"] is None
@@ -128,3 +133,8 @@ def test_addresses_lose_their_slash_and_gain_their_port() -> None:
         and not here("redis://10.0.0.9")
         and not here(None)
     )
+
+
+def test_other_storms_are_not_sent_to_somebody_elses_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert storm(["--url", "http://127.0.0.1:1", "--only", "restarting"]) == 2
+    assert "only phones that return" in capsys.readouterr().err

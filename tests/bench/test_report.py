@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from bench import all as everything
-from bench.figures import command, perform, show
+from bench import figures, offers
+from bench.figures import command, perform, show, void
 from bench.report import Unreadable, main, plots, write
+from bench.report.markdown import aims, facts, unreasoned
 from bench.report.page import number, page
 from bench.report.results import Result, read, scalings
 
@@ -50,7 +52,17 @@ PEERS: dict[str, Any] = {
 
 def a_folder(folder: Path) -> None:
     left(
-        folder, "offers", latency={"commit to frame": [[0.5, 1.0], [0.99, 9.0], [1.0, None]]}, offers=261, lost_ms=None
+        folder,
+        "offers",
+        latency={"commit to frame": [[0.5, 1.0], [0.99, 9.0], [1.0, None]]},
+        offers=261,
+        lost_ms=None,
+        tables=[
+            {
+                "title": "50 a second",
+                "rows": [["commit <p99>", "9 ms", "≤ 5 ms: MISSED"], ["x", "1", "≤ 9: met"], ["y", "1", ""]],
+            }
+        ],
     )
     left(folder, "positions-1k", scaling=[a_point(1_000, 60.0)])
     left(folder, "positions-4k", scaling=[a_point(4_000, 66.0), a_point(4_000, None, "unknown")])
@@ -70,6 +82,9 @@ def test_one_page_that_stands_alone(tmp_path: Path) -> None:
     table = html[html.index("<table id=peers>") :]
     assert ">0.61<" in table and ">0.52 to 0.7<" in table and "≤ 0.5: MISSED" in table and "≤ 0.5: met" in table
     assert "load average 3.5" in html
+    shown = html[html.index("<h2 id='offers'>") : html.index("<h2 id='peers'>")]
+    assert "<td>commit &lt;p99&gt;</td><td>9 ms</td><td class='missed'>≤ 5 ms: MISSED</td>" in shown
+    assert "<td class='met'>≤ 9: met</td>" in shown and "<td class=''></td>" in shown
     for picture in ("latency-offers.png", "scaling-server-cpu-per-position-by-sockets.png"):
         data = (tmp_path / picture).read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -132,7 +147,38 @@ def test_everything_goes_on_after_a_failure_and_tells(tmp_path: Path) -> None:
     assert [one.code for one in (good, bad, slow)] == [0, 3, None]
     assert [one.good for one in (good, bad, slow)] == [True, False, False]
     assert everything.row(bad)[2] == "exit code 3: MISSED" and "too long" in everything.row(slow)[2]
-    assert everything.command_of("api", tmp_path, short=True)[2:6] == ["bench", "api", "--short", "--json"]
+    assert everything.row(good)[2] == "ran", "that it ran says nothing of its aims"
+    assert everything.row(good, "2 met, 1 MISSED")[2] == "ran (2 met, 1 MISSED)"
+
+
+def test_what_a_run_missed_is_counted_from_what_it_left(tmp_path: Path) -> None:
+    rows = [["a", "1", "≤ 2: met"], ["b", "3", "≤ 2: MISSED"], ["c", "4", "≤ 2: void: 3 lines lost"], ["d", "5", ""]]
+    left(tmp_path, "positions", tables=[{"title": "x", "rows": rows}, {"title": "y", "rows": rows[1:2]}])
+    assert everything.verdicts(tmp_path / "positions.json") == "1 met, 2 MISSED, 1 void"
+    left(tmp_path, "older")
+    assert everything.verdicts(tmp_path / "older.json") == everything.verdicts(tmp_path / "none.json") == ""
+
+
+def test_the_full_form_runs_each_load_that_has_an_aim_and_keeps_it_under_its_own_name(tmp_path: Path) -> None:
+    def told(name: str, short: bool) -> dict[str, str]:
+        found = everything.commands([name], tmp_path, short=short)
+        assert all(words[-1] == str(tmp_path / f"{kept}.json") for kept, words in found.items())
+        return {kept: " ".join(words[3:-2]) for kept, words in found.items()}
+
+    assert told("offers", False) == {
+        "offers": "offers",
+        "offers-full": "offers --rate 100 --providers 5000",
+        "offers-at-once": "offers --rate 100 --providers 5000 --at-once 100",
+    }
+    assert told("positions", False) == {"positions": "positions", "positions-one-worker": "positions --workers 1"}
+    assert told("offers", True) == {"offers": "offers --short"}
+    assert told("peers", True) == {"peers": "peers --short --runs 1 --only positions"}
+    assert told("api", False) == {"api": "api"}
+    limits = []
+    for words in everything.FULL["offers"].values():
+        shown = offers.parser().parse_args(words)
+        limits.append(offers.aim_ms(shown.rate, shown.providers, shown.at_once))
+    assert limits == [15, 10, 25], "each of the aims is looked at"
 
 
 def test_all_runs_what_it_is_told_and_writes_the_report(tmp_path: Path) -> None:
@@ -149,7 +195,7 @@ def test_all_runs_what_it_is_told_and_writes_the_report(tmp_path: Path) -> None:
     assert json.loads((folder / "candidates.json").read_bytes())["scenario"] == "candidates"
     assert "search" in (folder / "report.html").read_text(encoding="utf-8")
     assert (folder / "scaling-search-by-providers.png").exists()
-    assert "1 scenarios" in done.stdout and str(folder / "report.html") in done.stdout
+    assert "1 runs" in done.stdout and str(folder / "report.html") in done.stdout
 
 
 def test_a_scenario_that_is_none_is_refused() -> None:
@@ -198,7 +244,8 @@ def test_a_command_is_kept_without_what_is_somebodys() -> None:
         "days",
         "--short",
     ]
-    assert command(typed) == "python -m bench positions --rates 2000,400 --workers 1 --short"
+    assert command(typed) == "python -m bench positions --rates 2000,400 --url URL --workers 1 --short"
+    assert command(["api", "--url", "http://secret", "--rate", "9"]) == "python -m bench api --url URL --rate 9"
 
 
 def test_what_a_run_has_shown_is_in_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +263,72 @@ def test_what_a_run_has_shown_is_in_its_json(tmp_path: Path, monkeypatch: pytest
         "command": "python -m bench x",
         "tables": [{"title": "what", "rows": [["cost", "1 µs", ""]]}],
     }
+
+
+async def a_void_run(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Its first table is shown before it turns out to be void."""
+    show("before", [("cost", "1 µs", "≤ 2 µs: met"), ("others", "3", "")])
+    void("3 lines lost")
+    void("3 lines lost")
+    show("after", [("cost", "3 µs", "≤ 2 µs: MISSED"), ("rest", "unknown", "≤ 2: unknown")])
+    return {}, 0
+
+
+def test_a_run_that_is_void_meets_and_misses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert perform(a_void_run, argparse.Namespace(json=tmp_path / "y.json")) == 1
+    said = capsys.readouterr()
+    assert "void: 3 lines lost" in said.err and "≤ 2 µs: void: 3 lines lost" in said.out
+    kept = json.loads((tmp_path / "y.json").read_bytes())
+    assert kept["void"] == ["3 lines lost"]
+    assert [row[2] for one in kept["tables"] for row in one["rows"]] == [
+        "≤ 2 µs: void: 3 lines lost", "", "≤ 2 µs: void: 3 lines lost", "≤ 2: unknown",
+    ]  # fmt: skip
+
+    async def sound(_: argparse.Namespace) -> tuple[dict[str, Any], int]:
+        show("what", [("cost", "1 µs", "≤ 2 µs: met")])
+        return {}, 0
+
+    assert perform(sound, argparse.Namespace(json=tmp_path / "y.json")) == 0, "the next run is another one"
+    assert "void" not in json.loads((tmp_path / "y.json").read_bytes())
+
+
+def test_every_aim_is_told_whatever_came_of_it_and_those_missed_without_a_reason_are_listed() -> None:
+    rows = [
+        ["server", "27.9 µs", "≤ 40 µs: met"],
+        ["memory", "unknown", "≤ 20 KiB: unknown"],
+        ["lag", "9 ms", "≤ 5 ms: void: 3 lines lost"],
+        ["late", "9 ms", "≤ 5 ms: MISSED"],
+        ["others", "1", ""],
+    ]
+    results = [Result(name, name, FACTS | {"tables": [{"title": "t", "rows": rows}]}) for name in ("api", "storm")]
+    assert [line.split(" | ")[2] for line in aims(results)[2:]] == ["server", "memory", "lag", "late"] * 2
+    assert unreasoned(results, "## Why\n\n### storm\n\n- late.\n") == [("api", "late")]
+    assert unreasoned(results, "### api\n### storm\n") == []
+
+
+def test_the_commit_of_a_run_is_that_of_its_begin_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = "a" * 40, "b" * 40
+    assert (
+        figures.spanned(first, first) == first and figures.spanned(first, f"{first}-dirty") == f"{first}..{first}-dirty"
+    )
+    assert figures.spanned(f"{first}..{second}", second) == f"{first}..{second}"
+    at = iter([first, second, first, first])
+    monkeypatch.setattr(figures, "commit", lambda: next(at))
+
+    async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
+        return figures.complete({}, shown, {}), 0
+
+    for expected in (f"{first}..{second}", first):
+        assert perform(scenario, argparse.Namespace(json=tmp_path / "y.json")) == 0
+        assert json.loads((tmp_path / "y.json").read_bytes())["commit"] == expected
+
+
+def test_what_is_shortened_of_a_commit_is_its_hex() -> None:
+    def of(**found: Any) -> list[str]:
+        result = Result("x", "x", FACTS | found)
+        return [one for told in (facts(result), result.facts) for one in told.split(" · ") if "commit" in one]
+
+    commit = f"{'a' * 40}..{'b' * 40}-dirty"
+    assert of(commit=commit) == [f"commit {'a' * 12}..{'b' * 12}-dirty"] * 2
+    (told, again) = of(commit="unknown", elsewhere=True)
+    assert told == again and told.startswith("a server elsewhere") and "load generator" in told

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.figures import parsed, point
-from bench.markets import CODES, busiest, more_cities, spread_over
+from bench.all import Done
+from bench.figures import parsed, point, said
+from bench.markets import CODES, busiest, more_cities, spread_over, wrong
 from bench.report.results import read, scalings
-from bench.scaling import PARTS, SHORT, SPARE_FILES, by_part, parser, rows, same_rate, summed, wanted
+from bench.scaling import PARTS, SHORT, SPARE_FILES, by_part, parser, rows, same_rate, summed, wanted, went
 from dispatch.markets import Markets
 from tests.support.scenario import run
 
@@ -58,7 +59,37 @@ def test_curves_of_a_part_go_by_its_own_size() -> None:
     found = summed(runs, ["too large"])
     assert found["growth"] == {"cpu, by sockets": 1.5}
     assert len(found["scaling"]) == 6 and found["left_out"] == ["too large"]
-    assert rows(runs) == [("cpu, µs", "10: 20.0, 90: 30.0 sockets", "× 1.5, ≤ 1.3: MISSED")]
+    assert rows(runs, parser().parse_args([])) == [("cpu, µs", "10: 20.0, 90: 30.0 sockets", "× 1.5")]
+
+
+COST, FULL_SIZES = "server CPU per position, one a second each, 1 workers", (1_000, 19_500)
+
+
+@pytest.mark.parametrize(
+    ("of", "measured", "options", "told"),
+    [
+        (COST, FULL_SIZES, (), "× 1.5, ≤ 1.3: MISSED"),
+        (COST, FULL_SIZES, ("--short", "--sockets", "1000,19500"), "× 1.5"),
+        (COST, (1_000, 10_000), (), "× 1.5"),
+        (COST, (5_000, 19_500), (), "× 1.5"),
+        (COST, FULL_SIZES, ("--sockets", "1000,19500,30000"), "× 1.5"),
+        ("idle server CPU", FULL_SIZES, (), "× 1.5"),
+    ],
+)
+def test_growth_is_judged_where_the_sizes_are_those_of_the_aim(
+    of: str, measured: tuple[int, int], options: tuple[str, ...], told: str
+) -> None:
+    small, large = (point(of, "µs", "sockets", size, cost) for size, cost in zip(measured, (20.0, 30.0), strict=True))
+    shown = parsed(parser(), list(options), SHORT)
+    ((_, _, found),) = rows([left("sockets", "positions", small, large)], shown)
+    assert found == told
+
+
+def test_a_size_that_is_not_there_is_one_that_was_missed() -> None:
+    found = went([Done("sockets: positions --sockets 19500", 1, 3.0), Done("a", 0, 1.0)], ["30,000 sockets: ulimit -n"])
+    assert [(said(one), one[1]) for one in found] == [
+        ("MISSED", "3 s"), ("", "1 s"), ("MISSED", "30,000 sockets: ulimit -n"),
+    ]  # fmt: skip
 
 
 def test_all_sizes_are_compared_at_one_rate() -> None:
@@ -81,6 +112,20 @@ def test_how_even_nodes_are() -> None:
     assert busiest([10, 10, 10]) == 1
     assert busiest([30, 0, 0]) == 3
     assert math.isnan(busiest([0, 0]))
+
+
+def test_markets_that_did_not_take_all_are_told() -> None:
+    one = {
+        "markets": 4,
+        "taken_by_server": 90,
+        "positions": 90,
+        "lines_lost": 0,
+        "errors": {},
+        "with_jobs": {"requests_failed": {}},
+    }
+    assert wrong(one) == []
+    assert wrong(one | {"taken_by_server": 89}) == ["89 of 90 positions were taken in 4 markets"]
+    assert len(wrong(one | {"lines_lost": 1})) == len(wrong(one | {"with_jobs": {"requests_failed": {"X": 1}}})) == 1
 
 
 def test_markets_share_a_cluster(tmp_path: Path) -> None:
@@ -115,6 +160,10 @@ def test_a_curve_of_runs(tmp_path: Path) -> None:
         ("workers", "positions"),
     ]
     assert all(one["figures"]["machine"] for one in found["runs"]), "each run is kept whole"
+    runs, curves = found["tables"]
+    assert [row[2] for row in runs["rows"]] == ["ran", "ran"] and curves["title"] == "cost by size"
+    assert any(row[0].startswith("search, the 3 nearest, even") and row[2].startswith("× ") for row in curves["rows"])
+    assert found["command"].startswith("python -m bench ")
     assert {
         "search, the 3 nearest, even, by providers",
         "search, the 10 nearest, held, with a hold, by providers",

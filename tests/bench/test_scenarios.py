@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,22 +24,28 @@ from rich.console import Console
 from websockets.frames import Frame, Opcode
 from websockets.protocol import SERVER, Protocol
 
-from bench import figures, server
+from bench import candidates, figures, server
 from bench.accepts import WAVE, Race, Score, circle
 from bench.candidates import HELD, growth, nearest
 from bench.demo.stage import Person
 from bench.fleet import Answered, Phone, cloud, framed, unframed
 from bench.meter import share_kib
-from bench.offers import Seen, aim_ms
+from bench.offers import Seen, aim_ms, one_job
 from bench.offers import figures_of as offer_figures
+from bench.offers import wrong as offers_wrong
 from bench.pace import Drive, Pace, arrivals, at_moments, bursts
 from bench.positions import parser as positions_parser
 from bench.positions import scaling
+from bench.positions import wrong as positions_wrong
 from bench.progress import bar
+from bench.sockets import wrong as sockets_wrong
+from bench.tracking import ages_of, due
 from dispatch.kit.geo import distance_m
 from dispatch.markets import Markets
 from protocol import codec
+from protocol.errors import Denied
 from protocol.frames import ErrorObject, Event, Online, Reply, Request
+from protocol.lifecycle import ServiceType
 
 # --- frames
 
@@ -233,7 +241,19 @@ async def test_a_position_says_the_moment_that_was_its_also_when_it_is_sent_late
 def test_what_falls_into_one_instant_is_as_much_a_second() -> None:
     assert bursts(100, 3, of=50) == [at for at in (0, 0.5, 1, 1.5, 2, 2.5) for _ in range(50)]
     assert bursts(10, 0.5, of=100) == []
-    assert [aim_ms(50, 1), aim_ms(100, 1), aim_ms(100, 100)] == [15, 10, 25]
+
+
+@pytest.mark.parametrize(
+    ("rate", "providers", "at_once", "limit"),
+    [
+        (50, 2_000, 1, 15), (100, 5_000, 1, 10), (100, 5_000, 100, 25), (100, 2_000, 1, 15), (50, 5_000, 1, 15),
+        (100, 2_000, 100, None), (100, 5_000, 99, None), (50, 5_000, 100, None), (50, 1_999, 1, None), (20, 5_000, 1, None),
+    ],
+)  # fmt: skip
+def test_an_offer_is_judged_by_the_aim_of_its_load_and_a_smaller_load_by_none(
+    rate: float, providers: int, at_once: int, limit: float | None
+) -> None:
+    assert aim_ms(rate, providers, at_once) == limit
 
 
 def test_arrivals_are_a_poisson_process() -> None:
@@ -290,12 +310,112 @@ def test_offers_are_counted_by_their_stamps() -> None:
         seen.offers[offer] = at_ns
     seen.asked = {"j1": 9_000_000, "j2": 10_000_000}
     seen.first_of_job = {"j1": 12_000_000}
+    seen.refused = 1
     stamps = {"early": 1_000_000, "a": 11_000_000, "b": 12_000_000, "never": 13_000_000, "late": 90_000_000}
     found = offer_figures(seen, stamps, 10_000_000, 20_000_000)
     assert (found["offers"], found["offers_never_seen"], found["offers_seen_without_stamp"]) == (3, 1, 1)
     assert found["commit_to_frame_ms_p50"] == 2.0
     assert found["commit_to_frame_ms_p99"] is None
-    assert (found["jobs"], found["jobs_without_offer"], found["request_to_first_frame_ms_p50"]) == (2, 1, 3.0)
+    assert (found["jobs"], found["jobs_without_offer"], found["requests_refused"]) == (2, 1, 1)
+    # Of three requests one came to a frame: neither the one without an offer nor the refused one is left out.
+    assert found["request_to_first_frame_ms_p50"] is found["request_to_first_frame_ms_p99"] is None
+    assert found["latency"]["request to first frame"][0] == (0.0, 3.0)
+
+
+class Refusing:
+    """A customer who is told no, or whose job cannot be cancelled any more."""
+
+    def __init__(self, *, made: bool) -> None:
+        self.made = made
+
+    async def create_job(self, service_type: ServiceType, pickup: Mapping[str, Any], /) -> dict[str, Any]:
+        if not self.made:
+            raise Denied("OVERLOADED", "", 503)
+        return {"id": JOBS[0]}
+
+    async def cancel(self, job_id: UUID, /) -> Any:
+        raise Denied("JOB_NOT_AVAILABLE", "", 409)
+
+
+async def test_a_request_that_is_refused_is_one_that_was_never_answered() -> None:
+    for made, measured, refused in ((False, True, 1), (False, False, 0), (True, True, 0)):
+        seen = Seen()
+        await one_job(Refusing(made=made), (13.75, 100.5), seen, asked_ns=1, hold_s=0.0, measured=measured)
+        assert (seen.refused, list(seen.asked)) == (refused, JOBS[:1] if made else [])
+        assert sum(seen.failed.values()) == 1
+
+
+def test_a_run_that_did_something_else_than_it_says_is_told_why() -> None:
+    offers = {
+        "offers": 9,
+        "jobs": 2,
+        "requests_failed": {},
+        "offers_seen_without_stamp": 0,
+        "lines_lost": 0,
+        "errors": {},
+    }
+    assert offers_wrong(offers) == offers_wrong(offers | {"offers": None, "offers_seen_without_stamp": None}) == []
+    for what in (
+        {"offers": 0}, {"jobs": 0}, {"requests_failed": {"OVERLOADED": 1}}, {"offers_seen_without_stamp": 3}, {"lines_lost": 1},
+        {"errors": {"BUSY": 1}},
+    ):  # fmt: skip
+        assert len(offers_wrong(offers | what)) == 1, what
+    position = {"rate": 2_000.0, "taken_by_server": 900, "sent_with_warm_up": 900, "misplaced_in_redis": 0}
+    assert positions_wrong(position) == positions_wrong(position | {"taken_by_server": None}) == []
+    assert positions_wrong(position | {"taken_by_server": 899}) == ["899 of 900 positions were taken at 2,000 a second"]
+    assert positions_wrong(position | {"misplaced_in_redis": 2}) == ["2 are not where Redis has them at 2,000 a second"]
+    search = {"k": 3, "pickups": "even", "hold": True, "providers": 10_000, "searches": 300, "found_too_few": 0}
+    assert candidates.wrong([search]) == []
+    (reason,) = candidates.wrong([search, search | {"found_too_few": 1}])
+    assert reason == "1 of 300 found fewer than they wanted: 3 nearest, even, with a hold, 10,000 providers"
+    weighed = {"rss_kib_per_socket": 8.3, "lines_lost": 0}
+    assert sockets_wrong(weighed) == sockets_wrong(weighed | {"rss_kib_per_socket": math.nan}) == []
+    assert sockets_wrong(weighed | {"lines_lost": 12}) == ["12 lines lost"]
+    assert sockets_wrong(weighed | {"rss_kib_per_socket": -0.1}) == ["memory did not grow while sockets came"]
+
+
+@pytest.mark.parametrize(
+    ("more", "limits"),
+    [
+        ((), (100.0, 400.0)),
+        (("--short", "--providers", "100000"), (None, None)),
+        (("--providers", "50000"), (None, None)),
+    ],
+)
+def test_a_search_is_judged_in_a_city_as_large_as_its_aim_is_for(
+    more: tuple[str, ...], limits: tuple[float | None, float | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = figures.parsed(candidates.parser(), list(more), candidates.SHORT)
+    mean = {size: 90.0 for size in shown.providers}
+    measured = [
+        {"providers": size, "pickups": "even", "k": 3, "hold": False, "function_us_mean": mean[size], "function_us_p99": 500.0}
+        | dict.fromkeys(("waited_us_p50", "waited_us_p95", "waited_us_p99", "waited_us_max", "redis_cpu_us", "load_generator_cpu_us"), 1.0)
+        | {"redis_rss_mib": 1.0, "found_too_few": 0}
+        for size in shown.providers
+    ]  # fmt: skip
+    candidates._show(measured, shown)
+    said = capsys.readouterr().out
+    assert ("≤ 100 µs: met" in said, "≤ 400 µs: MISSED" in said) == tuple(limit is not None for limit in limits)
+    # 10,000 has no aim of its own, whichever is the largest.
+    assert said.count("≤ 100 µs") <= 1
+
+
+def test_aims_are_for_full_runs() -> None:
+    shown = argparse.Namespace(short=False)
+    assert figures.full(shown) and figures.full(shown, (2_000, 2_000), (3, 2))
+    assert not figures.full(shown, (2_000, 2_000), (1, 2))
+    assert not figures.full(argparse.Namespace(short=True), (2_000, 2_000))
+    assert figures.verdict(1.0, None, "ms") == figures.at_least(1.0, None, "/s") == ""
+
+
+def test_a_frame_that_was_due_and_did_not_come_is_infinite_for_its_customer() -> None:
+    began = datetime(2026, 11, 20, tzinfo=UTC)
+    moments = [began + timedelta(seconds=at) for at in (-0.1, 0.0, 1.0, 1.9, 2.0)]
+    all_seen = [(at, 5.0) for at in moments]
+    found = ages_of([all_seen, all_seen[:2], []], began, moments[-1], 2)
+    # What another saw more often does not stand for what one did not see.
+    assert found == [[5.0] * 3, [5.0, math.inf], [math.inf] * 2]
+    assert (due(20, 1, 1), due(20, 1, 4), due(20, 0.5, 1), due(20, 5, 1), due(0.9, 1, 1)) == (19, 19, 19, 3, 0)
 
 
 def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> None:

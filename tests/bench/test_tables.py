@@ -1,5 +1,6 @@
 """Accepts and lists beside a history: what a plan read is counted, and no list reads all of it."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.demo.stage import StageError
-from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, summed
+from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, grown, summed, times, too_large
 from bench.tables.plans import blocks, drawn, rows_read, whole
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,37 @@ def test_growth_and_what_reads_all() -> None:
         "a small table is read whole, and rightly"
     )
     assert found["bytes_per_job"] == {"jobs": 900}
+    assert summed([size(10_000, 5.0, [])])["growth"] == {}, "one size has grown from nothing"
     assert [(one["of"], one["at"], one["value"]) for one in found["scaling"]][::2] == [
         ("accept, p50", 9_999, 2.0),
         ("accept, p50", 10_000, 5.0),
     ]
+
+
+def test_what_never_came_from_the_large_table_has_grown_for_ever() -> None:
+    assert (times(2.0, 5.0), times(2.0, None), times(None, 5.0), times(0, 0), times(0, 3)) == (
+        2.5,
+        None,
+        None,
+        1.0,
+        None,
+    )
+
+    def size(jobs: int, p99: float | None) -> dict[str, Any]:
+        one = {"what": "office's newest", "ms_p50": 2.0, "ms_p99": p99, "blocks": 10, "whole": []}
+        return {"jobs": jobs, "bytes": {"jobs": 1}, "of": [one]}
+
+    found = summed([size(10_000, 4.0), size(5_000_000, None)])
+    rows = grown(found, argparse.Namespace(sizes=[10_000, 5_000_000], short=False))
+    assert ("office's newest, p99", "never", "≤ 1.3 times: MISSED") in rows
+    assert ("office's newest, p50", "1.00", "≤ 1.3 times: met") in rows
+    for sizes, short in (([10_000, 1_000_000], False), ([20_000, 5_000_000], False), ([10_000, 5_000_000], True)):
+        assert {row[2] for row in grown(found, argparse.Namespace(sizes=sizes, short=short))} == {""}
+
+
+def test_a_size_that_the_disk_does_not_hold_is_one_that_was_missed() -> None:
+    assert too_large(5_000_000, 10 * 2**30) == (
+        "5,000,000 jobs",
+        "need 41 GiB of disk, 10 are free",
+        "every size: MISSED",
+    )

@@ -23,7 +23,7 @@ from bench.hostile.judge import Memory
 from bench.hostile.mutate import WIRE, Mutator, frame, masked
 from bench.hostile.record import Frames
 from bench.logs import judged_log, wrong_line
-from bench.server import Running
+from bench.server import Target
 from bench.storms.trade import Pair, Trade
 from protocol.client import Client
 from protocol.codec import decode_client
@@ -178,7 +178,7 @@ class Paired(Pair):
 
 
 def paired(monkeypatch: pytest.MonkeyPatch, orders: int) -> tuple[Pair, Driver]:
-    running = cast(Running, SimpleNamespace(stage=SimpleNamespace(url="http://127.0.0.1:1"), http=None))
+    running = cast(Target, SimpleNamespace(url="http://127.0.0.1:1", http=None))
     pair, driver = Paired(running, Person("driver", "d"), Person("rider", "r"), (0.0, 0.0)), Driver()
     pair.clients = [cast(Client, driver)]
     monkeypatch.setattr(bench.storms.trade, "Http", lambda *_, **__: Orders(pair, orders))
