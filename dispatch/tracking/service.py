@@ -30,6 +30,8 @@ _STEP_M_MIN = 8.0
 _PUBLISH_S = 0.9
 _EARLY = 0.2
 """Share of the cadence by which a turn may come early: the contract's second of five."""
+_EARLY_S_MIN = 0.3
+"""More than a tick: a turn that could come early by less would not come earlier at all."""
 WATCHES_PER_LINE = 8
 
 
@@ -178,7 +180,7 @@ class Tracking:
             way = self._ways[job_id] = Way(move.lat, move.lng, move.at_ms)
         self._walk(way, move.lat, move.lng, move.at_ms)
         if job_id in self._watched:
-            self._watched[job_id].fix = Fix(move.lat, move.lng, move.at_ms, move.heading_deg, now)
+            self._seen(self._watched[job_id], Fix(move.lat, move.lng, move.at_ms, move.heading_deg, now))
         if now - way.published_at >= _PUBLISH_S:
             way.published_at = now
             self._outgoing[job_id] = msgspec.json.encode(
@@ -255,6 +257,13 @@ class Tracking:
                     pipe.execute_command("SPUBLISH", keys.channel(job_id), body)
                 await pipe.execute()
 
+    def _seen(self, watched: Watched, fix: Fix) -> None:
+        """A new fix: at once to those whose turn it is, to the others when it comes."""
+        watched.fix = fix
+        for watch in tuple(watched.watches):
+            if fix.heard_at >= watch.due_at and fix.at_ms > watch.sent_at_ms:
+                self._send(watch, fix)
+
     def _send(self, watch: Watch, fix: Fix) -> None:
         now = self._clock.monotonic()
         # From the due time, not from now: a cadence that adds its own lateness drifts past its second of tolerance.
@@ -262,7 +271,7 @@ class Tracking:
         began = now - (late if 0 < late < 1.0 else 0.0)
         # Where fixes come as often as turns, one that had to wait for its turn would make all others wait: the turns move towards them.
         aligned = min(began, fix.heard_at) + self._every_s
-        watch.due_at = max(aligned, now + (1 - _EARLY) * self._every_s)
+        watch.due_at = max(aligned, now + self._every_s - max(_EARLY * self._every_s, _EARLY_S_MIN))
         watch.sent_at_ms = fix.at_ms
         watch.stale = False
         self._emit(watch, fix, stale=False)
@@ -290,4 +299,4 @@ class Tracking:
             return
         lat, lng, at_ms, heading, _ = _FIX.decode(raw)
         if watched.fix is None or at_ms > watched.fix.at_ms:
-            watched.fix = Fix(lat, lng, at_ms, heading, self._clock.monotonic())
+            self._seen(watched, Fix(lat, lng, at_ms, heading, self._clock.monotonic()))
