@@ -12,14 +12,16 @@ from bench.matching.evidence import (
     POLICIES,
     TUNED_ON,
     WITHIN,
-    Setting,
-    interval,
     market_with,
-    paired,
-    ranked,
-    setting_of,
 )
+from bench.matching.evidence import Setting
+from bench.matching.intervals import interval, paired, ranked, setting_of
 from dispatch.matching import Batch
+
+
+class PageError(Exception):
+    pass
+
 
 Rows = Sequence[dict[str, Any]]
 
