@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--evidence", action="store_true", help="all policies, days, fleets and densities")
     parser.add_argument(
         "--sweep",
-        choices=("first", "around"),
-        help="windows and weights of batch, on the days for tuning: far apart, or around the best",
+        choices=("first", "around", "edge"),
+        help="windows and weights of batch, on the days for tuning: far apart, around the best, or beyond its edge",
     )
     parser.add_argument("--solving", type=at_least_one, metavar="TIMES", help="what a decision of batch costs, by size")
     parser.add_argument("--seeds", type=at_least_one, default=2, help="seeds of each day (default: 2)")
@@ -152,8 +152,7 @@ def _evidence(args: argparse.Namespace) -> int:
             stretches[density] = tuple(evidence.Stretch(*one) for one in given)
             words += [f"--{name}-hours {from_h:g} {hours:g}" for from_h, hours in given]
     if args.sweep:
-        settings = evidence.settings_around() if args.sweep == "around" else evidence.first_settings()
-        name, runs = f"sweep_{args.sweep}", evidence.sweep(tuning, settings, stretches)
+        name, runs = f"sweep_{args.sweep}", evidence.sweep(tuning, evidence.settings_of(args.sweep), stretches)
         words.insert(0, f"--sweep {args.sweep}")
         dates = {"one day": tuning, "dense": tuning}
     else:

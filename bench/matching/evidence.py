@@ -79,6 +79,19 @@ AROUND: tuple[tuple[float, tuple[tuple[str, float], ...]], ...] = (
     *((2.0, (("patient_way_s", 180.0), ("patient_share", share))) for share in (1.5, 3.0)),
 )
 """The second sweep. The first had found its best, 2 s with 180 s, at the edge of what it saw, and a smaller `wait_weight` better at `MIDDLE`."""
+EDGE: tuple[tuple[float, tuple[tuple[str, float], ...]], ...] = (
+    *(
+        (2.0, (("patient_way_s", patience_s), ("wait_weight", weight)))
+        for patience_s in (30.0, 45.0, 60.0, 75.0)
+        for weight in (0.0, 0.1)
+    ),
+    *((4.0, (("patient_way_s", patience_s), ("wait_weight", 0.0))) for patience_s in (60.0, 90.0)),
+    *(
+        (2.0, (("patient_way_s", patience_s), ("wait_weight", 0.0), ("patient_share", share)))
+        for patience_s, share in ((60.0, 3.0), (90.0, 1.5), (90.0, 3.0))
+    ),
+)
+"""The third: the second had found its best at its edge again, 90 s and no `wait_weight`."""
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
 """Windows whose decision is timed, jobs by cabs."""
 _RESAMPLED = 2_000
@@ -181,9 +194,12 @@ def first_settings() -> list[Setting]:
     return [_setting(window_s, weights) for window_s, weights in some]
 
 
-def settings_around() -> list[Setting]:
-    """Of the second sweep."""
-    return [_setting(window_s, dict(weights)) for window_s, weights in AROUND]
+def settings_of(sweep_name: str) -> list[Setting]:
+    """Of the sweep with that name. Raises KeyError."""
+    some = {"around": AROUND, "edge": EDGE}
+    if sweep_name == "first":
+        return first_settings()
+    return [_setting(window_s, dict(weights)) for window_s, weights in some[sweep_name]]
 
 
 def _setting(window_s: float, weights: Mapping[str, float]) -> Setting:

@@ -8,6 +8,8 @@ what was seen, and promise more.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
+from statistics import median
 from typing import Any
 
 from bench.matching.evidence import FLEETS, STRETCHES, Setting
@@ -31,6 +33,12 @@ class Found:
         if self.low is None or self.high is None:
             return None
         return True if self.high <= bound else False if self.low > bound else None
+
+    def beside(self, bound: float) -> int | None:
+        """-1: less than it beyond chance, 1: more, 0: neither is sure. None: too few groups to say."""
+        if self.low is None or self.high is None:
+            return None
+        return -1 if self.high < bound else 1 if self.low > bound else 0
 
 
 def value_of(pairs: Pairs, *, ratio: bool) -> float:
@@ -56,6 +64,19 @@ def interval(pairs: Pairs, *, ratio: bool) -> Found:
         for _ in range(_RESAMPLED)
     )
     return Found(value, again[round(0.025 * _RESAMPLED)], again[round(0.975 * _RESAMPLED) - 1])
+
+
+def median_of(values: Sequence[float]) -> Found:
+    """The median of independent values, and by their ranks alone the bounds that hold it in at least 95 of 100 cases; below six values
+    there are none (the least and the most of five hold it in 93.75).
+    """
+    ordered, n = sorted(values), len(values)
+    outside, beyond = 0, 0.0
+    while (beyond := beyond + 2 * comb(n, outside) / 2**n) <= 0.05:
+        outside += 1
+    if not outside:
+        return Found(median(ordered))
+    return Found(median(ordered), ordered[outside - 1], ordered[n - outside])
 
 
 def group_of(row: Mapping[str, Any]) -> tuple[Any, ...]:

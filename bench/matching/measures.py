@@ -56,6 +56,8 @@ def measures(outcome: Outcome, market: Market) -> dict[str, Any]:
         "window_jobs": sum(outcome.windows) / max(1, len(outcome.windows)),
         "solve_p99_ms": None if worst is None else 1000 * worst,
         "decisions_per_s": outcome.decisions / max(1e-9, outcome.deciding_s),
+        "offers": outcome.offers,
+        "took_s": outcome.took_s,
         "times_life": outcome.span_s / max(1e-9, outcome.took_s),
         "decisions": outcome.decisions,
         "log_hash": outcome.log_hash,
