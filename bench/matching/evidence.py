@@ -207,7 +207,7 @@ def settings_of(sweep_name: str) -> list[Setting]:
 
 
 def _setting(window_s: float, weights: Mapping[str, float]) -> Setting:
-    return window_s, tuple(sorted((FIXED | weights).items()))
+    return window_s, tuple(sorted({**FIXED, **weights}.items()))
 
 
 def sweep(dates: Sequence[str], settings: Sequence[Setting], stretches: Stretches = SWEPT) -> list[Run]:
