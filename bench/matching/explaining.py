@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.demo.stage import Person
 from bench.figures import complete, show
-from bench.fleet import cloud, fleet, lost, open_all
+from bench.fleet import FleetError, cloud, fleet, lost, open_all
 from bench.matching.intervals import Found, median_of
 from bench.offers import MARKET, Seen, one_job
 from bench.pace import Drive, arrivals, at_moments
@@ -25,6 +25,8 @@ from dispatch.markets import Markets
 from protocol.http import Http
 
 TARGET = 0.05
+OFFERED_LEAST = 0.8
+"""Of the jobs of a stretch. `batch` sends nobody far at first: it wants twice the providers that `waves` does."""
 FIX_EVERY_S = 5.0
 SETTLE_S = 2.5
 """After the last job: explanations are written once a second."""
@@ -100,7 +102,8 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             used = {}
             for explain in (False, True) if number % 2 else (True, False):
                 usage, offered = await sides[explain].stretch(jobs, hold_s)
-                used[explain] = {**usage.per(max(1, offered)), "offered": offered, "others": usage.others_share()}
+                enough(offered, len(jobs))
+                used[explain] = {**usage.per(offered), "offered": offered, "others": usage.others_share()}
             pairs.append(
                 {
                     "with": used[True],
@@ -131,6 +134,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
 def _jobs(rate: float, run_s: float, seed: int) -> list[tuple[float, tuple[float, float]]]:
     moments = arrivals(rate, run_s, seed=seed)
     return list(zip(moments, cloud(Markets.load()[MARKET], len(moments), seed=seed + 100), strict=True))
+
+
+def enough(offered: int, jobs: int) -> None:
+    """Raises FleetError where so few of the jobs were offered that it is searches in vain that would be measured."""
+    if not offered or offered < OFFERED_LEAST * jobs:
+        raise FleetError(f"{offered} of {jobs} jobs were offered: give more --providers, or a longer --run-s")
 
 
 def _dispatch(used: dict[str, Any]) -> float:

@@ -408,9 +408,10 @@ def _tuning(rows: Rows) -> str:
     score, _, first = ranked(rows, bound_waits=False)[0]
     return (
         "## Windows and weights\n\n`batch` to `nearest` on the days for tuning, each alone and those laid over each other: pickup metres / median wait, in percent more.\n"
-        "The rule: the score is the mean of all these ratios, and a default may make in no city pickups more than 2 % longer, serve in none half a point less, and make in none\n"
-        "the p95 wait more than 2 % longer (`may be`). All of it but the bound on p95 waits was written down before the first sweep. That bound came after the second, and it decides:\n"
-        f"without it the pick is {_named(first)} (score {score:.4f}), with a p95 wait of {ratio(max(beside(first, 'wait_p95_s')))} in the city where it is worst.\n"
+        "The rule: the score is the mean of all these ratios; a default (`may be`) may make in no city pickups more than 2 % longer, serve in none half a point less, make in none\n"
+        "the p95 wait more than 2 % longer, and the wait already spent has to count in it (`wait_weight` above 0). The first two bounds were written down before the first sweep;\n"
+        f"the other two came after the second, and they decide: without them the pick is {_named(first)} (score {score:.4f}),\n"
+        f"with a p95 wait of {ratio(max(beside(first, 'wait_p95_s')))} in the city where it is worst.\n"
         "Windows were swept together with `patient_way_s`, the seconds of way beyond which nobody is sent at first;\n"
         f"the other weights one at a time, then again around the best. What a line does not name is {fixed}. With `patient_way_s 100000` there is no such bound: what is left is worth the\n"
         "assignment alone. One seed each: scores that differ by less than a hundredth may change places with another.\n\n"
@@ -452,7 +453,7 @@ def _explaining(kept: Rows) -> str:
         "## What explanations cost\n\n`python -m bench simulate --overhead PAIRS --policy POLICY`: two real servers that differ by EXPLAIN, the same jobs in turns, processor time of server, Redis and Postgres\n"
         "together for each job offered. Jobs are created over HTTP, offered and cancelled; accepts, trips and most positions are not in it, so the share is larger here than in life.\n"
         "The interval is of the median of the pairs, by their ranks. Where others kept a core busy meanwhile the pairs differ by more than what is looked for, and nothing is sure.\n"
-        "On a quiet machine: `python -m bench simulate --overhead 12 --run-s 30 --policy waves`, and the same with `--policy batch`; about 15 minutes each.\n\n"
+        "On a quiet machine: `python -m bench simulate --overhead 12 --run-s 30 --policy waves`, and the same with `--policy batch --providers 800`; about 15 minutes each.\n\n"
         + table(head, lines)
     )
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from bench.matching import command, evidence, intervals, page
+from bench.fleet import FleetError
+from bench.matching import command, evidence, explaining, intervals, page
 from bench.matching.city import City, Days, made_up
 from bench.matching.engine import World
 from bench.matching.measures import gini, measures, quantile
@@ -96,16 +97,20 @@ def test_the_default_is_chosen_by_the_rule(swept: list[dict[str, Any]]) -> None:
     ]
     assert best[0][0] == pytest.approx((0.8 + 1.04) / 2)
     assert [setting[0] for _, fits, setting in intervals.ranked(swept, bound_waits=False) if fits] == [15.0, 4.0, 2.0]
+    for row in swept:
+        if row["window_s"] == 4.0:
+            row["weights"] = row["weights"] | {"wait_weight": 0.0}
+    assert [setting[0] for _, fits, setting in intervals.ranked(swept) if fits] == [2.0]
 
 
 def test_the_page_ranks_what_was_swept(swept: list[dict[str, Any]]) -> None:
     text = page._tuning(swept)
     table = [line for line in text.splitlines() if line.startswith("| ")][2:]
-    assert table[0].startswith("| 4 s, patient_way_s ") and " | 0.9200 |  | -20 / +4 |" in table[0]
+    assert table[0].startswith("| 4 s, ") and " | 0.9200 |  | -20 / +4 |" in table[0]
     assert table[-1].startswith("| 6 s, ") and table[-1].endswith(
         "| no | -50 / +0 | -50 / +0 | -50 / +0 | -50 / +0 | -50 / +0 | +3 / +0 | +0.0 |"
     )
-    assert "without it the pick is 15 s" in text and "p95 wait of +3.0 %" in text
+    assert "without them the pick is 15 s" in text and "p95 wait of +3.0 %" in text
 
 
 def _kept(rows: list[dict[str, Any]], made_by: str = "x") -> dict[str, Any]:
@@ -161,6 +166,13 @@ def test_what_explanations_cost_is_met_only_where_the_whole_interval_is(ratios: 
     kept = {"policy": "waves", "pairs": pairs, "rounds_written": 1_234}
     text = page._explaining([kept | {"date": "2001-01-01T00:00:00Z", "commit": "0123456789"}])
     assert f"| waves | {len(ratios)} | {said} | 0.25-0.25 | 1,234 | 2001-01-01, 012345678 |" in text
+
+
+def test_searches_in_vain_are_not_the_cost_of_offers() -> None:
+    explaining.enough(8, 10)
+    for offered, jobs in ((7, 10), (0, 0)):
+        with pytest.raises(FleetError, match="more --providers"):
+            explaining.enough(offered, jobs)
 
 
 def test_the_interval_of_a_median_is_of_ranks() -> None:

@@ -57,6 +57,18 @@ def test_another_seed_is_another_day() -> None:
     assert day("nearest", seed=7).log_hash != day("nearest", seed=8).log_hash
 
 
+def test_an_answer_is_drawn_from_the_words_it_is_about() -> None:
+    """What is remembered of a driver changes no draw."""
+    model, many = Behaviour(), range(300)
+    for job in many:
+        for cab in (1, 2):
+            bent = 1 + model.spread * (2 * draw(7, 3, cab) - 1)
+            assert model.takes(7, cab, job, 900) == (draw(7, 4, cab, job) < model.eager * bent * 2 ** (-900 / 6_000))
+            silent = draw(7, 1, cab, job, 2) < model.silent
+            assert silent == (model.delay_ms(7, cab, job, 2, 10**9) is None)
+    assert 200 < sum(model.takes(7, 1, job, 900) for job in many) < 290
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_log_of_a_day_replays(policy: str, tmp_path: Path) -> None:
     log = tmp_path / "log.gz"
