@@ -242,7 +242,8 @@ def _driven_of(rows: Rows, density: str) -> str:
 
 def _stamp(kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
-    return f"- `{kept['made_by']}`: {len(kept['rows'])} runs, {kept['date']}, commit {kept['commit'][:9]}, {_said(kept['machine'])}, {versions}"
+    notes = "".join(f"\n  {note}" for note in kept.get("notes", ()))
+    return f"- `{kept['made_by']}`: {len(kept['rows'])} runs, {kept['date']}, commit {kept['commit'][:9]}, {_said(kept['machine'])}, {versions}{notes}"
 
 
 def _stretches(stretches: Sequence[dict[str, float]]) -> str:
@@ -322,7 +323,8 @@ def _speed(rows: Rows) -> str:
         if not some:
             continue
         slowest = min(some, key=lambda row: float(row["times_life"]))
-        offers, took_s = sum(row["offers"] for row in some), sum(row["took_s"] for row in some)
+        timed = [row for row in some if row["took_s"] is not None]
+        offers, took_s = sum(row["offers"] for row in timed), sum(row["took_s"] for row in timed)
         lines.append(
             (
                 policy,
@@ -347,10 +349,11 @@ def _cell(rows: Rows, density: str, fleet: str) -> str:
     for policy in _driven(rows, density, fleet):
         pickup = interval(paired(rows, density, fleet, policy, "pickup_m"), ratio=True)
         cells = [_shown(rows, density, fleet, policy, name) for name, _, _ in _SHOWN]
-        lines.append((policy, *cells, "-" if policy == "nearest" else with_bounds(pickup, ratio)))
+        pairs = sum(row["policy"] == policy for row in some)
+        lines.append((policy, str(pairs), *cells, "-" if policy == "nearest" else with_bounds(pickup, ratio)))
     return (
-        f"## {density.capitalize()}, {fleet}\n\n{_driven_of(some, density)}, {jobs:,.0f} requests and up to {cabs:,.0f} cabs in each, means over them.\n\n"
-        + table(("policy", *(title for _, title, _ in _SHOWN), "pickup to nearest"), lines)
+        f"## {density.capitalize()}, {fleet}\n\n{_driven_of(some, density)}, {jobs:,.0f} requests and up to {cabs:,.0f} cabs in each; means over the runs of each policy.\n\n"
+        + table(("policy", "runs", *(title for _, title, _ in _SHOWN), "pickup to nearest"), lines)
     )
 
 

@@ -363,7 +363,7 @@ def test_what_was_not_measured_is_a_dash(rows: list[dict[str, Any]], tmp_path: P
         row["gini"] = None
     text = _text(tmp_path, made)
     cells = [line.split(" | ") for line in text.splitlines() if line.startswith(("| nearest | ", "| waves | "))]
-    assert [line[7] for line in cells if len(line) > 9] == ["-"] * 12
+    assert [line[8] for line in cells if len(line) > 9] == ["-"] * 12
 
 
 def test_a_problem_to_time_has_its_size() -> None:
