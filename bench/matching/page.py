@@ -208,7 +208,7 @@ def _said_of(rows: Rows, density: str, fleet: str) -> str:
     else:
         words = _WORDS[ways[0], ways[1]]
         fewer = interval(paired(rows, density, fleet, "batch", "served"), ratio=False).beside(0.0) == -1
-        words += ", but serves fewer" if fewer else ""
+        words += ", and serves fewer" if fewer else ""
     bound, wanted = _aim(rows, density, fleet)
     served = " against ".join(_shown(rows, density, fleet, one, "served") for one in ("batch", "nearest"))
     return (
@@ -480,6 +480,6 @@ def _solving(kept: dict[str, Any]) -> str:
     ]
     return (
         "## What a decision of `batch` costs\n\nThe whole of it, from the question to the offers, "
-        f"{rows[0]['times']} problems of each size: places even in a square of 10 km, one thread. `{kept['made_by']}`, {kept['date'][:10]}, commit {kept['commit'][:9]}.\n\n"
+        f"{rows[0]['times']} problems of each size: places even in a square of 10 km, one thread. `{kept['made_by']}`, {kept['date'][:10]}, commit {kept['commit'][:9]}. {' '.join(kept.get('notes', ()))}\n\n"
         + table(("jobs x cabs", "p50", "p99", "max"), lines)
     )

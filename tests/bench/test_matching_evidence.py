@@ -343,7 +343,7 @@ def test_the_page_says_that_it_helps_where_it_does_and_where_waits_are_longer(
     assert longer.count("p95 wait +30.0 %") == 6 and "median" not in longer
     assert "serves fewer" not in text and "Fewer are served, beyond chance: nowhere." in text
     text = _text(tmp_path, _world(rows, 6, pickup_m=0.5, wait_p50_s=0.9, served=0.99))
-    assert text.split("## What was run")[0].count("helps drivers and customers, but serves fewer") == 6
+    assert text.split("## What was run")[0].count("helps drivers and customers, and serves fewer") == 6
     assert text.count(" points;") == 5 and "nowhere." not in text.split("## Fleets")[0]
     text = _text(tmp_path, _world(rows, 6, pickup_m=0.5, wait_p50_s=1.01))
     assert text.split("## What was run")[0].count("saves drivers way and costs customers time") == 6
