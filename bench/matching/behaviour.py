@@ -5,14 +5,29 @@ with one seed differ by their decisions alone.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 _MASK = (1 << 64) - 1
 
 
 def draw(*words: int) -> float:
     """A number in [0, 1) that depends on all the words and on nothing else (splitmix64 over them)."""
-    state = 0
+    return _number(_stirred(0, words))
+
+
+@cache
+def _begun(seed: int, purpose: int, cab: int) -> int:
+    """Where all draws of one purpose about one driver begin: a city has some thousand drivers, and a broadcast asks them a million times."""
+    return _stirred(0, (seed, purpose, cab))
+
+
+def _number(state: int) -> float:
+    return (state >> 11) * 2.0**-53
+
+
+def _stirred(state: int, words: Iterable[int]) -> int:
     for word in words:
         state = (state + word + 0x9E3779B97F4A7C15) & _MASK
         state ^= state >> 30
@@ -20,7 +35,7 @@ def draw(*words: int) -> float:
         state ^= state >> 27
         state = state * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
-    return (state >> 11) * 2.0**-53
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +56,16 @@ class Behaviour:
 
     def delay_ms(self, seed: int, cab: int, job: int, round: int, ttl_ms: int) -> int | None:
         """Until he answers; None: no answer within the offer's life."""
-        if draw(seed, 1, cab, job, round) < self.silent:
+        if _number(_stirred(_begun(seed, 1, cab), (job, round))) < self.silent:
             return None
-        delay_ms = int(1000 * (self.quick_s - self.slow_s * math.log(1.0 - draw(seed, 2, cab, job, round))))
+        delay_ms = int(
+            1000 * (self.quick_s - self.slow_s * math.log(1.0 - _number(_stirred(_begun(seed, 2, cab), (job, round)))))
+        )
         return None if delay_ms >= ttl_ms else delay_ms
 
     def takes(self, seed: int, cab: int, job: int, distance_m: int) -> bool:
         """Whether his answer, if he gives one, is a yes."""
-        bent = 1.0 + self.spread * (2.0 * draw(seed, 3, cab) - 1.0)
-        return draw(seed, 4, cab, job) < self.eager * bent * math.exp2(-distance_m / self.half_m)
+        bent = 1.0 + self.spread * (2.0 * _number(_begun(seed, 3, cab)) - 1.0)
+        return _number(_stirred(_begun(seed, 4, cab), (job,))) < self.eager * bent * math.exp2(
+            -distance_m / self.half_m
+        )

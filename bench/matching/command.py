@@ -6,6 +6,7 @@ today's brain the same again. `--evidence` runs all policies over all days of `-
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,14 @@ def main(arguments: list[str]) -> int:
         return _overhead(args)
     if args.evidence or args.sweep:
         return _evidence(args)
+    if args.solving is not None:
+        return _solving(args.solving)
     if args.page is not None:
-        args.page.write_text(page.text(_RESULTS), encoding="utf-8")
+        try:
+            args.page.write_text(page.text(_RESULTS), encoding="utf-8")
+        except page.PageError as refused:
+            print(refused, file=sys.stderr)
+            return 2
         return 0
     market = market_with(args.policy, args.window_s)
 
@@ -75,16 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="write every decision here, packed JSON lines")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="ask the brain the questions of a log again")
     parser.add_argument("--evidence", action="store_true", help="all policies, days, fleets and densities")
-    parser.add_argument("--sweep", action="store_true", help="windows of batch, on the days for tuning")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds per day (default: 1)")
-    parser.add_argument("--dense-seeds", type=int, default=4, help="seeds of the dense city (default: 4)")
+    parser.add_argument(
+        "--sweep",
+        choices=("first", "around", "edge"),
+        help="windows and weights of batch, on the days for tuning: far apart, around the best, or beyond its edge",
+    )
+    parser.add_argument("--solving", type=at_least_one, metavar="TIMES", help="what a decision of batch costs, by size")
+    parser.add_argument("--seeds", type=at_least_one, default=2, help="seeds of each day (default: 2)")
+    parser.add_argument(
+        "--dense-seeds", type=at_least_one, default=1, help="seeds of each stretch of the dense city (default: 1)"
+    )
     for density in ("day", "dense"):
         parser.add_argument(
             f"--{density}-hours",
             type=float,
             nargs=2,
+            action="append",
             metavar=("FROM", "HOURS"),
-            help="drive this stretch, from so many hours after 05:00 local (default: see the module evidence)",
+            help="drive this stretch, from so many hours after 05:00 local; may be given again (default: see the module evidence)",
         )
     parser.add_argument(
         "--overhead", type=at_least_one, metavar="PAIRS", help="what explanations cost: two real servers, in turns"
@@ -121,52 +136,80 @@ def _overhead(args: argparse.Namespace) -> int:
 
 def _evidence(args: argparse.Namespace) -> int:
     everything = evidence.dates_in(args.data)
-    apart = [date for date in everything if date in evidence.TUNED_ON]
-    others = [date for date in everything if date not in evidence.TUNED_ON] or everything
     if TRACES not in everything:
         print(f"no traces of {TRACES} in {args.data}", file=sys.stderr)
         return 2
+    try:
+        tuning, testing = evidence.split(everything)
+    except evidence.SplitError as refused:
+        print(refused, file=sys.stderr)
+        return 2
     days = Days(args.data, market_with("nearest"), everything, traces=TRACES)
-    name, runs = (
-        ("sweep", evidence.sweep(apart or everything))
-        if args.sweep
-        else ("policies", evidence.grid(others, everything, args.seeds, args.dense_seeds))
-    )
     stretches = dict(evidence.SWEPT if args.sweep else evidence.STRETCHES)
-    shorter = {name: given for name, given in (("day", args.day_hours), ("dense", args.dense_hours)) if given}
-    for density, given in shorter.items():
-        stretches["one day" if density == "day" else density] = evidence.Stretch(*given)
+    words = []
+    for density, name, given in (("one day", "day", args.day_hours), ("dense", "dense", args.dense_hours)):
+        if given:
+            stretches[density] = tuple(evidence.Stretch(*one) for one in given)
+            words += [f"--{name}-hours {from_h:g} {hours:g}" for from_h, hours in given]
+    if args.sweep:
+        name, runs = f"sweep_{args.sweep}", evidence.sweep(tuning, evidence.settings_of(args.sweep), stretches)
+        words.insert(0, f"--sweep {args.sweep}")
+        dates = {"one day": tuning, "dense": tuning}
+    else:
+        name, runs = "policies", evidence.grid(testing, everything, args.seeds, args.dense_seeds, stretches)
+        words = ["--evidence", *words, f"--seeds {args.seeds} --dense-seeds {args.dense_seeds}"]
+        dates = {"one day": testing, "dense": everything}
     kept: dict[str, Any] = {
-        "made_by": f"python -m bench simulate --{'sweep' if args.sweep else 'evidence'}"
-        + "".join(f" --{density}-hours {given[0]:g} {given[1]:g}" for density, given in shorter.items())
-        + ("" if args.sweep else f" --seeds {args.seeds} --dense-seeds {args.dense_seeds}"),
+        "made_by": " ".join(["python -m bench simulate", *words]),
         **evidence.stamp(),
         "fleets": FLEETS,
-        "stretches": {density: asdict(stretch) for density, stretch in stretches.items()},
+        "dates": dates,
+        "stretches": {density: [asdict(one) for one in some] for density, some in stretches.items()},
         "rows": [],
     }
-    if not args.sweep:
-        kept["solving"] = evidence.solving(evidence.SIZES, 100)
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    rows = kept["rows"]
-    for row in evidence.carried_out(runs, days, args.processes, stretches):
-        rows.append(row)
+    rows = evidence.carried_out(runs, days, args.processes)
+    keep(_RESULTS / f"{name}.json", kept, len(runs), rows)
+    return 0
+
+
+def keep(path: Path, kept: dict[str, Any], count: int, rows: Iterable[dict[str, Any]]) -> None:
+    """Write `kept` with its rows to `path`, when there are all `count` of them. Until then they grow in a file beside it: who stops a run
+    loses no earlier one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    growing = path.with_suffix(".part")
+    for row in rows:
+        kept["rows"].append(row)
         print(
-            f"{len(rows):4}/{len(runs)} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['seed']}"
-            f" {row['window_s'] or ''} {row['weights'] or ''} busy {row['busy']:.3f} served {row['served']:.3f} pickup {row['pickup_m']:.0f} m, {row['times_life']:.0f} times life",
+            f"{len(kept['rows']):4}/{count} {row['density']:8} {row['fleet']:9} {row['policy']:10} {row['dates'][0]} {row['from_h']:g} {row['seed']}"
+            f" {row['window_s'] or ''} {row['weights'] or ''} busy {row['busy']:.3f} served {row['served']:.3f} pickup {row['pickup_m'] or 0:.0f} m, {row['times_life']:.0f} times life",
             flush=True,
         )
-        # Kept as it grows: who stops it has what is there.
-        rows.sort(
-            key=lambda one: (
-                one["density"],
-                one["fleet"],
-                one["policy"],
-                one["window_s"] or 0,
-                sorted(one["weights"].items()),
-                one["dates"],
-                one["seed"],
-            )
-        )
-        (_RESULTS / f"{name}.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+        kept["rows"].sort(key=_place)
+        growing.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    if len(kept["rows"]) == count:
+        growing.replace(path)
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    setting = row["window_s"] or 0, sorted(row["weights"].items())
+    return (
+        row["density"],
+        row["fleet"],
+        row["policy"],
+        *setting,
+        list(row["dates"]),
+        row["from_h"],
+        row["hours"],
+        row["seed"],
+    )
+
+
+def _solving(times: int) -> int:
+    kept = {
+        "made_by": f"python -m bench simulate --solving {times}",
+        **evidence.stamp(),
+        "sizes": evidence.solving(evidence.SIZES, times),
+    }
+    (_RESULTS / "solving.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
     return 0

@@ -361,10 +361,27 @@ class World:
                     answers.append((self._now + delay_ms, cab, yes))
         self._offers += len(chosen)
         job.offered += len(chosen)
-        answers.sort()
-        for at_ms, cab, yes in answers:
-            self._at(at_ms, self._answer, job, job.round, cab, yes)
+        if answers:
+            # One answer after the other: after the first yes the others are none. Their places among what is due at the same moment are
+            # taken now.
+            answers.sort(reverse=True)
+            self._count += len(answers)
+            self._next_answer(job, job.round, answers, self._count)
         self._at(_up(self._now + self._ttl_ms, _TURN_MS), self._lapse, job, job.round)
+
+    def _next_answer(self, job: Job, round: int, answers: list[tuple[int, int, bool]], last: int) -> None:
+        """The first of those that are left, which end the list, is due. `last`: the place of the last of all."""
+        at_ms, cab, yes = answers.pop()
+        heapq.heappush(
+            self._events, (at_ms, last - len(answers), self._answered, (job, round, cab, yes, answers, last))
+        )
+
+    def _answered(
+        self, job: Job, round: int, cab: int, yes: bool, answers: list[tuple[int, int, bool]], last: int
+    ) -> None:
+        if answers and job.open and job.round == round:
+            self._next_answer(job, round, answers, last)
+        self._answer(job, round, cab, yes)
 
     def _answer(self, job: Job, round: int, cab: int, yes: bool) -> None:
         """A driver says yes or no. A yes that comes too late is refused, as the judge would."""

@@ -1,13 +1,13 @@
 """Every policy over the same days, fleets and seeds, and what the difference between them is worth.
 
-A cell is a density and a fleet; a pair is one day and seed of it. Policies are compared pair by pair: the same customers at the same
-moments, the same cabs, the same answer to the same offer. Intervals are 95 % by bootstrap over the pairs of a cell.
+A cell is a density and a fleet; a pair is one stretch and seed of it. Policies are compared pair by pair: the same customers at the same
+moments, the same cabs, the same answer to the same offer. What is made of the pairs: `bench.matching.intervals`.
 """
 
 import multiprocessing
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -26,6 +26,10 @@ from dispatch.markets import Market, Markets
 from dispatch.matching import Batch, Question, Search, Standing, decide, policy_named, terms_of
 from dispatch.presence import Candidate
 
+Weights = tuple[tuple[str, float], ...]
+"""All weights of `batch`, by name in order."""
+Setting = tuple[float, Weights]
+"""A window of `batch`, and its weights."""
 POLICIES = ("nearest", "waves", "broadcast", "batch")
 FLEETS = {"scarce": 0.92, "balanced": 0.725, "plenty": 0.43}
 """A fleet is so large that its cabs spend this share of their time on shift with a customer or on the way to one, under `nearest`.
@@ -52,9 +56,53 @@ OTHERS: tuple[tuple[str, tuple[float, ...]], ...] = (
 """Weights of `batch` that are swept one at a time, from `MIDDLE`."""
 MIDDLE = (4.0, 300.0)
 """Window and patience in the middle of what is swept; what was shipped before the first sweep."""
+FIXED = {
+    "neighbours": 12,
+    "wait_weight": 0.3,
+    "idle_weight": 0.001,
+    "patient_way_s": MIDDLE[1],
+    "patient_share": 2.0,
+}
+"""Weights of a sweep's setting that does not name them, whatever is shipped by then."""
+AROUND: tuple[tuple[float, tuple[tuple[str, float], ...]], ...] = (
+    *(
+        (2.0, (("patient_way_s", patience_s), ("wait_weight", weight)))
+        for patience_s in (90.0, 120.0, 150.0, 180.0, 240.0)
+        for weight in (0.0, 0.1, 0.3)
+        if (patience_s, weight) != (180.0, 0.3)
+    ),
+    *(
+        (4.0, (("patient_way_s", patience_s), ("wait_weight", weight)))
+        for patience_s in (120.0, 180.0)
+        for weight in (0.0, 0.1)
+    ),
+    *((2.0, (("patient_way_s", 180.0), ("patient_share", share))) for share in (1.5, 3.0)),
+)
+"""The second sweep. The first had found its best, 2 s with 180 s, at the edge of what it saw, and a smaller `wait_weight` better at `MIDDLE`."""
+EDGE: tuple[tuple[float, tuple[tuple[str, float], ...]], ...] = (
+    *((2.0, (("patient_way_s", patience_s), ("wait_weight", 0.0))) for patience_s in (45.0, 60.0)),
+    *(
+        (2.0, (("patient_way_s", patience_s), ("patient_share", share)))
+        for patience_s in (180.0, 240.0)
+        for share in (1.0, 1.25)
+    ),
+    *(
+        (2.0, (("patient_way_s", patience_s), ("patient_share", 1.5), ("wait_weight", weight)))
+        for patience_s in (150.0, 180.0, 240.0)
+        for weight in (0.0, 0.1, 0.3)
+        if (patience_s, weight) != (180.0, 0.3)
+    ),
+)
+"""The third. By score alone the second had its best at its edge again, 90 s and no `wait_weight`; among those whose long waits are no longer
+than those of `nearest` it had it at 180 s with a `patient_share` of 1.5, and had seen no smaller one there.
+"""
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
 """Windows whose decision is timed, jobs by cabs."""
 _RESAMPLED = 2_000
+
+
+class SplitError(Exception):
+    """The days given cannot be parted into those for tuning and those for the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +113,40 @@ class Stretch:
     hours: float
 
 
-STRETCHES = {"one day": Stretch(0.0, 24.0), "dense": Stretch(12.0, 2.0)}
-"""Of the days laid over each other only 17:00 to 19:00 local: some 30,000 trips."""
-SWEPT = {"one day": Stretch(12.0, 6.0), "dense": Stretch(12.0, 1.0)}
-"""What is driven of a day for each of some hundred settings."""
+Stretches = Mapping[str, Sequence[Stretch]]
+"""What is driven of each density."""
+STRETCHES: Stretches = {
+    "one day": (Stretch(0.0, 24.0),),
+    "dense": tuple(Stretch(from_h, 2.0) for from_h in range(2, 18, 2)),
+}
+"""Of the days laid over each other eight stretches of two hours, from 07:00 to 23:00 local: they share no trip."""
+SWEPT: Stretches = {"one day": (Stretch(12.0, 6.0),), "dense": (Stretch(12.0, 1.0),)}
+"""What is driven of a day for each of some fifty settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One simulated day."""
+    """One simulated stretch of a day."""
 
     density: str
     fleet: str
     dates: tuple[str, ...]
+    stretch: Stretch
     seed: int
     policy: str
-    window_s: float | None = None
-    weights: tuple[tuple[str, float], ...] = ()
-    """Of `batch`, where they are not the defaults."""
+    setting: Setting | None = None
+    """Of `batch`; None: what is shipped."""
+
+
+def shipped() -> Setting:
+    """What `batch` does in a market that says nothing of it."""
+    return market_with("batch").batch_window_s, weights_of(policy_named("batch"))
+
+
+def weights_of(brain: object) -> Weights:
+    """All weights of a `Batch`, by name."""
+    assert isinstance(brain, Batch)
+    return tuple(sorted(asdict(brain).items()))
 
 
 @cache
@@ -94,37 +158,68 @@ def market_with(policy: str, window_s: float | None = None) -> Market:
     return Markets.load({"sf": settings})["sf"]
 
 
-def grid(dates: Sequence[str], everything: Sequence[str], seeds: int, dense_seeds: int) -> list[Run]:
+def split(everything: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(days for tuning, days for the tables) of those given. Raises SplitError where one of them would be none: then nothing is left to
+    judge the defaults by that they were not chosen on.
+    """
+    tuning = [date for date in everything if date in TUNED_ON]
+    testing = [date for date in everything if date not in TUNED_ON]
+    if not tuning or not testing:
+        raise SplitError(
+            f"of {len(everything)} days given {len(tuning)} are for tuning ({', '.join(TUNED_ON)}): both those and others are needed"
+        )
+    return tuning, testing
+
+
+def grid(
+    dates: Sequence[str], everything: Sequence[str], seeds: int, dense_seeds: int, stretches: Stretches = STRETCHES
+) -> list[Run]:
     """All runs: each of `dates` alone, and all of `everything` in one. Whoever stops early has whole pairs."""
-    days = [("one day", (date,), seed) for seed in range(1, seeds + 1) for date in dates]
-    dense = [("dense", tuple(everything), seed) for seed in range(1, dense_seeds + 1)]
+    days = [("one day", (date,), at, seed) for seed in _to(seeds) for at in stretches["one day"] for date in dates]
+    dense = [("dense", tuple(everything), at, seed) for seed in _to(dense_seeds) for at in stretches["dense"]]
     mixed = [one for pair in zip_longest(days, dense) for one in pair if one is not None]
     return [
-        Run(density, fleet, days, seed, policy)
-        for density, days, seed in mixed
+        Run(density, fleet, days, at, seed, policy)
+        for density, days, at, seed in mixed
         for fleet in FLEETS
         for policy in POLICIES
     ]
 
 
-def sweep(dates: Sequence[str]) -> list[Run]:
-    """`batch` with other windows and weights, and `nearest` to hold it against, on the days for tuning alone: the dense city is made of them
+def _to(seeds: int) -> range:
+    return range(1, seeds + 1)
+
+
+def first_settings() -> list[Setting]:
+    """Of the first sweep: windows with patiences, then the other weights one at a time."""
+    middle_s, patience_s = MIDDLE
+    some = [(window_s, {"patient_way_s": patience}) for window_s in SWEEP_S for patience in PATIENCES_S]
+    some += [(middle_s, {"patient_way_s": patience_s, name: value}) for name, values in OTHERS for value in values]
+    return [_setting(window_s, weights) for window_s, weights in some]
+
+
+def settings_of(sweep_name: str) -> list[Setting]:
+    """Of the sweep with that name. Raises KeyError."""
+    some = {"around": AROUND, "edge": EDGE}
+    if sweep_name == "first":
+        return first_settings()
+    return [_setting(window_s, dict(weights)) for window_s, weights in some[sweep_name]]
+
+
+def _setting(window_s: float, weights: Mapping[str, float]) -> Setting:
+    return window_s, tuple(sorted({**FIXED, **weights}.items()))
+
+
+def sweep(dates: Sequence[str], settings: Sequence[Setting], stretches: Stretches = SWEPT) -> list[Run]:
+    """`batch` with these windows and weights, and `nearest` to hold it against, on the days for tuning alone: the dense city is made of them
     too.
     """
-    settings: list[tuple[float, tuple[tuple[str, float], ...]]] = [
-        (window_s, (("patient_way_s", patience_s),)) for window_s in SWEEP_S for patience_s in PATIENCES_S
-    ]
-    middle_s, patience_s = MIDDLE
-    settings += [
-        (middle_s, tuple({"patient_way_s": patience_s, name: value}.items()))
-        for name, values in OTHERS
-        for value in values
-    ]
     runs = []
     for density, days in [*(("one day", (date,)) for date in dates), ("dense", tuple(dates))]:
-        for fleet in FLEETS:
-            runs.append(Run(density, fleet, days, 1, "nearest"))
-            runs += [Run(density, fleet, days, 1, "batch", window_s, weights) for window_s, weights in settings]
+        for at in stretches[density]:
+            for fleet in FLEETS:
+                runs.append(Run(density, fleet, days, at, 1, "nearest"))
+                runs += [Run(density, fleet, days, at, 1, "batch", setting) for setting in settings]
     return runs
 
 
@@ -147,35 +242,36 @@ def sized(city_of: Callable[[float], City], fleet: str) -> tuple[float, float]:
     return best
 
 
-_INHERITED: tuple[Days, dict[str, Stretch]] | None = None
+_INHERITED: Days | None = None
 _SIZES: dict[tuple[tuple[str, ...], Stretch, str], tuple[float, float]] = {}
 
 
 def _one(run: Run) -> dict[str, Any]:
     assert _INHERITED is not None
-    days, stretches = _INHERITED
-    market, stretch = market_with(run.policy, run.window_s), stretches[run.density]
+    days, at = _INHERITED, run.stretch
+    window_s, weights = (shipped() if run.policy == "batch" else (None, ())) if run.setting is None else run.setting
+    market = market_with(run.policy, window_s)
 
     def city_of(per_busy: float) -> City:
-        return days.city(run.dates, per_busy, first_h=stretch.from_h, hours=stretch.hours)
+        return days.city(run.dates, per_busy, first_h=at.from_h, hours=at.hours)
 
-    key = run.dates, stretch, run.fleet
+    key = run.dates, at, run.fleet
     if key not in _SIZES:
         _SIZES[key] = sized(city_of, run.fleet)
     per_busy, aimed = _SIZES[key]
     city = city_of(per_busy)
-    brain = Batch(**dict(run.weights)) if run.weights else None  # type: ignore[arg-type]
+    brain = Batch(**dict(weights)) if weights else None  # type: ignore[arg-type]
     outcome = World(city, market, seed=run.seed, brain=brain).run()
+    what = {name: getattr(run, name) for name in ("density", "fleet", "dates", "seed", "policy")}
+    what |= {"window_s": window_s, "weights": dict(weights), **asdict(at)}
     sizes = {"cabs": max(city.out), "per_busy": round(per_busy, 4), "busy_when_sized": round(aimed, 4)}
-    return {**asdict(run), "weights": dict(run.weights), **sizes, **measures(outcome, market)}
+    return {**what, **sizes, **measures(outcome, market)}
 
 
-def carried_out(
-    runs: Sequence[Run], days: Days, processes: int, stretches: dict[str, Stretch] = STRETCHES
-) -> Iterator[dict[str, Any]]:
+def carried_out(runs: Sequence[Run], days: Days, processes: int) -> Iterator[dict[str, Any]]:
     """The row of each run, as they come in; the days are read once and inherited."""
     global _INHERITED
-    _INHERITED = days, stretches
+    _INHERITED = days
     _SIZES.clear()
     if processes == 1:
         yield from map(_one, runs)
@@ -194,56 +290,6 @@ def stamp() -> dict[str, Any]:
 def dates_in(folder: Path) -> list[str]:
     """The days that a folder has requests of."""
     return sorted(path.name.split("_")[1][:10] for path in folder.glob("requests_*.csv.gz"))
-
-
-def interval(pairs: Sequence[tuple[float, float]], *, ratio: bool) -> tuple[float, float, float]:
-    """(value, low, high) of what the first of each pair is to the second: mean over mean, or the mean difference."""
-    chance = random.Random(1)
-
-    def value(some: Sequence[tuple[float, float]]) -> float:
-        first, second = sum(one for one, _ in some), sum(two for _, two in some)
-        if ratio:
-            return first / second if second else float("nan")
-        return (first - second) / len(some)
-
-    again = sorted(value(chance.choices(pairs, k=len(pairs))) for _ in range(_RESAMPLED))
-    return value(pairs), again[round(0.025 * _RESAMPLED)], again[round(0.975 * _RESAMPLED) - 1]
-
-
-def paired(
-    rows: Sequence[dict[str, Any]], density: str, fleet: str, policy: str, name: str, against: str = "nearest"
-) -> list[tuple[float, float]]:
-    """Of one cell, the measure of `policy` beside that of `against`, pair by pair."""
-    cell = [row for row in rows if row["density"] == density and row["fleet"] == fleet]
-    base = {(*row["dates"], row["seed"]): row[name] for row in cell if row["policy"] == against}
-    return [(row[name], base[(*row["dates"], row["seed"])]) for row in cell if row["policy"] == policy]
-
-
-Setting = tuple[float, tuple[tuple[str, float], ...]]
-"""A window and those weights that were set."""
-
-
-def setting_of(row: dict[str, Any]) -> Setting:
-    return row["window_s"], tuple(sorted(row["weights"].items()))
-
-
-def ranked(rows: Sequence[dict[str, Any]]) -> list[tuple[float, bool, Setting]]:
-    """The settings of a sweep, the best first: (score, whether it may be the default, setting).
-
-    The rule, written before the sweep was run: the score is the mean over all cells of pickup metres and median wait, each as a
-    ratio to `nearest`, in equal parts: the one is the drivers' cost, the other the customers'. A default may make pickups in no cell more
-    than 2 % longer and serve in none half a point less.
-    """
-    found = []
-    for setting in sorted({setting_of(row) for row in rows if row["policy"] == "batch"}, key=str):
-        some = [row for row in rows if row["policy"] != "batch" or setting_of(row) == setting]
-        cells = [(density, fleet) for density in STRETCHES for fleet in FLEETS]
-        pickups = [interval(paired(some, *cell, "batch", "pickup_m"), ratio=True)[0] for cell in cells]
-        waits = [interval(paired(some, *cell, "batch", "wait_p50_s"), ratio=True)[0] for cell in cells]
-        served = [interval(paired(some, *cell, "batch", "served"), ratio=False)[0] for cell in cells]
-        fits = max(pickups) <= 1.02 and min(served) >= -0.005
-        found.append((sum(pickups + waits) / (2 * len(cells)), fits, setting))
-    return sorted(found, key=lambda one: (not one[1], one[0], str(one[2])))
 
 
 def problem(jobs: int, cabs: int, seed: int, side_m: float = 10_000) -> Question:
@@ -281,8 +327,8 @@ def solving(sizes: Sequence[tuple[int, int]], times: int) -> list[dict[str, Any]
                 "jobs": jobs,
                 "cabs": cabs,
                 "times": times,
-                "p50_ms": round(quantile(took, 0.5), 2),
-                "p99_ms": round(quantile(took, 0.99), 2),
+                "p50_ms": round(quantile(took, 0.5) or 0, 2),
+                "p99_ms": round(quantile(took, 0.99) or 0, 2),
                 "max_ms": round(max(took), 2),
             }
         )

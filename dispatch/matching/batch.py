@@ -18,16 +18,18 @@ from dispatch.presence import Candidate
 NEIGHBOURS = 12
 """How many free providers near each job are weighed. Whoever is not among a job's twelve nearest is seldom its part of the cheapest
 assignment, and the problem grows with it (docs/matching.md)."""
-WAIT_WEIGHT = 0.3
-"""Seconds of way that a second of waiting outweighs when there are more jobs than providers: nobody is left to wait for ever."""
+WAIT_WEIGHT = 0.1
+"""Seconds of way that a second of waiting outweighs when there are more jobs than providers: nobody is left to wait for ever. Of the weights
+above nothing the best of the sweep; nothing at all is better by half a hundredth, and serves fewer where cabs are short (docs/matching.md)."""
 IDLE_WEIGHT = 0.001
 IDLE_MAX_S = 1_800.0
 """Who has been without work longer is a little cheaper, by 2 s of way after half an hour at most: fairness
 among near equals. Neither five times as much nor nothing changed pickups by more than a hundredth in the sweep (docs/matching.md)."""
 PATIENT_WAY_S = 180.0
-PATIENT_SHARE = 2.0
+PATIENT_SHARE = 1.5
 """Nobody is sent on a way longer than the first, and so much more for each second that the job has waited: somebody nearer may become
-free, and he for a job that is nearer. Who has waited gets whom there is. With the window of 2 s the best of the sweep."""
+free, and he for a job that is nearer. Who has waited gets whom there is. With the window of 2 s the best of the sweep of those that leave nobody
+to wait longer than `nearest` does, in the longest waits of a city; less patience with the way would shorten pickups further."""
 
 _NOBODY = Standing()
 

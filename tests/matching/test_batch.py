@@ -92,7 +92,7 @@ def test_of_two_with_one_cab_the_nearer_gets_it_unless_the_other_has_waited() ->
     near = decide(question(metres))
     assert pairs(near) == {2: 1}
     assert near.reasons == {job(1): Reason.OUTBID, job(2): Reason.ASSIGNED}
-    assert pairs(decide(question(metres, waited={1: 120.0}))) == {1: 1}
+    assert pairs(decide(question(metres, waited={1: 300.0}))) == {1: 1}
 
 
 def test_nobody_near_is_said() -> None:
