@@ -55,6 +55,8 @@ class Job:
     live: dict[int, int] = field(default_factory=dict)
     """Cab → metres that his live offer says."""
     out_until: dict[int, float] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    """Cabs that let an offer of it lapse."""
     """Cab → when he may be asked again; never, after a no."""
     open: bool = True
     next_at: int = 0
@@ -302,12 +304,20 @@ class World:
 
     def _near(self, job: Job) -> list[tuple[int, int]]:
         reach = self._policy.reach(self._market, job.round, (self._now - job.trip.at_ms) / 1000)
-        without = [cab for cab, until in job.out_until.items() if until > self._now] if job.out_until else ()
-        x, y = job.trip.x, job.trip.y
-        near = self._ground.near(x, y, reach.wanted, reach.radius_m, without)
+        out = [cab for cab, until in job.out_until.items() if until > self._now] if job.out_until else []
+        x, y, wanted = job.trip.x, job.trip.y, reach.wanted
+        near = self._others_first(job, x, y, wanted, reach.radius_m, out)
         if not near and reach.radius_m < self._market.radius_max_m and not self._batch:
-            near = self._ground.near(x, y, reach.wanted, self._market.radius_max_m, without)
+            near = self._others_first(job, x, y, wanted, self._market.radius_max_m, out)
         return near
+
+    def _others_first(
+        self, job: Job, x: float, y: float, wanted: int, radius_m: float, out: list[int]
+    ) -> list[tuple[int, int]]:
+        """As the server searches: who let an offer of the job lapse is found where nobody else is."""
+        if job.silent and (near := self._ground.near(x, y, wanted, radius_m, [*out, *job.silent])):
+            return near
+        return self._ground.near(x, y, wanted, radius_m, out)
 
     def _decided(
         self, jobs: Sequence[Job], found: dict[UUID, Sequence[Candidate]], seen: set[int]
@@ -405,6 +415,7 @@ class World:
         again_at = self._now + self._market.lapse_cooldown_s * 1000
         for cab, metres in list(job.live.items()):
             job.out_until[cab] = again_at
+            job.silent.add(cab)
             if not self._alone:
                 delay_ms = self._behaviour.delay_ms(self._seed, cab, job.number, round, self._ttl_ms)
                 if delay_ms is not None and not self._behaviour.takes(self._seed, cab, job.number, metres):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -114,18 +115,22 @@ class Batching:
 
         async def look(search: Search) -> None:
             reach = policy_named("batch").reach(market, search.round, search.waited_s)
+            near = partial(
+                self._presence.near,
+                market,
+                search.service_type,
+                search.lat,
+                search.lng,
+                wanted=reach.wanted,
+                radius_max_m=reach.radius_m,
+                # Nobody is held before it is decided who gets whom; those held for offers under way are passed over.
+                hold_s=-market.offer_ttl_s if market.offers_at_once == 1 else 0,
+            )
             async with at_once:
-                found[search.job_id] = await self._presence.near(
-                    market,
-                    search.service_type,
-                    search.lat,
-                    search.lng,
-                    wanted=reach.wanted,
-                    radius_max_m=reach.radius_m,
-                    excluded=search.excluded,
-                    # Nobody is held before it is decided who gets whom; those held for offers under way are passed over.
-                    hold_s=-market.offer_ttl_s if market.offers_at_once == 1 else 0,
-                )
+                some = await near(excluded=[*search.excluded, *search.silent])
+                if not some and search.silent:
+                    some = await near(excluded=search.excluded)
+            found[search.job_id] = some
 
         await each(known, look)
         providers = sorted({candidate.provider_id for near in found.values() for candidate in near})

@@ -26,6 +26,8 @@ class Search:
     excluded: tuple[UUID, ...]
     waited_s: float = 0.0
     """Since the customer asked; 0 where nobody has looked, for only `batch` weighs it."""
+    silent: tuple[UUID, ...] = ()
+    """Who let an offer of it lapse: asked again only where nobody else is, else two of them would have it by turns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 -- name: jobs_due :many
 -- $1 job_id or NULL, $2 limit, $3 lease_s, $4 markets text[], $5 their cooldowns in s float8[]
-SELECT job_id, market, service_type, status, round, pickup_lat, pickup_lng, expired, lapsed, waiting, excluded
+SELECT job_id, market, service_type, status, round, pickup_lat, pickup_lng, expired, lapsed, waiting, excluded, silent
 FROM jobs_due($1, $2, make_interval(secs => $3), $4, $5);
 
 -- name: offers_create :one

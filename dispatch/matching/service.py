@@ -159,6 +159,7 @@ class Matching:
                 row["lapsed"],
                 row["waiting"],
                 tuple(row["excluded"]),
+                silent=tuple(row["silent"]),
             )
             for row in rows
         ]
@@ -208,13 +209,17 @@ class Matching:
     async def _found(
         self, market: Market, search: Search, terms: Terms, passed: Sequence[UUID]
     ) -> tuple[list[Candidate], float]:
-        """Who is free near a job, and how far it was looked: as far as the policy reaches, then as far as the market does."""
+        """Who is free near a job, and how far it was looked: as far as the policy reaches, then as far as the market does; each time first
+        among those who have not let an offer of it lapse.
+        """
         reach = policy_named(terms.policy).reach(market, search.round)
-        radius_m = reach.radius_m
-        found = await self._near(market, search, reach.wanted, radius_m, passed)
-        if not found and radius_m < market.radius_max_m:
-            radius_m = market.radius_max_m
-            found = await self._near(market, search, reach.wanted, radius_m, passed)
+        left_out = [*search.excluded, *passed]
+        for radius_m in dict.fromkeys((reach.radius_m, market.radius_max_m)):
+            found: list[Candidate] = []
+            if search.silent:
+                found = await self._near(market, search, reach.wanted, radius_m, [*left_out, *search.silent])
+            if found := found or await self._near(market, search, reach.wanted, radius_m, left_out):
+                break
         return found, radius_m
 
     async def _offer_together(self, window: Sequence[Search]) -> None:
@@ -314,7 +319,7 @@ class Matching:
             self._why.note(question, decision, search, radius_m=radius_m, round=made.round, offered=made.offered)
 
     async def _near(
-        self, market: Market, search: Search, wanted: int, radius_m: float, passed: Sequence[UUID]
+        self, market: Market, search: Search, wanted: int, radius_m: float, left_out: Sequence[UUID]
     ) -> list[Candidate]:
         return await self._presence.near(
             market,
@@ -323,7 +328,7 @@ class Matching:
             search.lng,
             wanted=wanted,
             radius_max_m=radius_m,
-            excluded=(*search.excluded, *passed),
+            excluded=left_out,
             hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
         )
 

@@ -11,17 +11,12 @@ CREATE FUNCTION offer_withdrawn(p_user uuid, p_offer uuid, p_job uuid, p_reason 
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN ROW(p_user, 'offer.withdrawn', json_build_object('offer_id', p_offer, 'job_id', p_job, 'reason', p_reason))::pending_fact;
 
--- Whether somebody is not asked about a job again, by the offers of it that he had: he took it or declined, or he let one lapse a moment ago.
--- Each further lapse doubles that moment: two who do not answer would otherwise have it by turns, and nobody behind them would be asked.
-CREATE FUNCTION left_out(p_answered boolean, p_last timestamptz, p_lapsed bigint, p_cooldown interval) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN p_answered OR coalesce(p_last > clock_timestamp() - p_cooldown * (2 ^ least(greatest(p_lapsed - 1, 0), 6)), false);
-
 -- Take jobs whose next action is due (or the one asked for) on lease, so that of many workers one searches. No leader: whoever
 -- dies with a lease loses it when it runs out. `excluded`: providers who answered this job already, or let it lapse a moment ago.
+-- `silent`: those who ever let it lapse.
 CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_markets text[], p_cooldowns_s double precision[])
 RETURNS TABLE (job_id uuid, market text, service_type service_name, status job_status, round not_negative, pickup_lat latitude, pickup_lng longitude,
-               customer_id uuid, expired boolean, lapsed boolean, waiting boolean, excluded uuid[])
+               customer_id uuid, expired boolean, lapsed boolean, waiting boolean, excluded uuid[], silent uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   due uuid[];
@@ -47,9 +42,10 @@ BEGIN
     t.expires_at <= clock_timestamp(),
     coalesce(t.offer_deadline <= clock_timestamp(), false),
     EXISTS (SELECT FROM offers o WHERE o.job_id = t.id AND o.status = 'live'),
-    ARRAY(SELECT o.provider_id FROM offers o WHERE o.job_id = t.id GROUP BY o.provider_id
-          HAVING left_out(bool_or(o.status IN ('declined', 'accepted')), max(o.responded_at), count(*) FILTER (WHERE o.status = 'expired'),
-            make_interval(secs => coalesce(p_cooldowns_s[array_position(p_markets, t.market)], 0))))
+    ARRAY(SELECT DISTINCT o.provider_id FROM offers o WHERE o.job_id = t.id
+          AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp()
+            - make_interval(secs => coalesce(p_cooldowns_s[array_position(p_markets, t.market)], 0)))),
+    ARRAY(SELECT DISTINCT o.provider_id FROM offers o WHERE o.job_id = t.id AND o.status = 'expired')
   FROM taken t;
 END $$;
 
@@ -88,8 +84,7 @@ BEGIN
       AND p.user_id <> j.customer_id AND payment_fits(j, p.user_id)
       AND NOT EXISTS (SELECT FROM jobs b WHERE b.provider_id = p.id AND b.status IN ('accepted', 'arrived', 'in_progress'))
       AND NOT EXISTS (SELECT FROM offers o WHERE o.job_id = p_job AND o.provider_id = p.id
-                      HAVING left_out(bool_or(o.status IN ('declined', 'accepted')), max(o.responded_at),
-                        count(*) FILTER (WHERE o.status = 'expired'), p_cooldown))
+                      AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp() - p_cooldown))
       AND EXISTS (SELECT FROM sockets s JOIN workers w ON w.id = s.worker_id
                   WHERE s.user_id = p.user_id AND (s.lost_at IS NULL OR s.lost_at > clock_timestamp() - interval '5 s')
                     AND w.beat_at > clock_timestamp() - interval '5 s')

@@ -49,8 +49,13 @@ def _taken(db: Session, job: Row, now: datetime, lease_s: float, cooldown_s: flo
     standing = deadline is not None and deadline > now
     job_set(db, job["id"], next_search_at=deadline if standing else now + seconds(lease_s))
     offers = db.of_job(job["id"])
-    asked = {offer["provider_id"] for offer in offers}
-    excluded = [who for who in asked if _left_out(offers, who, now, cooldown_s)]
+    lately = now - seconds(cooldown_s)
+    excluded = {
+        offer["provider_id"]
+        for offer in offers
+        if offer["status"] in ("declined", "accepted")
+        or (offer["responded_at"] is not None and offer["responded_at"] > lately)
+    }
     names = ("market", "service_type", "status", "round", "pickup_lat", "pickup_lng")
     return {name: job[name] for name in names} | {
         "job_id": job["id"],
@@ -58,17 +63,8 @@ def _taken(db: Session, job: Row, now: datetime, lease_s: float, cooldown_s: flo
         "lapsed": deadline is not None and deadline <= now,
         "waiting": any(offer["status"] == "live" for offer in offers),
         "excluded": sorted(excluded),
+        "silent": sorted({offer["provider_id"] for offer in offers if offer["status"] == "expired"}),
     }
-
-
-def _left_out(offers: Sequence[Row], provider_id: UUID, now: datetime, cooldown_s: float) -> bool:
-    """`left_out`, of all offers of a job."""
-    his = [offer for offer in offers if offer["provider_id"] == provider_id]
-    if any(offer["status"] in ("declined", "accepted") for offer in his):
-        return True
-    lapsed = sum(offer["status"] == "expired" for offer in his)
-    lately = now - seconds(cooldown_s * 2 ** min(max(lapsed - 1, 0), 6))
-    return any(offer["responded_at"] is not None and offer["responded_at"] > lately for offer in his)
 
 
 def _eligible(db: Session, job: Row, provider: Row, gate: Row, away_m: int, cooldown_s: float) -> bool:
@@ -79,8 +75,13 @@ def _eligible(db: Session, job: Row, provider: Row, gate: Row, away_m: int, cool
         return False
     if provider["user_id"] == job["customer_id"] or active_job_of(db, provider["id"]) is not None:
         return False
-    if _left_out(db.of_job(job["id"]), provider["id"], now, cooldown_s):
-        return False
+    lately = now - seconds(cooldown_s)
+    for offer in db.of_job(job["id"]):
+        if offer["provider_id"] == provider["id"] and (
+            offer["status"] in ("declined", "accepted")
+            or (offer["responded_at"] is not None and offer["responded_at"] > lately)
+        ):
+            return False
     five = now - seconds(5)
     for socket in db.all("sockets"):
         worker = db.get("workers", socket["worker_id"])
