@@ -323,7 +323,9 @@ HELD = {
 
 
 async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the statements that Postgres names as waiting for our session; it stays a little longer until there are any."""
+    """Met are the statements that Postgres names as waiting for our session; it stays a little longer, and takes more rows, until there
+    are any: those there were in the first moment may be nobody's concern, or none.
+    """
     what = dice.choice(sorted(HELD))
     # Postgres lives meanwhile: who kills it lets go of the rows.
     async with nemesis.lock("postgres"):
@@ -338,6 +340,8 @@ async def row_lock(nemesis: Nemesis, planned: Planned, dice: random.Random) -> t
                 while (now := time.monotonic()) < until or (not waiting and now < until + AIM_WITHIN_S):
                     waiting.update(row["call"] for row in await looker.fetch(BLOCKED, pid))
                     await asyncio.sleep(0.05)
+                    if not waiting:
+                        await holder.fetch(HELD[what])
         finally:
             holder.terminate()
             looker.terminate()
@@ -363,26 +367,28 @@ async def client_abort(nemesis: Nemesis, planned: Planned, dice: random.Random) 
     return f"{len(victims)} phones", met
 
 
+HOGS_MAX = 16
 SHARED_S, LOOK_S = 0.02, 0.1
 """A worker that waited so much longer than before for a CPU, within a look, was slowed by the hogs."""
 
 
 async def cpu_hog(nemesis: Nemesis, planned: Planned, dice: random.Random) -> tuple[str, int]:
-    """Met are the most calls that were under way, at any look, at workers which the hogs kept waiting for a CPU. A little longer, until
-    there are any.
+    """Met are the most calls that were under way, at any look, at workers which the hogs kept waiting for a CPU. More and more of them, and
+    a little longer, until there are any: who wakes for a moment is let in before a few.
     """
     pids = [node.worker.pid for node in nemesis.cluster.nodes]
     usual = await _waits(pids)
-    hogs = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "while True: pass", start_new_session=True, preexec_fn=end_with_us
-        )
-        for _ in range(2)
-    ]
+    hogs: list[asyncio.subprocess.Process] = []
     met = 0
     try:
         until = time.monotonic() + planned.length_s
         while (now := time.monotonic()) < until or (not met and now < until + AIM_WITHIN_S):
+            if len(hogs) < 2 or (not met and len(hogs) < HOGS_MAX):
+                hogs.append(
+                    await asyncio.create_subprocess_exec(
+                        sys.executable, "-c", "while True: pass", start_new_session=True, preexec_fn=end_with_us
+                    )
+                )
             looked = zip(nemesis.cluster.nodes, await _waits(pids), usual, strict=True)
             met = max(met, sum(nemesis.calls_at(node) for node, waited, was in looked if waited > was + SHARED_S))
     finally:
