@@ -25,7 +25,7 @@ IDLE_WEIGHT = 0.001
 IDLE_MAX_S = 1_800.0
 """Who has been without work longer is a little cheaper, by 2 s of way after half an hour at most: fairness
 among near equals. Neither five times as much nor nothing changed pickups by more than a hundredth in the sweep (docs/matching.md)."""
-PATIENT_WAY_S = 180.0
+PATIENT_WAY_S = 150.0
 PATIENT_SHARE = 1.5
 """Nobody is sent on a way longer than the first, and so much more for each second that the job has waited: somebody nearer may become
 free, and he for a job that is nearer. Who has waited gets whom there is. With the window of 2 s the best of the sweep of those that leave nobody
