@@ -182,7 +182,7 @@ async def test_the_batch_policy_tells_costs_and_who_was_outbid(database_url: str
     async with (
         serving(database_url, redis_url, markets=markets) as server,
         server.working(at=east(0.3)) as (near, _),
-        server.working(at=east(0.8)) as (far, _),
+        server.working(at=east(0.5)) as (far, _),
     ):
         admin = await server.admin()
         job = await server.request(await server.person(), at=east(0))
