@@ -72,10 +72,12 @@ SELECT count(*) FROM lost;
 -- name: events_forget :one
 -- Of the next $3 users after $4: forget events older than $1 days, $2 of each at most. Returns the last of these users (NULL: there is none)
 -- and how many events went. Along the key: an index by age, of tables whose pages are used again, either costs each event its place in it
--- or, by ranges of pages, reads all that is young in pages that the old have left.
+-- or, by ranges of pages, reads all that is young in pages that the old have left. Of whoever has nothing that is old one row is read.
 WITH whose AS (SELECT h.user_id FROM inbox_head h WHERE h.user_id > $4 ORDER BY h.user_id LIMIT $3),
-old AS (SELECT e.user_id, e.seq FROM whose s CROSS JOIN LATERAL (
-  SELECT x.user_id, x.seq, x.at FROM events x WHERE x.user_id = s.user_id ORDER BY x.seq LIMIT $2) e
-  WHERE e.at < clock_timestamp() - make_interval(days => $1)),
+oldest AS (SELECT s.user_id, f.at FROM whose s CROSS JOIN LATERAL (
+  SELECT x.at FROM events x WHERE x.user_id = s.user_id ORDER BY x.seq LIMIT 1) f),
+old AS (SELECT e.user_id, e.seq FROM oldest o CROSS JOIN LATERAL (
+  SELECT x.user_id, x.seq, x.at FROM events x WHERE x.user_id = o.user_id ORDER BY x.seq LIMIT $2) e
+  WHERE o.at < clock_timestamp() - make_interval(days => $1) AND e.at < clock_timestamp() - make_interval(days => $1)),
 gone AS (DELETE FROM events e USING old WHERE e.user_id = old.user_id AND e.seq = old.seq RETURNING 1)
 SELECT (SELECT s.user_id FROM whose s ORDER BY s.user_id DESC LIMIT 1) AS last, (SELECT count(*) FROM gone) AS gone;
