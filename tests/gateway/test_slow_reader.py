@@ -9,12 +9,12 @@ import pytest
 
 from bench.hostile.mutate import frame
 from dispatch.gateway import SWEEP_EVERY_S, Door, SocketRules
-from dispatch.gateway.connection import CUT_S, STALLED_S
+from dispatch.gateway.connection import CUT_S, STALLED_S, Connection
 from dispatch.kit.clock import ManualClock
 from dispatch.kit.tasks import Nursery, repeat
 from protocol.frames import HELLO_WITHIN_S
-from tests.gateway.wire import wired
-from tests.support.server import WITHIN_S, Server, serving
+from tests.gateway.wire import Wire, wired
+from tests.support.server import WITHIN_S, Person, Server, serving
 
 TOLD = b"\x88\x02" + (4408).to_bytes(2, "big")
 
@@ -142,16 +142,22 @@ async def test_on_a_real_socket_4408_is_what_he_finds_when_he_reads_on(database_
 async def _stalled(server: Server) -> None:
     person = await server.person()
     async with wired(server, person) as wire:
-        (conn,) = [c for c in server.app.door.connections.values() if c.user_id == person.user_id]
-        wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        while conn.waiting_bytes == 0:
-            for _ in range(20):
-                conn.send(b'{"type":"pad","of":"' + b"x" * 8_000 + b'"}', person.user_id)
-            await asyncio.sleep(0)
+        conn = await _full(server, person, wire)
         assert conn.closing_since is None, "within the bound of what may wait"
         conn.sweep(server.app.clock.monotonic() + STALLED_S + 0.1, server.app.clock.now(), HELLO_WITHIN_S)
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await wire.ends() == 4408
+
+
+async def _full(server: Server, person: Person, wire: Wire) -> Connection:
+    """His connection, with more on its way than the kernel takes; he reads no more."""
+    (conn,) = [c for c in server.app.door.connections.values() if c.user_id == person.user_id]
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    while conn.waiting_bytes == 0:
+        for _ in range(20):
+            conn.send(b'{"type":"pad","of":"' + b"x" * 8_000 + b'"}', person.user_id)
+        await asyncio.sleep(0)
+    return conn
 
 
 async def test_who_closes_and_never_reads_what_waits_for_him_is_cut(database_url: str, redis_url: str) -> None:
@@ -159,12 +165,7 @@ async def test_who_closes_and_never_reads_what_waits_for_him_is_cut(database_url
     async with serving(database_url, redis_url) as server, asyncio.timeout(3 * WITHIN_S):
         person = await server.person()
         async with wired(server, person) as wire:
-            (conn,) = [c for c in server.app.door.connections.values() if c.user_id == person.user_id]
-            wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            while conn.waiting_bytes == 0:
-                for _ in range(20):
-                    conn.send(b'{"type":"pad","of":"' + b"x" * 8_000 + b'"}', person.user_id)
-                await asyncio.sleep(0)
+            conn = await _full(server, person, wire)
             plain = conn._transport.get_extra_info("socket").fileno()
             held = os.readlink(f"/proc/self/fd/{plain}")
             wire.send(frame(8, (1000).to_bytes(2, "big")))
