@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import orjson
 
-from bench.figures import WORDS, Row, said, show
+from bench.figures import WORDS, Row, said, show, words
 from bench.progress import say
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -48,22 +49,15 @@ SHORT_WITHIN_S: Final = 240.0
 ENDED_WITHIN_S: Final = 40.0
 
 
-def names(text: str) -> list[str]:
-    """ "sockets,api"; each must be known."""
-    found = text.split(",")
-    for name in found:
-        if name not in ORDER:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ORDER)}")
-    return found
-
-
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m bench all",
         description="Every scenario, one after the other, and a report. Exit code 0; 1 when one failed or said 1; 2 for a mistake.",
     )
     found.add_argument("--short", action="store_true", help="their short forms, five minutes together")
-    found.add_argument("--only", type=names, default=list(ORDER), metavar="NAME[,…]", help=f"of {', '.join(ORDER)}")
+    found.add_argument(
+        "--only", type=partial(words, ORDER), default=list(ORDER), metavar="NAME[,…]", help=f"of {', '.join(ORDER)}"
+    )
     found.add_argument(
         "--folder",
         type=Path,

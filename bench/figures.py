@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import math
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -60,6 +60,15 @@ def options(name: str, text: str, *, anywhere: bool = False, short: bool = True)
             " DISPATCH_METRICS_TOKEN, commits are read from DISPATCH_STAMP_FILE, Redis from REDIS_URL, each if it is set",
         )
     return parser
+
+
+def words(known: Collection[str], text: str) -> list[str]:
+    """ "sockets,api", of an option; each must be known."""
+    found = text.split(",")
+    for word in found:
+        if word not in known:
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+    return found
 
 
 def parsed(parser: argparse.ArgumentParser, args: Sequence[str], short: Mapping[str, Any]) -> argparse.Namespace:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import orjson
 
 from bench.all import Done, row, run
 from bench.candidates import sizes
-from bench.figures import Row, complete, full, options, parsed, perform, point, seconds, show, spanned, verdict
+from bench.figures import Row, complete, full, options, parsed, perform, point, seconds, show, spanned, verdict, words
 from bench.markets import counts
 from bench.progress import say
 from bench.report.results import Result, Scaling, scalings
@@ -46,20 +47,11 @@ SEATED_PER_S, SEARCHED_PER_S = 4_000, 1_200
 """Providers put on the map, and searches of which half are undone again."""
 
 
-def parts(text: str) -> list[str]:
-    """ "sockets,markets"; each must be known."""
-    found = text.split(",")
-    for name in found:
-        if name not in PARTS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
-    return found
-
-
 def parser() -> argparse.ArgumentParser:
     found = options("scaling", "Curves of cost by size: scenarios at several sizes.")
     found.add_argument(
         "--only",
-        type=parts,
+        type=partial(words, PARTS),
         default=list(PARTS),
         metavar="PART[,…]",
         help=f"of {', '.join(PARTS)} (default: all; with --short workers,providers)",

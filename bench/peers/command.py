@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench.demo.command import at_least_one
 from bench.demo.stage import StageError
-from bench.figures import Row, complete, keep, options, perform, show
+from bench.figures import Row, complete, keep, options, perform, show, words
 from bench.fleet import FleetError
 from bench.peers.judge import functions
 from bench.peers.packages import NoNode, ready
@@ -64,15 +64,6 @@ LINE: Final = 88
 """Characters of a sentence beside a peer's name, so that nothing is cut off in a file."""
 TRACK_EVERY_S: Final = "1"
 """A peer relays each position, one a second; so that ours does the same work, its cadence of 5 s is 1 s here."""
-
-
-def words(known: Sequence[str], text: str) -> list[str]:
-    """ "positions,offers"; each must be known."""
-    found = text.split(",")
-    for word in found:
-        if word not in known:
-            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
-    return found
 
 
 def parser() -> argparse.ArgumentParser:
