@@ -37,7 +37,7 @@ UNION ALL
 SELECT o.job_id || ' has live offer ' || o.offer_id || ', which expired ' || o.expires_at
 FROM dispatch.offers o, t WHERE o.status = 'live' AND o.expires_at < now - late
 UNION ALL
--- What the reconciler settles: `offers_left_open` and `offers_of_busy`.
+-- What the reconciler settles: `offers_left_open`.
 SELECT o.job_id || ' ' || j.status || ', and offer ' || o.offer_id || ' is live'
 FROM dispatch.offers o JOIN dispatch.jobs j ON j.id = o.job_id, t WHERE o.status = 'live' AND j.status NOT IN ('pending', 'offered')
   AND (SELECT max(e.at) FROM dispatch.job_events e WHERE e.job_id = j.id) < now - late

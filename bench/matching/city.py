@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.demo.recording import BURST, Request, Trace, read_requests, read_traces
 from dispatch.kit.geo import EARTH_RADIUS_M
@@ -88,6 +89,35 @@ def under_way(trips: Sequence[Trip], market: Market) -> int:
     return round(load(trips, market)[0])
 
 
+def stretch(
+    name: str,
+    plane: Plane,
+    trips: Sequence[Trip],
+    haunts: Sequence[tuple[tuple[float, float], ...]],
+    market: Market,
+    per_busy: float,
+    first_h: float,
+    hours: float,
+) -> City:
+    """Of trips and haunts of whole days the part that begins `first_h` after the day's beginning, as a city."""
+    first, last = round(first_h * 3_600_000), round((first_h + hours) * 3_600_000)
+    some = sorted(
+        (trip for trip in trips if first <= trip.at_ms < last),
+        key=lambda trip: (trip.at_ms, trip.x, trip.y, trip.to_x, trip.to_y),
+    )
+    skip = first // SLOT_MS
+    shifted = tuple(Trip(trip.at_ms - skip * SLOT_MS, trip.x, trip.y, trip.to_x, trip.to_y) for trip in some)
+    out = fleet(shifted, market, per_busy)
+    return City(name, plane, shifted, out, tuple(haunts[skip : skip + len(out)]), under_way(shifted, market))
+
+
+class Recorded(Protocol):
+    """Recorded days of somewhere."""
+
+    def city(self, dates: Sequence[str], per_busy: float, *, first_h: float = 0, hours: float = 24) -> City:
+        """The given days laid over each other, as one; of them the stretch that begins `first_h` after the day's beginning."""
+
+
 class Days:
     """Recorded days of one folder, read once. Raises RecordingError where a file is missing or broken."""
 
@@ -101,19 +131,10 @@ class Days:
         self._haunts = self._places(folder, traces)
 
     def city(self, dates: Sequence[str], per_busy: float, *, first_h: float = 0, hours: float = 24) -> City:
-        """The given days laid over each other, as one; of them the stretch that begins `first_h` after the day's beginning."""
-        first, last = round(first_h * 3_600_000), round((first_h + hours) * 3_600_000)
-        trips = sorted(
-            (trip for date in dates for trip in self._trips[date] if first <= trip.at_ms < last),
-            key=lambda trip: (trip.at_ms, trip.x, trip.y, trip.to_x, trip.to_y),
-        )
-        skip = first // SLOT_MS
-        shifted = tuple(Trip(trip.at_ms - skip * SLOT_MS, trip.x, trip.y, trip.to_x, trip.to_y) for trip in trips)
-        out = fleet(shifted, self.market, per_busy)
+        """As `Recorded` says."""
+        trips = [trip for date in dates for trip in self._trips[date]]
         name = dates[0] if len(dates) == 1 else f"{len(dates)} days in one"
-        return City(
-            name, self.plane, shifted, out, tuple(self._haunts[skip : skip + len(out)]), under_way(shifted, self.market)
-        )
+        return stretch(name, self.plane, trips, self._haunts, self.market, per_busy, first_h, hours)
 
     def _read(self, folder: Path, date: str) -> list[Trip]:
         requests = read_requests(folder, date)

@@ -2,6 +2,7 @@
 
 Without options: the San Francisco night that the project carries, under `nearest`. `--log` writes down every decision, `--replay` asks
 today's brain the same again. `--evidence` runs all policies over all days of `--data` and keeps the rows; `--page` prints them.
+A folder of New York's pickups is driven too; where its trips end is a model (bench/matching/pickups.py).
 """
 
 import argparse
@@ -14,12 +15,14 @@ from typing import Any
 import orjson
 
 from bench.demo.command import at_least_one
+from bench.demo.recording import RecordingError
 from bench.figures import perform
 from bench.matching import evidence, explaining, page
-from bench.matching.city import City, Days, made_up
+from bench.matching.city import City, Days, Recorded, made_up
 from bench.matching.engine import World
 from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
+from bench.matching.pickups import DATES, Pickups, here
 from bench.matching.record import Recorder, replay
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
@@ -28,11 +31,21 @@ _RESULTS = Path(__file__).parents[1] / "results" / "matching"
 
 def main(arguments: list[str]) -> int:
     """0; 1 when a replay differs; 2 for what cannot be done."""
-    args = _parser().parse_args(arguments)
+    try:
+        return _carry_out(_parser().parse_args(arguments))
+    except RecordingError as refused:
+        print(refused, file=sys.stderr)
+        return 2
+
+
+def _carry_out(args: argparse.Namespace) -> int:
+    """Raises RecordingError."""
     if args.replay is not None:
         return _replay(args.replay)
     if args.overhead is not None:
         return _overhead(args)
+    if args.evidence and here(args.data):
+        return _elsewhere(args)
     if args.evidence or args.sweep:
         return _evidence(args)
     if args.solving is not None:
@@ -51,8 +64,10 @@ def main(arguments: list[str]) -> int:
             return made_up(args.made_up, market, trips=args.trips, hours=2, per_busy=per_busy)
         return days.city(dates, per_busy)
 
-    dates = args.date or [TRACES]
-    days = Days(args.data, market, dates, traces=TRACES) if args.made_up is None else None
+    dates = args.date or [DATES[0] if here(args.data) else TRACES]
+    days: Recorded | None = None
+    if args.made_up is None:
+        days = Pickups(args.data, market, dates) if here(args.data) else Days(args.data, market, dates, traces=TRACES)
     city = city_of(evidence.sized(city_of, args.fleet)[0])
     if args.log is None:
         outcome = World(city, market, seed=args.seed).run()
@@ -132,6 +147,23 @@ def _overhead(args: argparse.Namespace) -> int:
         json=_RESULTS / f"explaining_{args.policy}.json" if args.json is None else args.json,
     )
     return perform(explaining.scenario, shown)
+
+
+def _elsewhere(args: argparse.Namespace) -> int:
+    """The tables over New York's pickups, whole days unless told."""
+    given = [evidence.Stretch(*one) for one in args.day_hours or ((0.0, 24.0),)]
+    runs = evidence.elsewhere(DATES, args.seeds, given)
+    words = [f"--day-hours {one.from_h:g} {one.hours:g}" for one in given if args.day_hours]
+    kept: dict[str, Any] = {
+        "made_by": " ".join(["python -m bench simulate --evidence --data …/nyc", *words, f"--seeds {args.seeds}"]),
+        **evidence.stamp(),
+        "dates": DATES,
+        "stretches": [asdict(one) for one in given],
+        "rows": [],
+    }
+    rows = evidence.carried_out(runs, Pickups(args.data, market_with("nearest")), args.processes)
+    keep(_RESULTS / "elsewhere.json", kept, len(runs), rows)
+    return 0
 
 
 def _evidence(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.demo.summary import commit, machine
-from bench.matching.city import City, Days
+from bench.matching.city import City, Recorded
 from bench.matching.engine import World
 from bench.matching.ground import Ground
 from bench.matching.measures import measures, quantile
@@ -120,6 +120,8 @@ STRETCHES: Stretches = {
     "dense": tuple(Stretch(from_h, 2.0) for from_h in range(2, 18, 2)),
 }
 """Of the days laid over each other eight stretches of two hours, from 07:00 to 23:00 local: they share no trip."""
+ELSEWHERE = "New York"
+"""The density of rows that are of days of another city, whose trips have ends by a model."""
 SWEPT: Stretches = {"one day": (Stretch(12.0, 6.0),), "dense": (Stretch(12.0, 1.0),)}
 """What is driven of a day for each of some fifty settings."""
 
@@ -169,6 +171,18 @@ def split(everything: Sequence[str]) -> tuple[list[str], list[str]]:
             f"of {len(everything)} days given {len(tuning)} are for tuning ({', '.join(TUNED_ON)}): both those and others are needed"
         )
     return tuning, testing
+
+
+def elsewhere(dates: Sequence[str], seeds: int, stretches: Sequence[Stretch]) -> list[Run]:
+    """All runs over days of another city, each alone."""
+    return [
+        Run(ELSEWHERE, fleet, (date,), at, seed, policy)
+        for seed in _to(seeds)
+        for at in stretches
+        for date in dates
+        for fleet in FLEETS
+        for policy in POLICIES
+    ]
 
 
 def grid(
@@ -242,7 +256,7 @@ def sized(city_of: Callable[[float], City], fleet: str) -> tuple[float, float]:
     return best
 
 
-_INHERITED: Days | None = None
+_INHERITED: Recorded | None = None
 _SIZES: dict[tuple[tuple[str, ...], Stretch, str], tuple[float, float]] = {}
 
 
@@ -268,7 +282,7 @@ def _one(run: Run) -> dict[str, Any]:
     return {**what, **sizes, **measures(outcome, market)}
 
 
-def carried_out(runs: Sequence[Run], days: Days, processes: int) -> Iterator[dict[str, Any]]:
+def carried_out(runs: Sequence[Run], days: Recorded, processes: int) -> Iterator[dict[str, Any]]:
     """The row of each run, as they come in; the days are read once and inherited."""
     global _INHERITED
     _INHERITED = days

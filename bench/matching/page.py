@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bench.matching import explaining
-from bench.matching.evidence import FIXED, FLEETS, POLICIES, WITHIN, Setting, shipped
+from bench.matching.evidence import ELSEWHERE, FIXED, FLEETS, POLICIES, STRETCHES, WITHIN, Setting, shipped
 from bench.matching.intervals import (
     FEWEST,
     group_of,
@@ -27,7 +27,7 @@ class PageError(Exception):
     """What is kept does not belong together, or not to what is shipped. The message says what to run."""
 
 
-_DENSITIES = {"one day": "in one day's city", "dense": "in the dense one"}
+_DENSITIES = {"one day": "in one day's city", "dense": "in the dense one", ELSEWHERE: "in New York"}
 _CALLED = {"scarce": "Where cabs are short", "balanced": "In balance", "plenty": "Where cabs are plenty"}
 _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("served", "served", lambda value: f"{100 * value:.1f} %"),
@@ -88,9 +88,7 @@ carried night can be driven: `python -m bench simulate --policy batch --fleet sc
   per 6 km of way are taken, +-15 % by driver, after 2 s and an exponential of 3 s. All draws are hashes of seed, driver and job: policies differ
   by their decisions alone.
 - **Tuned on** {tuned}; the one-day tables are of the other days. The dense city of the tables holds all days given, and so those too.
-- **Not done**: New York's pickups (`nyc/`) were not driven. They have no drop-offs, so nobody knows how long a cab is busy and where it comes free; made-up ends of
-  trips would decide the outcome.
-- A decision is logged and hashed: the same inputs give the same log, and a log replays to the same decisions, a live server's too.
+{elsewhere}- A decision is logged and hashed: the same inputs give the same log, and a log replays to the same decisions, a live server's too.
 
 Waits are from asking to the cab at the kerb, of those served: a policy that serves more has those in it whom the other let go. Pickup metres are straight, idle metres are driven looking for work, per
 assignment. Gini is of earnings per hour on shift, of cabs that were out for an hour at least. "-": nothing was there to measure by.
@@ -105,7 +103,8 @@ interval is printed, and nothing is judged.
 def text(folder: Path) -> str:
     """The page. Raises FileNotFoundError where nothing has been measured, PageError where what has been is not of what is shipped."""
     kept = orjson.loads((folder / "policies.json").read_bytes())
-    rows = kept["rows"]
+    others = [orjson.loads(file.read_bytes()) for file in sorted(folder.glob("elsewhere.json"))]
+    rows = [row for one in (kept, *others) for row in one["rows"]]
     sweeps = [orjson.loads(file.read_bytes()) for file in sorted(folder.glob("sweep_*.json"), reverse=True)]
     sweeps.sort(key=lambda one: one["date"])
     swept = together(sweeps)
@@ -115,7 +114,8 @@ def text(folder: Path) -> str:
     parts = [
         _HEAD.format(
             summary=_summary(rows, swept),
-            stamps="\n".join(_stamp(one) for one in (kept, *sweeps)),
+            stamps="\n".join(_stamp(one) for one in (kept, *others, *sweeps)),
+            elsewhere="".join(map(_elsewhere, others)),
             days=len(kept["dates"]["one day"]),
             dates=", ".join(kept["dates"]["one day"]),
             all_days=len(kept["dates"]["dense"]),
@@ -124,7 +124,7 @@ def text(folder: Path) -> str:
             fleets=", ".join(f"{100 * busy:g} % ({name})" for name, busy in FLEETS.items()),
             within=WITHIN,
             tuned=", ".join(sorted({date for one in sweeps for date in one["dates"]["one day"]})) or "no days",
-            groups="; ".join(f'"{density}" {_driven_of(rows, density)}' for density in _DENSITIES),
+            groups="; ".join(f'"{density}" {_driven_of(rows, density)}' for density in _there(rows)),
             fewest=FEWEST,
         ),
         _target(rows, solving["sizes"]),
@@ -180,8 +180,7 @@ def _summary(rows: Rows, swept: Rows) -> str:
         ways = [
             f"{fleet} "
             + " and ".join(
-                ratio(value_of(paired(alone, density, fleet, "batch", "pickup_m"), ratio=True))
-                for density in _DENSITIES
+                ratio(value_of(paired(alone, density, fleet, "batch", "pickup_m"), ratio=True)) for density in STRETCHES
             )
             for fleet in ("scarce", "balanced")
         ]
@@ -223,6 +222,20 @@ def _aim(rows: Rows, density: str, fleet: str) -> tuple[float, str]:
     if window >= _WINDOW and fleet != "plenty":
         return _LESS, "at least 10 % less"
     return _WORSE, "at most 2 % more"
+
+
+def _there(rows: Rows) -> list[str]:
+    """The densities that have rows."""
+    return [density for density in _DENSITIES if any(row["density"] == density for row in rows)]
+
+
+def _elsewhere(kept: dict[str, Any]) -> str:
+    """What is to be known of the rows of another city."""
+    return (
+        f"- **New York** is {len(kept['dates'])} days of recorded pickups ({', '.join(kept['dates'])}; {_stretches(kept['stretches'])}), with San Francisco's market settings. Where a trip ends nobody recorded: it is as long as a\n"
+        "  recorded taxi trip of that city, drawn at random, and ends where somebody else was picked up within the hour. Cabs are where people are picked up. So lengths and places are real and their\n"
+        "  pairing is not; nothing was tuned on it (`bench/matching/pickups.py`).\n"
+    )
 
 
 def _driven(rows: Rows, density: str, fleet: str) -> list[str]:
@@ -352,7 +365,7 @@ def _cell(rows: Rows, density: str, fleet: str) -> str:
         pairs = sum(row["policy"] == policy for row in some)
         lines.append((policy, str(pairs), *cells, "-" if policy == "nearest" else with_bounds(pickup, ratio)))
     return (
-        f"## {density.capitalize()}, {fleet}\n\n{_driven_of(some, density)}, {jobs:,.0f} requests and up to {cabs:,.0f} cabs in each; means over the runs of each policy.\n\n"
+        f"## {density[0].upper()}{density[1:]}, {fleet}\n\n{_driven_of(some, density)}, {jobs:,.0f} requests and up to {cabs:,.0f} cabs in each; means over the runs of each policy.\n\n"
         + table(("policy", "runs", *(title for _, title, _ in _SHOWN), "pickup to nearest"), lines)
     )
 
@@ -396,7 +409,7 @@ def _tuning(rows: Rows) -> str:
         some = [row for row in rows if row["policy"] != "batch" or setting_of(row) == setting]
         return [
             value_of(paired(some, density, fleet, "batch", name), ratio=True)
-            for density in _DENSITIES
+            for density in STRETCHES
             for fleet in FLEETS
         ]
 
@@ -410,7 +423,7 @@ def _tuning(rows: Rows) -> str:
         "setting",
         "score",
         "may be",
-        *(f"{density}, {fleet}" for density in _DENSITIES for fleet in FLEETS),
+        *(f"{density}, {fleet}" for density in STRETCHES for fleet in FLEETS),
         "p95 wait, worst",
     )
     fixed = ", ".join(f"{name} {value:g}" for name, value in FIXED.items() if name != "patient_way_s")

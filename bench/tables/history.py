@@ -71,8 +71,10 @@ SELECT n.id, s.version, n.steps[s.version - 1], s.word, least(s.version, 2) - 1,
 FROM n CROSS JOIN LATERAL unnest(n.steps) WITH ORDINALITY AS s(word, version)
 """
 UNTOLD: Final = """
-SELECT EXISTS (SELECT FROM job_events e, job_event_readers r WHERE (e.xid, e.job_id, e.version) > (r.xid, r.job_id, r.version))
+SELECT EXISTS (SELECT FROM job_event_readers r CROSS JOIN LATERAL (
+  SELECT FROM job_events e WHERE (e.xid, e.job_id, e.version) > (r.xid, r.job_id, r.version) ORDER BY e.xid, e.job_id, e.version LIMIT 1) n)
 """
+"""In the order of its index: else the whole history is read for one that may not be there."""
 TOLD_WITHIN_S: Final = 60.0
 """A loop of the server's makes notifications out of the history of jobs."""
 EVERY_TABLE: Final = """

@@ -6,7 +6,7 @@ in Redis for 30 s and fail closed when it is away. Rights that can change are ne
 """
 
 from dispatch.accounts.errors import EmailTaken, TicketsUnavailable, UserMissing
-from dispatch.accounts.idempotency import Answer, Idempotency, fingerprint_of
+from dispatch.accounts.idempotency import Answer, Idempotency, fingerprint_of, refuse
 from dispatch.accounts.model import Access, Contact, OnVerified, Pending, Tell, Voice
 from dispatch.accounts.office import first_admin
 from dispatch.accounts.rules import Claims, mint, verify
@@ -31,5 +31,6 @@ __all__ = [
     "fingerprint_of",
     "first_admin",
     "mint",
+    "refuse",
     "verify",
 ]

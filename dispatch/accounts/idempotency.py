@@ -31,6 +31,15 @@ def fingerprint_of(what: str, body: object) -> str:
     return hashlib.sha256(what.encode() + b"\0" + canonical).hexdigest()
 
 
+def refuse(word: str, key: str | None) -> None:
+    """What `idem_begin` said, where it is a no. Raises: KeyReused (another body), StillRunning (the same id is at work)."""
+    match word:
+        case "reused":
+            raise KeyReused(f"request id {key} was used with another body")
+        case "running":
+            raise StillRunning(f"request id {key} is at work")
+
+
 class Idempotency:
     """Wraps a change. `key` None: no id was given, the change just runs."""
 
@@ -48,13 +57,9 @@ class Idempotency:
             if key is not None:
                 row = await tx.fetchrow(_Q["idem_begin"], actor.user_id, key, fingerprint)
                 assert row is not None
-                match row["word"]:
-                    case "reused":
-                        raise KeyReused(f"request id {key} was used with another body")
-                    case "running":
-                        raise StillRunning(f"request id {key} is at work")
-                    case "replay":
-                        turn.replay = Answer(row["response"].encode(), row["status"], replayed=True)
+                refuse(row["word"], key)
+                if row["word"] == "replay":
+                    turn.replay = Answer(row["response"].encode(), row["status"], replayed=True)
             yield turn
             if key is not None and turn.replay is None and turn.kept is not None:
                 await tx.execute(

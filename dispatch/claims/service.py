@@ -177,11 +177,12 @@ class Claims:
                 await self._providers.judge_again(ask.user_id)
                 raise Busy("his papers had to be judged again; ask again")
             return self._refuse(ask, row, board)
-        if held in ("first", "yours") and round is not None:
-            await live.settle(self._redis, ask, round, committed=True)
         facts = facts_of(row["facts"])
         if facts:
             self._won(ask, facts, row["round"])
+        if held in ("first", "yours") and round is not None:
+            # Behind the yes, which need not wait for it.
+            self._nursery.start(live.settle(self._redis, ask, round, committed=True), "claim")
         return Accepted(row["job"], _navigation(row["job"]), duplicate=not facts)
 
     async def _from_board(self, ask: Ask) -> tuple[int | None, bool, int]:
@@ -218,6 +219,9 @@ class Claims:
             return "unknown"
         if self._rounds.get(ask.job_id) == (round, 1):
             return "unknown"  # offered to him alone: nobody to filter
+        at = self._presence.of(ask.user_id)
+        if at is not None and at.busy not in (None, ask.job_id):
+            return "unknown"  # on another job, as far as is known here: somebody who can take this one is not to wait for his no
         return await live.claim(self._redis, ask, round)
 
     async def _judge(self, ask: Ask, board: bool, distance: int) -> Any:
@@ -307,18 +311,15 @@ class Claims:
         self._presence.set_busy(ask.user_id, ask.job_id)
         self._inbox.deliver(facts)
         log.info("job accepted", job_id=str(ask.job_id), user_id=str(ask.user_id), round=round)
-        self._nursery.start(self._aftermath(ask), "losers")
+        self._nursery.start(self._aftermath(ask.job_id), "losers")
 
-    async def _aftermath(self, ask: Ask) -> None:
-        """Losers' offers and the winner's others, in transactions of their own. A worker that dies here leaves them to `settle`.
+    async def _aftermath(self, job_id: UUID) -> None:
+        """Losers' offers and the winner's others, in a transaction of their own. A worker that dies here leaves them to `settle`.
 
         A moment later, within the 200 ms that reliability.md gives: when many jobs fall into one instant, yes goes before no.
         """
         await self._clock.sleep(_AFTERMATH_S)
-        await self._matching.close(ask.job_id)
-        state = await self._providers.state(ask.user_id)
-        if state is not None:
-            await self._matching.void(state.id)
+        await self._matching.close(job_id)
 
 
 def round_m(metres: float) -> int:

@@ -7,7 +7,7 @@ each party, in the same transaction. The accept is the one change made elsewhere
 from dispatch.jobs.errors import JobMissing, JobNotActive, JobNotCompleted, NotYourJob
 from dispatch.jobs.model import Completed, JobRow, Payroll, Trail, TrailBook
 from dispatch.jobs.service import Jobs
-from dispatch.jobs.store import add_trails, cancelled, counted, locked, released, seen
+from dispatch.jobs.store import add_trails, cancelled, cancelled_and_told, counted, locked, released, seen
 from dispatch.jobs.teller import Teller
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TrailBook",
     "add_trails",
     "cancelled",
+    "cancelled_and_told",
     "counted",
     "locked",
     "released",

@@ -1,21 +1,9 @@
--- name: customer_name :one
--- $1 user_id
-SELECT first_name, last_name, phone_number FROM users WHERE id = $1;
-
--- name: job_create :value
--- $1 id, $2 market, $3 service_type, $4 customer_id, $5-$7 pickup lat lng address, $8-$10 dropoff, $11 coarse json, $12 passenger_name, $13 note,
--- $14 payment_method, $15 currency, $16 surge_pct, $17 distance_m, $18 duration_s, $19-$22 fare parts, $23 earnings, $24 job_ttl_s,
--- $25 customer_first_name, $26 customer_phone
-INSERT INTO jobs (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
-  coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor,
-  estimated_earnings_minor, next_search_at, expires_at, customer_first_name, customer_phone, ttl_s)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-  clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => $24), $25, $26, $24)
-RETURNING job_view(jobs, false);
-
--- name: job_event :exec
--- $1 job_id, $2 version, $3 from, $4 to, $5 round, $6 actor_id, $7 role, $8 reason
-INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason) VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+-- name: job_create :one
+-- $1 user_id, $2 key or NULL, $3 fingerprint, $4 id, $5 market, $6 service_type, $7-$9 pickup lat lng address, $10-$12 dropoff, $13 coarse json,
+-- $14 the name of somebody without one, $15 note, $16 payment_method, $17 currency, $18 surge_pct, $19 distance_m, $20 duration_s,
+-- $21-$24 fare parts, $25 earnings, $26 job_ttl_s
+SELECT word, view, facts FROM jobs_create($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+  $24, $25, $26);
 
 -- name: job_lock :one
 -- Lock a job that the caller may see. $1 job_id
@@ -38,31 +26,46 @@ SELECT job_view(j, j.provider_user_id = $2) FROM jobs j WHERE id = $1;
 SELECT job_offer_view($1, $2, $3);
 
 -- name: job_advance :one
--- Arrived or in_progress. $1 job_id, $2 status, $3 trail metres since, $4 fixes since, $5 lat, $6 lng, $7 located_at
-UPDATE jobs j SET status = $2::text, version = version + 1,
+-- Arrived or in_progress, by its provider; the step into the history with it. $1 job_id, $2 status, $3 trail metres since, $4 fixes since,
+-- $5 lat, $6 lng, $7 located_at, $8 former status
+WITH moved AS (UPDATE jobs j SET status = $2::text, version = version + 1,
   arrived_at = CASE WHEN $2 = 'arrived' THEN clock_timestamp() ELSE arrived_at END,
   started_at = CASE WHEN $2 = 'in_progress' THEN clock_timestamp() ELSE started_at END,
   trail_m = CASE WHEN $2 = 'in_progress' THEN 0 ELSE trail_m + $3 END,
   trail_fixes = CASE WHEN $2 = 'in_progress' THEN 0 ELSE trail_fixes + $4 END,
   provider_lat = coalesce($5, provider_lat), provider_lng = coalesce($6, provider_lng), provider_located_at = coalesce($7, provider_located_at)
-WHERE id = $1 RETURNING version, round, job_view(j, true) AS own, job_view(j, false) AS public;
+WHERE id = $1 RETURNING id, provider_user_id, version, round, job_view(j, true) AS own, job_view(j, false) AS public),
+stepped AS (INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role)
+  SELECT m.id, m.version, $8, $2, m.round, m.provider_user_id, 'provider' FROM moved m)
+SELECT version, round, own, public FROM moved;
 
 -- name: job_complete :one
--- $1 job_id, $2 distance_m, $3 duration_s, $4 reported_m, $5 flagged, $6-$9 fare parts, $10 earnings, $11 trail metres since, $12 fixes since,
--- $13 lat, $14 lng, $15 located_at
-UPDATE jobs j SET status = 'completed', version = version + 1, completed_at = clock_timestamp(), distance_m = $2, duration_s = $3,
+-- By its provider; the step into the history with it. $1 job_id, $2 distance_m, $3 duration_s, $4 reported_m, $5 flagged, $6-$9 fare parts,
+-- $10 earnings, $11 trail metres since, $12 fixes since, $13 lat, $14 lng, $15 located_at, $16 former status
+WITH moved AS (UPDATE jobs j SET status = 'completed', version = version + 1, completed_at = clock_timestamp(), distance_m = $2, duration_s = $3,
   reported_distance_m = $4, distance_flagged = $5, base_minor = $6, distance_minor = $7, time_minor = $8, surge_minor = $9, estimated = false,
   actual_earnings_minor = $10, trail_m = trail_m + $11, trail_fixes = trail_fixes + $12,
   provider_lat = coalesce($13, provider_lat), provider_lng = coalesce($14, provider_lng), provider_located_at = coalesce($15, provider_located_at)
-WHERE id = $1 RETURNING version, round, completed_at, job_view(j, true) AS own, job_view(j, false) AS public;
+WHERE id = $1 RETURNING id, provider_user_id, version, round, completed_at, job_view(j, true) AS own, job_view(j, false) AS public),
+stepped AS (INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role)
+  SELECT m.id, m.version, $16, 'completed', m.round, m.provider_user_id, 'provider' FROM moved m)
+SELECT version, round, completed_at, own, public FROM moved;
 
 -- name: job_cancel :value
 -- $1 job_id, $2 by, $3 actor_id, $4 role, $5 reason
 SELECT jobs_cancel($1, $2, $3, $4, $5);
 
+-- name: job_cancel_told :value
+-- The same, and what there is to tell is numbered.
+SELECT inbox_append(jobs_cancel($1, $2, $3, $4, $5));
+
 -- name: job_release :value
 -- $1 job_id, $2 by, $3 actor_id, $4 role, $5 reason
 SELECT jobs_release($1, $2, $3, $4, $5);
+
+-- name: job_release_told :value
+-- The same, and what there is to tell is numbered.
+SELECT inbox_append(jobs_release($1, $2, $3, $4, $5));
 
 -- name: jobs_of :many
 -- A user's jobs, newest first. Two parts, each along its own index; whoever is both parties of a job has it once.

@@ -13,6 +13,9 @@ TRAIL_FACTOR = 1.3
 TRAIL_SLACK_M = 500.0
 """The phone's distance counts up to trail x 1.3 + 500 m: fixes 4 s apart cut corners, and tunnels hide whole legs."""
 
+UNNAMED = "ผู้โดยสาร"
+"""«Passenger»: what a customer without a first name is called (JOB-04)."""
+
 
 def check_move(start: JobStatus, goal: JobStatus, by: Actor) -> None:
     """Raises: IllegalTransition, with both ends in its details."""
@@ -59,8 +62,3 @@ def glimpse(market: Market, place: Place) -> dict[str, object]:
     """A place as those see it who have not won the job: the zone's name (else the market's) and a point of a 200 m grid."""
     lat, lng = coarse(place.lat, place.lng)
     return {"lat": lat, "lng": lng, "address": market.zone_of(place.lat, place.lng) or market.name}
-
-
-def passenger_name(first_name: str | None, last_name: str | None) -> str:
-    """First and last, else first, else «passenger» (JOB-04)."""
-    return " ".join(part for part in (first_name, last_name) if part) if first_name else "ผู้โดยสาร"

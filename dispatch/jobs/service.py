@@ -9,8 +9,8 @@ import orjson
 import structlog
 
 from dispatch import audit
-from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Fact, Inbox, append, pending
+from dispatch.accounts import Answer, Idempotency, fingerprint_of, refuse
+from dispatch.inbox import Fact, Inbox, append, facts_of, pending
 from dispatch.jobs import rules, store
 from dispatch.jobs.errors import JobMissing, NotYourJob, OutsideMarket
 from dispatch.jobs.model import Completed, JobRow, Payroll, Trail, TrailBook
@@ -56,7 +56,7 @@ class Jobs:
         return market
 
     async def create(self, actor: Actor, request: JobRequest, key: str | None) -> Answer:
-        """A new job, pending; offers start at once. Raises: OutsideMarket."""
+        """A new job, pending; offers start at once. Raises: OutsideMarket, KeyReused, StillRunning."""
         market = self.market_at(request.pickup.lat, request.pickup.lng)
         route = StraightLine(market.speed_mps, market.detour_factor)
         drop = request.dropoff
@@ -66,17 +66,15 @@ class Jobs:
             {} if drop is None else {"dropoff": rules.glimpse(market, drop)}
         )
         job_id = new_id()
-        async with self._once(actor, key, fingerprint_of("jobs.create", request)) as turn:
-            if turn.replay is not None:
-                return turn.replay
-            who = await turn.tx.fetchrow(store.Q["customer_name"], actor.user_id)
-            assert who is not None
-            view = await turn.tx.fetchval(
+        async with self._pg.app() as conn:
+            row = await conn.fetchrow(
                 store.Q["job_create"],
+                actor.user_id,
+                key,
+                fingerprint_of("jobs.create", request),
                 job_id,
                 market.code,
                 str(request.service_type),
-                actor.user_id,
                 request.pickup.lat,
                 request.pickup.lng,
                 request.pickup.address,
@@ -84,7 +82,7 @@ class Jobs:
                 None if drop is None else drop.lng,
                 None if drop is None else drop.address,
                 orjson.dumps(coarse),
-                rules.passenger_name(who["first_name"], who["last_name"]),
+                rules.UNNAMED,
                 request.note,
                 str(request.payment_method or "cashless"),
                 market.currency,
@@ -97,12 +95,13 @@ class Jobs:
                 parts.surge_minor,
                 net_minor(parts.total_minor, market.platform_fee_percent),
                 market.job_ttl_s,
-                who["first_name"],
-                who["phone_number"],
             )
-            await turn.tx.execute(store.Q["job_event"], job_id, 1, None, "pending", 0, actor.user_id, "customer", None)
-            facts = await append(turn.tx, [pending(actor.user_id, "job.created", _job(view))])
-            answer = turn.keep(Answer(view, 201))
+        assert row is not None
+        refuse(row["word"], key)
+        answer = Answer(row["view"], 201, replayed=row["word"] == "replay")
+        if answer.replayed:
+            return answer
+        facts = facts_of(row["facts"])
         self._inbox.deliver(facts)
         log.info("job created", job_id=str(job_id), market=market.code, service_type=str(request.service_type))
         for listener in self.on_search:
@@ -178,17 +177,6 @@ class Jobs:
                 if end is None
                 else await self._complete(turn.tx, job, end, distance_m, trail)
             )
-            await turn.tx.execute(
-                store.Q["job_event"],
-                job_id,
-                done["version"],
-                str(job.status),
-                str(goal),
-                done["round"],
-                actor.user_id,
-                "provider",
-                None,
-            )
             paid = [] if end is None else await self._payroll.pay(turn.tx, _completed(job, end, done["completed_at"]))
             customer_event = "job.completed" if goal is JobStatus.COMPLETED else "job.updated"
             facts = await append(
@@ -207,7 +195,15 @@ class Jobs:
 
     async def _step(self, tx: Tx, job: JobRow, goal: JobStatus, trail: Trail) -> Any:
         return await tx.fetchrow(
-            store.Q["job_advance"], job.id, str(goal), trail.distance_m, trail.fixes, trail.lat, trail.lng, trail.at
+            store.Q["job_advance"],
+            job.id,
+            str(goal),
+            trail.distance_m,
+            trail.fixes,
+            trail.lat,
+            trail.lng,
+            trail.at,
+            str(job.status),
         )
 
     def _settled(self, job: JobRow, reported_m: float | None, trail: Trail) -> rules.Settlement:
@@ -248,6 +244,7 @@ class Jobs:
             trail.lat,
             trail.lng,
             trail.at,
+            str(job.status),
         )
 
     async def cancel(self, actor: Actor, job_id: UUID, reason: str | None, key: str | None) -> Answer:
@@ -256,7 +253,7 @@ class Jobs:
         Where the market says `redispatch`, a provider's cancellation before pickup opens a new round instead.
         Raises: JobMissing, NotYourJob, ReasonRequired, IllegalTransition.
         """
-        searching = False
+        end, searching = store.cancelled_and_told, False
         async with self._once(actor, key, fingerprint_of("jobs.cancel", {"job_id": job_id, "reason": reason})) as turn:
             if turn.replay is not None:
                 return turn.replay
@@ -271,15 +268,13 @@ class Jobs:
                 and job.status in (JobStatus.ACCEPTED, JobStatus.ARRIVED)
             ):
                 rules.check_move(job.status, JobStatus.OFFERED, role)
-                rows = await store.released(turn.tx, job_id, by=by, actor_id=actor.user_id, role=role, reason=told)
-                searching = True
+                end, searching = store.released_and_told, True
             else:
                 rules.check_move(job.status, JobStatus.CANCELLED, role)
-                rows = await store.cancelled(turn.tx, job_id, by=by, actor_id=actor.user_id, role=role, reason=told)
             if role is Role.ADMIN:
                 await self._audited(turn.tx, actor, "cancel", job, JobStatus.CANCELLED, told)
-            facts = await append(turn.tx, rows)
-            answer = turn.keep(Answer(_told_job(rows, actor.user_id, job)))
+            facts = await end(turn.tx, job_id, by=by, actor_id=actor.user_id, role=role, reason=told)
+            answer = turn.keep(Answer(_told_job(facts, actor.user_id, job)))
         self._finish(facts, job_id, searching)
         log.info("job released" if searching else "job cancelled", job_id=str(job_id), by=by, reason=told)
         return answer
@@ -298,12 +293,11 @@ class Jobs:
             job = await self._lock(turn.tx, actor, job_id)
             told = rules.check_reason(Role.ADMIN, reason)
             rules.check_move(job.status, JobStatus.OFFERED, Role.ADMIN)
-            rows = await store.released(
+            await self._audited(turn.tx, actor, "release", job, JobStatus.OFFERED, told)
+            facts = await store.released_and_told(
                 turn.tx, job_id, by="system", actor_id=actor.user_id, role=Role.ADMIN, reason=told
             )
-            await self._audited(turn.tx, actor, "release", job, JobStatus.OFFERED, told)
-            facts = await append(turn.tx, rows)
-            answer = turn.keep(Answer(_told_job(rows, job.customer_id, job)))
+            answer = turn.keep(Answer(_told_job(facts, job.customer_id, job)))
         self._finish(facts, job_id, True)
         log.info("job released", job_id=str(job_id), by="admin", reason=told)
         return answer
@@ -347,8 +341,8 @@ def _job(view: bytes) -> bytes:
     return b'{"job":' + view + b"}"
 
 
-def _told_job(rows: list[tuple[UUID, str, bytes]], user_id: UUID, job: JobRow) -> bytes:
-    """The job as this user is told of it in `rows`; an admin reads what the customer reads."""
+def _told_job(facts: list[Fact], user_id: UUID, job: JobRow) -> bytes:
+    """The job as this user is told of it; an admin reads what the customer reads."""
     whose = user_id if user_id in (job.customer_id, job.provider_user_id) else job.customer_id
-    body = next(body for told, name, body in rows if told == whose and name.startswith("job."))
+    body = next(fact.body for fact in facts if fact.user_id == whose and fact.name.startswith("job."))
     return orjson.dumps(orjson.loads(body)["job"])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from dispatch.inbox import collected
+from dispatch.inbox import Fact, collected, facts_of
 from dispatch.jobs.model import JobRow, Trail
 from dispatch.kit.postgres import Tx
 from dispatch.kit.sql import Queries
@@ -58,3 +58,17 @@ async def released(
 ) -> list[tuple[UUID, str, bytes]]:
     """Take a locked job back from its provider and open the next round. Returns facts yet to be numbered."""
     return collected(await tx.fetchval(Q["job_release"], job_id, by, actor_id, str(role), reason))
+
+
+async def cancelled_and_told(
+    tx: Tx, job_id: UUID, *, by: str, actor_id: UUID | None, role: Actor, reason: str | None
+) -> list[Fact]:
+    """End a job that is locked and may end, as the last thing before the commit. Returns what is to be delivered after it."""
+    return facts_of(await tx.fetchval(Q["job_cancel_told"], job_id, by, actor_id, str(role), reason))
+
+
+async def released_and_told(
+    tx: Tx, job_id: UUID, *, by: str, actor_id: UUID | None, role: Actor, reason: str | None
+) -> list[Fact]:
+    """Take a locked job back from its provider, as the last thing before the commit. Returns what is to be delivered after it."""
+    return facts_of(await tx.fetchval(Q["job_release_told"], job_id, by, actor_id, str(role), reason))

@@ -12,25 +12,17 @@ FROM offers_create($1, $2, $3, $4, $5, make_interval(secs => $6), $7, make_inter
 -- $1 job_id
 SELECT offers_lapse($1);
 
--- name: offers_close :value
+-- name: offers_close :one
 -- $1 job_id
-SELECT offers_close($1);
+SELECT facts, wake FROM offers_close($1);
 
 -- name: offers_left_open :many
 -- $1 limit
 SELECT * FROM offers_left_open($1) AS f(job_id);
 
--- name: offers_of_busy :many
--- $1 limit
-SELECT * FROM offers_of_busy($1) AS f(provider_id);
-
 -- name: offers_void :one
--- $1 provider_id, $2 reason, $3 only those made until then; NULL: all
-SELECT told, wake FROM offers_void($1, $2, $3);
-
--- name: working_since :value
--- When a provider took the job that he is on. $1 provider_id
-SELECT j.accepted_at FROM jobs j WHERE j.id = active_job_of($1);
+-- $1 provider_id, $2 reason
+SELECT told, wake FROM offers_void($1, $2, NULL);
 
 -- name: offers_decline :one
 -- $1 user_id, $2 offer_id, $3 reason

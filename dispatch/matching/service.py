@@ -12,8 +12,8 @@ import orjson
 import structlog
 
 from dispatch.accounts import Answer, Idempotency, fingerprint_of
-from dispatch.inbox import Inbox, State, append, facts_of
-from dispatch.jobs import cancelled, locked
+from dispatch.inbox import Inbox, State, facts_of
+from dispatch.jobs import cancelled_and_told, locked
 from dispatch.kit.clock import Clock, monotonic_ns
 from dispatch.kit.errors import Overloaded
 from dispatch.kit.ids import new_id
@@ -24,7 +24,7 @@ from dispatch.matching.batching import Batching
 from dispatch.matching.errors import JobNotAvailable, OfferMissing
 from dispatch.matching.model import Decision, Question, Search, Terms, terms_of
 from dispatch.matching.policies import decide, policy_named
-from dispatch.matching.store import Q, offers_voided
+from dispatch.matching.store import Q
 from dispatch.matching.unfit import Unfit
 from dispatch.matching.why import Why
 from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
@@ -343,8 +343,9 @@ class Matching:
             job = await locked(tx, search.job_id)
             if job is None or job.provider_id is not None or job.status in ("completed", "cancelled"):
                 return
-            rows = await cancelled(tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason=NO_PROVIDER)
-            facts = await append(tx, rows)
+            facts = await cancelled_and_told(
+                tx, job.id, by="system", actor_id=None, role=Role.SYSTEM, reason=NO_PROVIDER
+            )
         self._inbox.deliver(facts)
         log.info("job given up", job_id=str(search.job_id), rounds=search.round)
 
@@ -371,35 +372,22 @@ class Matching:
     # --- settling
 
     async def close(self, job_id: UUID) -> None:
-        """Tell the losers of a job that has its provider or its end."""
-        async with self._pg.system() as conn:
-            facts = facts_of(await conn.fetchval(Q["offers_close"], job_id))
-        self._inbox.deliver(facts)
-
-    async def void(self, provider_id: UUID) -> None:
-        """Withdraw what else was offered to a provider who has won a job; those jobs are searched again at once.
-
-        It comes a moment after the win. If that job is over by then, he may have been offered the next one: that offer stands.
+        """Tell the losers of a job that has its provider or its end, and withdraw what else was offered to the winner; the jobs that this
+        leaves without an offer are searched again at once.
         """
-        async with self._pg.system_tx() as tx:
-            since = await tx.fetchval(Q["working_since"], provider_id)
-            if since is None:
-                return
-            told, wake = await offers_voided(tx, provider_id, "revoked", upto=since)
-            facts = await append(tx, told)
-        self._inbox.deliver(facts)
-        for job_id in wake:
-            self.search(job_id)
+        async with self._pg.system() as conn:
+            row = await conn.fetchrow(Q["offers_close"], job_id)
+        assert row is not None
+        self._inbox.deliver(facts_of(row["facts"]))
+        for waiting in row["wake"]:
+            self.search(waiting)
 
     async def settle(self) -> None:
         """What dead workers left half done: losers not told, winners still on offer elsewhere."""
         async with self._pg.system() as conn:
             jobs = [row["job_id"] for row in await conn.fetch(Q["offers_left_open"], _DUE_MAX)]
-            busy = [row["provider_id"] for row in await conn.fetch(Q["offers_of_busy"], _DUE_MAX)]
         for job_id in jobs:
             await self.close(job_id)
-        for provider_id in busy:
-            await self.void(provider_id)
 
     # --- the provider's side
 

@@ -1,6 +1,5 @@
 """Rows of matching, for the use cases of several slices."""
 
-from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -16,12 +15,8 @@ async def jobs_locked_of(tx: Tx, provider_id: UUID) -> list[UUID]:
     return [row["job_id"] for row in await tx.fetch(Q["jobs_lock_of"], provider_id)]
 
 
-async def offers_voided(
-    tx: Tx, provider_id: UUID, reason: str, *, upto: datetime | None = None
-) -> tuple[list[tuple[UUID, str, bytes]], list[UUID]]:
-    """Withdraw a provider's live offers, or those made until `upto`. Returns facts yet to be numbered, and the jobs to search again after the
-    commit.
-    """
-    row = await tx.fetchrow(Q["offers_void"], provider_id, reason, upto)
+async def offers_voided(tx: Tx, provider_id: UUID, reason: str) -> tuple[list[tuple[UUID, str, bytes]], list[UUID]]:
+    """Withdraw a provider's live offers. Returns facts yet to be numbered, and the jobs to search again after the commit."""
+    row = await tx.fetchrow(Q["offers_void"], provider_id, reason)
     assert row is not None
     return collected(row["told"]), list(row["wake"])

@@ -263,6 +263,47 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   WHERE o.job_id = p_job AND o.status = 'live' RETURNING o.offer_id, o.provider_user_id;
 $$;
 
+-- A new job with all that belongs to it, in one statement and one round trip: the request id, the row, its first step, the customer's event,
+-- the kept answer. Not past row security: each of them is judged as written by who asks. Words: "new", "replay" (`view` is the stored answer),
+-- "reused" the same id with another body, "running" the same id is at work. NO_DATA_FOUND: no such user.
+CREATE FUNCTION jobs_create(p_user uuid, p_key text, p_fingerprint text, p_id uuid, p_market text, p_service_type text,
+  p_pickup_lat double precision, p_pickup_lng double precision, p_pickup_address text,
+  p_dropoff_lat double precision, p_dropoff_lng double precision, p_dropoff_address text,
+  p_coarse json, p_unnamed text, p_note text, p_payment_method text, p_currency text, p_surge_pct int, p_distance_m int, p_duration_s int,
+  p_base_minor bigint, p_distance_minor bigint, p_time_minor bigint, p_surge_minor bigint, p_earnings_minor bigint, p_ttl_s double precision,
+  OUT word text, OUT view json, OUT facts fact[])
+LANGUAGE plpgsql VOLATILE SET search_path = dispatch, pg_temp AS $$
+DECLARE
+  known record;
+  who record;
+BEGIN
+  facts := '{}';
+  PERFORM set_config('app.user_id', p_user::text, true);
+  IF p_key IS NOT NULL THEN
+    SELECT * INTO known FROM idem_begin(p_user, p_key, p_fingerprint);
+    IF known.word <> 'new' THEN
+      word := known.word;
+      view := known.response::json;
+      RETURN;
+    END IF;
+  END IF;
+  word := 'new';
+  SELECT u.first_name, u.last_name, u.phone_number INTO STRICT who FROM users u WHERE u.id = p_user;
+  INSERT INTO jobs (id, market, service_type, customer_id, pickup_lat, pickup_lng, pickup_address, dropoff_lat, dropoff_lng, dropoff_address,
+    coarse, passenger_name, note, payment_method, currency, surge_pct, distance_m, duration_s, base_minor, distance_minor, time_minor, surge_minor,
+    estimated_earnings_minor, next_search_at, expires_at, customer_first_name, customer_phone, ttl_s)
+  VALUES (p_id, p_market, p_service_type, p_user, p_pickup_lat, p_pickup_lng, p_pickup_address, p_dropoff_lat, p_dropoff_lng, p_dropoff_address,
+    p_coarse, CASE WHEN who.first_name IS NULL THEN p_unnamed ELSE concat_ws(' ', who.first_name, who.last_name) END, p_note,
+    p_payment_method, p_currency, p_surge_pct, p_distance_m, p_duration_s, p_base_minor, p_distance_minor, p_time_minor, p_surge_minor,
+    p_earnings_minor, clock_timestamp() + interval '1 s', clock_timestamp() + make_interval(secs => p_ttl_s), who.first_name, who.phone_number, p_ttl_s)
+  RETURNING job_view(jobs, false) INTO view;
+  INSERT INTO job_events (job_id, version, to_status, round, actor_id, actor_role) VALUES (p_id, 1, 'pending', 0, p_user, 'customer');
+  facts := inbox_append(ARRAY[ROW(p_user, 'job.created', json_build_object('job', view))::pending_fact]);
+  IF p_key IS NOT NULL THEN
+    INSERT INTO idem (user_id, key, fingerprint, status, response) VALUES (p_user, p_key, p_fingerprint, 201, view::text);
+  END IF;
+END $$;
+
 -- The next rows of the history for a reader, in the order of their transactions, and his place moved behind them: one reader of a name at a
 -- time, the others get nothing. Where a row's transaction is not yet the oldest under way, the reading ends before it.
 CREATE FUNCTION job_events_next(p_reader text, p_limit int)
@@ -304,7 +345,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 -- migrate: rollback
 
 DROP FUNCTION dispatch.payment_fits, dispatch.active_job_of, dispatch.distance_between, dispatch.offers_settle, dispatch.job_offer_view, dispatch.offer_view, dispatch.job_glance, dispatch.job_view(dispatch.jobs, boolean), dispatch.contact_added, dispatch.job_view(dispatch.jobs), dispatch.provider_card, dispatch.job_fare;
-DROP FUNCTION dispatch.job_events_next;
+DROP FUNCTION dispatch.jobs_create, dispatch.job_events_next;
 DROP TABLE dispatch.offers, dispatch.job_events, dispatch.job_event_readers, dispatch.jobs;
 DROP DOMAIN dispatch.service_name, dispatch.job_status, dispatch.offer_status, dispatch.job_actor, dispatch.job_canceller, dispatch.payment_name, dispatch.iso_currency, dispatch.latitude,
   dispatch.longitude, dispatch.street_address, dispatch.remark, dispatch.surge_percent, dispatch.not_negative, dispatch.fare_part;

@@ -132,34 +132,40 @@ BEGIN
   RETURN coalesce(inbox_append(told), '{}');
 END $$;
 
--- Settle what is left of a job that has found its provider or its end: the losers' offers, in a batch of their own.
-CREATE FUNCTION offers_close(p_job uuid) RETURNS fact[]
+-- Settle what is left of a job that has found its provider or its end: the losers' offers, and what else was offered to the winner until he
+-- won it; jobs left without a live offer by that come back in `wake`. All jobs that this touches are locked by id before any of it.
+CREATE FUNCTION offers_close(p_job uuid, OUT facts fact[], OUT wake uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   j jobs;
-  told pending_fact[];
   why text;
+  told pending_fact[];
+  revoked pending_fact[];
 BEGIN
-  SELECT * INTO j FROM jobs WHERE id = p_job FOR UPDATE;
+  facts := '{}'; wake := '{}';
+  PERFORM FROM jobs l WHERE l.id IN (
+    SELECT p_job UNION SELECT o.job_id FROM jobs w JOIN offers o ON o.provider_id = w.provider_id AND o.status = 'live' WHERE w.id = p_job)
+    ORDER BY l.id FOR UPDATE;
+  SELECT * INTO j FROM jobs WHERE id = p_job;
   IF NOT FOUND OR j.status IN ('pending', 'offered') THEN
-    RETURN '{}';
+    RETURN;
   END IF;
   why := CASE WHEN j.status = 'cancelled' THEN 'cancelled' ELSE 'taken' END;
   SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, why)) INTO told FROM offers_settle(p_job, 'withdrawn', why) s;
-  RETURN coalesce(inbox_append(told), '{}');
+  IF j.status IN ('accepted', 'arrived', 'in_progress') THEN
+    SELECT v.told, v.wake INTO revoked, wake FROM offers_void(j.provider_id, 'revoked', j.accepted_at) v;
+  END IF;
+  facts := inbox_append(told || revoked);
 END $$;
 
--- Jobs that have an end or a provider but still live offers: what a dead worker left for `offers_close`.
+-- What a dead worker left for `offers_close`: jobs that have an end or a provider but still live offers, and jobs whose provider still holds
+-- live offers of others.
 CREATE FUNCTION offers_left_open(p_limit int) RETURNS SETOF uuid
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT DISTINCT o.job_id FROM offers o JOIN jobs j ON j.id = o.job_id
-  WHERE o.status = 'live' AND j.status NOT IN ('pending', 'offered') LIMIT p_limit
-$$;
-
--- Providers with an active job who still hold live offers of others.
-CREATE FUNCTION offers_of_busy(p_limit int) RETURNS SETOF uuid
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  SELECT DISTINCT o.provider_id FROM offers o JOIN jobs b ON b.provider_id = o.provider_id AND b.status IN ('accepted', 'arrived', 'in_progress')
+  SELECT o.job_id FROM offers o JOIN jobs j ON j.id = o.job_id
+  WHERE o.status = 'live' AND j.status NOT IN ('pending', 'offered')
+  UNION
+  SELECT b.id FROM offers o JOIN jobs b ON b.provider_id = o.provider_id AND b.status IN ('accepted', 'arrived', 'in_progress')
   WHERE o.status = 'live' LIMIT p_limit
 $$;
 
@@ -361,5 +367,4 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_syst
 
 -- migrate: rollback
 
-DROP FUNCTION dispatch.jobs_wake, dispatch.jobs_rest, dispatch.jobs_lock_of, dispatch.providers_gone, dispatch.jobs_stuck, dispatch.offers_board, dispatch.jobs_board, dispatch.live_state, dispatch.jobs_release, dispatch.jobs_cancel, dispatch.offers_decline, dispatch.offers_void, dispatch.offers_of_busy,
-  dispatch.offers_left_open, dispatch.offers_close, dispatch.offers_lapse, dispatch.offers_create, dispatch.jobs_due, dispatch.offer_withdrawn;
+DROP FUNCTION dispatch.jobs_wake, dispatch.jobs_rest, dispatch.jobs_lock_of, dispatch.providers_gone, dispatch.jobs_stuck, dispatch.offers_board, dispatch.jobs_board, dispatch.live_state, dispatch.jobs_release, dispatch.jobs_cancel, dispatch.offers_decline, dispatch.offers_void, dispatch.offers_left_open, dispatch.offers_close, dispatch.offers_lapse, dispatch.offers_create, dispatch.jobs_due, dispatch.offer_withdrawn;

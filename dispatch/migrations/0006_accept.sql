@@ -166,7 +166,7 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch FROM PUBLIC;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA dispatch TO dispatch_app, dispatch_system, dispatch_owner;
 -- What only loops, sessions and other functions call is not for requests.
 REVOKE EXECUTE ON FUNCTION dispatch.jobs_due, dispatch.offers_create, dispatch.offers_lapse, dispatch.offers_close, dispatch.offers_left_open,
-  dispatch.offers_of_busy, dispatch.jobs_rest, dispatch.jobs_wake, dispatch.providers_gone, dispatch.live_state, dispatch.socket_open,
+  dispatch.jobs_rest, dispatch.jobs_wake, dispatch.providers_gone, dispatch.live_state, dispatch.socket_open,
   dispatch.offers_settle, dispatch.job_events_next, dispatch.providers_gate_open FROM dispatch_app;
 
 -- migrate: rollback

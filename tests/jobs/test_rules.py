@@ -70,11 +70,3 @@ def test_a_glimpse_shows_no_address_and_no_exact_point() -> None:
     assert glimpse["address"] != place.address
     away = distance_m(place.lat, place.lng, glimpse["lat"], glimpse["lng"])  # type: ignore[arg-type]
     assert 0 < away < 200
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "shown"),
-    [("Ann", "Lee", "Ann Lee"), ("Ann", None, "Ann"), (None, "Lee", "ผู้โดยสาร"), (None, None, "ผู้โดยสาร")],
-)
-def test_a_passenger_has_a_name(first: str | None, last: str | None, shown: str) -> None:
-    assert rules.passenger_name(first, last) == shown

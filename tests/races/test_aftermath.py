@@ -23,7 +23,7 @@ async def test_the_aftermath_of_a_win_leaves_the_offer_of_the_next_job_alone(ser
     assert await until_final(server, racer, first, held[racer.id]) == "accepted"
     await server.app.jobs.cancel(racer.actor, first, "flat tyre", str(uuid4()))
     following = await offer(server, second, [racer])
-    await server.app.matching.void(racer.id)
+    await server.app.matching.close(first)
     assert (await server.sql("SELECT status FROM offers WHERE offer_id = $1", following[racer.id]))[0][
         "status"
     ] == "live"
@@ -35,7 +35,7 @@ async def test_the_aftermath_of_a_win_withdraws_what_was_offered_before_it(serve
     first, second = await lone_job(server), await lone_job(server)
     won, other = await offer(server, first, [racer], at_once=2), await offer(server, second, [racer], at_once=2)
     assert await until_final(server, racer, first, won[racer.id]) == "accepted"
-    await server.app.matching.void(racer.id)
+    await server.app.matching.close(first)
     assert (await server.sql("SELECT status FROM offers WHERE offer_id = $1", other[racer.id]))[0][
         "status"
     ] == "withdrawn"

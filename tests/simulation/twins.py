@@ -28,7 +28,6 @@ _BAGS = frozenset(
         "jobs_due",
         "users_changed",
         "offers_left_open",
-        "offers_of_busy",
         "providers_gone",
         "sockets_of_worker",
         "heads_beyond",

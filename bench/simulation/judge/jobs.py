@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from bench.simulation.judge.inbox import Pending
+from bench.simulation.judge.inbox import Pending, append_pending, idem_begin, idem_finish
 from bench.simulation.judge.statements import models
 from bench.simulation.judge.tables import Row, Session
 from bench.simulation.judge.views import (
@@ -47,7 +47,6 @@ _CREATE_FIELDS = [
     "id",
     "market",
     "service_type",
-    "customer_id",
     "pickup_lat",
     "pickup_lng",
     "pickup_address",
@@ -55,7 +54,7 @@ _CREATE_FIELDS = [
     "dropoff_lng",
     "dropoff_address",
     "coarse",
-    "passenger_name",
+    "unnamed",
     "note",
     "payment_method",
     "currency",
@@ -68,8 +67,6 @@ _CREATE_FIELDS = [
     "surge_minor",
     "estimated_earnings_minor",
     "ttl_s",
-    "customer_first_name",
-    "customer_phone",
 ]
 
 _EMPTY: Row = dict.fromkeys(
@@ -120,19 +117,27 @@ def cash_is_not_modelled(job: Row) -> None:
     assert job["payment_method"] != "cash", "the simulated workload pays cashless"
 
 
-@models("jobs", "customer_name")
-def customer_name(db: Session, user_id: UUID) -> Row | None:
-    row = db.get("users", user_id)
-    return None if row is None else {name: row[name] for name in ("first_name", "last_name", "phone_number")}
-
-
 @models("jobs", "job_create")
-def job_create(db: Session, *given: Any) -> bytes:
+def job_create(db: Session, user_id: UUID, key: str | None, fingerprint: str, *given: Any) -> Row:
+    db.user = user_id
+    if key is not None:
+        known = idem_begin(db, user_id, key, fingerprint)
+        if known["word"] != "new":
+            kept = None if known["response"] is None else known["response"].encode()
+            return {"word": known["word"], "view": kept, "facts": []}
     fields = dict(zip(_CREATE_FIELDS, given, strict=True))
+    unnamed = fields.pop("unnamed")
+    who = db.get("users", user_id)
+    assert who is not None, "no user of the simulation is unknown"
+    names = [name for name in (who["first_name"], who["last_name"]) if name]
     now = db.now
     row = {
         **_EMPTY,
         **fields,
+        "customer_id": user_id,
+        "passenger_name": " ".join(names) if who["first_name"] else unnamed,
+        "customer_first_name": who["first_name"],
+        "customer_phone": who["phone_number"],
         "coarse": orjson.loads(fields["coarse"]),
         "status": "pending",
         "round": 0,
@@ -146,22 +151,12 @@ def job_create(db: Session, *given: Any) -> bytes:
         "created_at": now,
     }
     db.lock("jobs", row["id"])
-    return json(job_view(db.put("jobs", row["id"], row), False))
-
-
-@models("jobs", "job_event")
-def job_event(
-    db: Session,
-    job_id: UUID,
-    version: int,
-    was: str | None,
-    to: str,
-    round: int,
-    actor: UUID | None,
-    role: str,
-    reason: str | None,
-) -> None:
-    step(db, {"id": job_id}, version, was, to, round, actor, role, reason)
+    view = json(job_view(db.put("jobs", row["id"], row), False))
+    step(db, row, 1, None, "pending", 0, user_id, "customer")
+    facts = append_pending(db, [(user_id, "job.created", b'{"job":%b}' % view)])
+    if key is not None:
+        idem_finish(db, user_id, key, fingerprint, 201, view.decode())
+    return {"word": "new", "view": view, "facts": facts}
 
 
 def seen(db: Session, job: Row | None) -> Row | None:
@@ -213,7 +208,8 @@ def _place(job: Row, lat: float | None, lng: float | None, at: Any) -> Row:
     }
 
 
-def _moved(job: Row, **more: Any) -> Row:
+def _moved(db: Session, job: Row, was: str, **more: Any) -> Row:
+    step(db, job, job["version"], was, job["status"], job["round"], job["provider_user_id"], "provider")
     views = {"own": json(job_view(job, True)), "public": json(job_view(job, False))}
     return {"version": job["version"], "round": job["round"], **more, **views}
 
@@ -228,6 +224,7 @@ def job_advance(
     lat: float | None,
     lng: float | None,
     at: Any,
+    was: str,
 ) -> Row:
     db.lock("jobs", job_id)
     job = db.get("jobs", job_id)
@@ -244,7 +241,7 @@ def job_advance(
         trail_fixes=0 if riding else job["trail_fixes"] + fixes,
         **_place(job, lat, lng, at),
     )
-    return _moved(job)
+    return _moved(db, job, was)
 
 
 @models("jobs", "job_complete")
@@ -265,6 +262,7 @@ def job_complete(
     lat: float | None,
     lng: float | None,
     at: Any,
+    was: str,
 ) -> Row:
     db.lock("jobs", job_id)
     job = db.get("jobs", job_id)
@@ -289,7 +287,7 @@ def job_complete(
         trail_fixes=job["trail_fixes"] + fixes,
         **_place(job, lat, lng, at),
     )
-    return _moved(job, completed_at=job["completed_at"])
+    return _moved(db, job, was, completed_at=job["completed_at"])
 
 
 # --- what several functions share
@@ -343,6 +341,11 @@ def jobs_cancel(db: Session, job_id: UUID, by: str, actor: UUID | None, role: st
     return collected(told)
 
 
+@models("jobs", "job_cancel_told")
+def jobs_cancel_told(db: Session, *args: Any) -> list[Row]:
+    return append_pending(db, [(row["user_id"], row["name"], row["body"]) for row in jobs_cancel(db, *args)])
+
+
 @models("jobs", "job_release")
 def jobs_release(db: Session, job_id: UUID, by: str, actor: UUID | None, role: str, reason: str | None) -> list[Row]:
     before = db.get("jobs", job_id)
@@ -389,3 +392,8 @@ def jobs_release(db: Session, job_id: UUID, by: str, actor: UUID | None, role: s
             (job["customer_id"], "job.updated", json({"job": job_view(job, False)})),
         ]
     )
+
+
+@models("jobs", "job_release_told")
+def jobs_release_told(db: Session, *args: Any) -> list[Row]:
+    return append_pending(db, [(row["user_id"], row["name"], row["body"]) for row in jobs_release(db, *args)])

@@ -198,51 +198,46 @@ def offers_lapse(db: Session, job_id: UUID) -> list[Row]:
 
 
 @models("matching", "offers_close")
-def offers_close(db: Session, job_id: UUID) -> list[Row]:
+def offers_close(db: Session, job_id: UUID) -> Row:
+    said: Row = {"facts": [], "wake": []}
     job = db.get("jobs", job_id)
     if job is None:
-        return []
-    db.lock("jobs", job_id)
+        return said
+    touched = {offer["job_id"] for offer in _live_of(db, job["provider_id"])}
+    for one in sorted(touched | {job_id}):
+        db.lock("jobs", one)
     if job["status"] in OPEN:
-        return []
+        return said
     why = "cancelled" if job["status"] == "cancelled" else "taken"
     offers = settled(db, job_id, "withdrawn", why)
-    return append_pending(db, [withdrawn(o["provider_user_id"], o["offer_id"], job_id, why) for o in offers])
+    told = [withdrawn(o["provider_user_id"], o["offer_id"], job_id, why) for o in offers]
+    if job["status"] in ACTIVE:
+        revoked, said["wake"] = _voided(db, job["provider_id"], "revoked", job["accepted_at"])
+        told += revoked
+    return {**said, "facts": append_pending(db, told)}
 
 
 @models("matching", "offers_left_open")
 def offers_left_open(db: Session, limit: int) -> list[Row]:
-    found: dict[UUID, None] = {}
+    found: set[UUID] = set()
     for offer in db.all("offers"):
         if offer["status"] == "live":
             job = db.get("jobs", offer["job_id"])
             if job is not None and job["status"] not in OPEN:
-                found[offer["job_id"]] = None
+                found.add(offer["job_id"])
+            if (busy := active_job_of(db, offer["provider_id"])) is not None:
+                found.add(busy)
     return [{"job_id": job_id} for job_id in sorted(found)][:limit]
 
 
-@models("matching", "offers_of_busy")
-def offers_of_busy(db: Session, limit: int) -> list[Row]:
-    busy = {job["provider_id"] for job in db.all("jobs") if job["status"] in ACTIVE}
-    found = {o["provider_id"] for o in db.all("offers") if o["status"] == "live" and o["provider_id"] in busy}
-    return [{"provider_id": provider_id} for provider_id in sorted(found)][:limit]
-
-
-@models("matching", "working_since")
-def working_since(db: Session, provider_id: UUID) -> datetime | None:
-    job_id = active_job_of(db, provider_id)
-    job = None if job_id is None else db.get("jobs", job_id)
-    return None if job is None else job["accepted_at"]
-
-
-def _live_of(db: Session, provider_id: UUID) -> list[Row]:
+def _live_of(db: Session, provider_id: UUID | None) -> list[Row]:
     return [o for o in db.all("offers") if o["provider_id"] == provider_id and o["status"] == "live"]
 
 
-@models("matching", "offers_void")
-def offers_void(db: Session, provider_id: UUID, reason: str, upto: datetime | None) -> Row:
-    gate = db.get("provider_gate", provider_id)
-    db.require(None if gate is None else gate["user_id"])
+def _voided(
+    db: Session, provider_id: UUID, reason: str, upto: datetime | None = None
+) -> tuple[list[Pending], list[UUID]]:
+    """offers_void: what there is to tell, and the jobs left without a live offer."""
     jobs = sorted({offer["job_id"] for offer in _live_of(db, provider_id)})
     for job_id in jobs:
         db.lock("jobs", job_id)
@@ -259,6 +254,14 @@ def offers_void(db: Session, provider_id: UUID, reason: str, upto: datetime | No
         if job["status"] in OPEN and not any(o["status"] == "live" for o in db.of_job(job_id)):
             job_set(db, job_id, next_search_at=db.now, offer_deadline=None)
             wake.append(job_id)
+    return told, wake
+
+
+@models("matching", "offers_void")
+def offers_void(db: Session, provider_id: UUID, reason: str) -> Row:
+    gate = db.get("provider_gate", provider_id)
+    db.require(None if gate is None else gate["user_id"])
+    told, wake = _voided(db, provider_id, reason)
     return {"told": collected(told), "wake": wake}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 0.5
 STATEMENT_TIMEOUT_S = 2.0
 IDLE_IN_TRANSACTION_S = 3.0
-_COMMITS = frozenset({"COMMIT", "accept_job", "offers_create", "offers_close", "offers_lapse"})
+_COMMITS = frozenset({"COMMIT", "job_create", "accept_job", "offers_create", "offers_close", "offers_lapse"})
 _BEGIN = re.compile(r"BEGIN; SET LOCAL app.user_id = '([0-9a-f-]{36})'; SET LOCAL app.admin = '(on|)'")
 _START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
