@@ -21,14 +21,15 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp A
 DECLARE
   due uuid[];
 BEGIN
-  -- Two statements, each with its own index: one condition for both would read every open job.
+  -- Two statements, each with its own index: one condition for both would read every open job. So may an index of all that is open, which a
+  -- table that nobody has analysed yet makes look small: what is asked of one job asks for its key alone.
   IF p_job IS NULL THEN
     SELECT array_agg(d.id) INTO due FROM (
       SELECT j.id FROM jobs j WHERE j.status IN ('pending', 'offered') AND j.next_search_at <= clock_timestamp()
       ORDER BY j.next_search_at LIMIT p_limit FOR UPDATE SKIP LOCKED) d;
   ELSE
     SELECT array_agg(d.id) INTO due FROM (
-      SELECT j.id FROM jobs j WHERE j.id = p_job AND j.status IN ('pending', 'offered') FOR UPDATE SKIP LOCKED) d;
+      SELECT j.id, j.status FROM jobs j WHERE j.id = p_job FOR UPDATE SKIP LOCKED) d WHERE d.status IN ('pending', 'offered');
   END IF;
   IF due IS NULL THEN
     RETURN;
@@ -41,7 +42,8 @@ BEGIN
   SELECT t.id, t.market, t.service_type, t.status, t.round, t.pickup_lat, t.pickup_lng, t.customer_id,
     t.expires_at <= clock_timestamp(),
     coalesce(t.offer_deadline <= clock_timestamp(), false),
-    EXISTS (SELECT FROM offers o WHERE o.job_id = t.id AND o.status = 'live'),
+    -- No EXISTS, for the same reason: it may become a table of all live offers, made anew for each search.
+    (SELECT true FROM offers o WHERE o.job_id = t.id AND o.status = 'live' LIMIT 1) IS NOT NULL,
     ARRAY(SELECT DISTINCT o.provider_id FROM offers o WHERE o.job_id = t.id
           AND (o.status IN ('declined', 'accepted') OR o.responded_at > clock_timestamp()
             - make_interval(secs => coalesce(p_cooldowns_s[array_position(p_markets, t.market)], 0)))),
