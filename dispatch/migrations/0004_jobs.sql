@@ -334,7 +334,8 @@ BEGIN
   )
   SELECT f.job_id, f.version, f.from_status, f.to_status, f.actor_id, f.actor_role, f.reason, j.customer_id,
     coalesce(j.provider_user_id, (SELECT o.provider_user_id FROM offers o WHERE o.job_id = f.job_id AND o.round = f.round - 1 AND o.status = 'accepted' LIMIT 1))
-  FROM found f JOIN jobs j ON j.id = f.job_id ORDER BY f.xid, f.job_id, f.version;
+  -- One by one: how many there will be no plan knows, and joined with whole tables it would read all jobs that ever were.
+  FROM found f CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = f.job_id LIMIT 1) j ORDER BY f.xid, f.job_id, f.version;
 END $$;
 
 RESET ROLE;

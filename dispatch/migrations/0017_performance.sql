@@ -122,7 +122,8 @@ BEGIN
     upto_next := least(run.upto + p_slice, run.began_at);
     INSERT INTO performance_days AS d (provider_id, service_type, day)
       SELECT DISTINCT o.provider_id, j.service_type, (o.offered_at AT TIME ZONE coalesce(z.zone, 'UTC'))::date
-      FROM offers o JOIN jobs j ON j.id = o.job_id LEFT JOIN unnest(p_markets, p_zones) AS z(market, zone) ON z.market = j.market
+      -- One by one: a join might read all jobs that ever were, for those of a slice.
+      FROM offers o CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = o.job_id LIMIT 1) j LEFT JOIN unnest(p_markets, p_zones) AS z(market, zone) ON z.market = j.market
       WHERE o.offered_at >= run.upto - interval '1 min' AND o.offered_at < upto_next
       ON CONFLICT (provider_id, service_type, day) DO UPDATE SET open = true WHERE NOT d.open;
     UPDATE performance_run SET upto = upto_next;

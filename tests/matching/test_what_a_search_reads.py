@@ -1,6 +1,5 @@
 """What a search asks the judge costs by what concerns its job, not by how many others are on offer."""
 
-import re
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -8,6 +7,7 @@ import pytest
 
 from dispatch.matching.store import Q
 from tests.support.crowd import crowd, lone_job
+from tests.support.pages import pages_read
 from tests.support.server import Server, serving
 
 OTHERS = 5_000
@@ -20,15 +20,8 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 
 
 async def pages(server: Server, job_id: UUID) -> int:
-    """How many pages `jobs_due` looked at, its own statements included."""
     async with server.app.pg.system_tx() as tx:
-        arguments = f"'{job_id}', 200, 2.0, '{{bkk}}', '{{15}}'"
-        text = Q["jobs_due"]
-        for number, argument in enumerate(arguments.split(", "), 1):
-            text = text.replace(f"${number}", argument)
-        rows = await tx.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) {text}")
-    whole = next(row[0] for row in rows if "Buffers" in row[0])
-    return sum(int(count) for count in re.findall(r"(?:hit|read)=(\d+)", whole))
+        return await pages_read(tx, Q["jobs_due"], f"'{job_id}'", "200", "2.0", "'{bkk}'", "'{15}'")
 
 
 async def test_a_search_does_not_read_everybody_elses_offers(server: Server) -> None:
