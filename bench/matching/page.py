@@ -233,7 +233,7 @@ def _elsewhere(kept: dict[str, Any]) -> str:
     """What is to be known of the rows of another city."""
     return (
         f"- **New York** is {len(kept['dates'])} days of recorded pickups ({', '.join(kept['dates'])}; {_stretches(kept['stretches'])}), with San Francisco's market settings. Where a trip ends nobody recorded: it is as long as a\n"
-        "  recorded taxi trip of that city, drawn at random, and ends where somebody else was picked up within the hour. Cabs are where people are picked up. So lengths and places are real and their\n"
+        "  recorded taxi trip of that city, drawn at random, and ends where somebody else was picked up within the hour. Times are spread within their recorded minute; cabs are where people are picked up. So lengths and places are real and their\n"
         "  pairing is not; nothing was tuned on it (`bench/matching/pickups.py`).\n"
     )
 
