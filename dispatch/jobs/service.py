@@ -198,12 +198,7 @@ class Jobs:
             store.Q["job_advance"],
             job.id,
             str(goal),
-            trail.distance_m,
-            trail.fixes,
-            trail.lat,
-            trail.lng,
-            trail.at,
-            str(job.status),
+            *_since(job, trail),
         )
 
     def _settled(self, job: JobRow, reported_m: float | None, trail: Trail) -> rules.Settlement:
@@ -239,12 +234,7 @@ class Jobs:
             end.fare.time_minor,
             end.fare.surge_minor,
             end.earnings_minor,
-            trail.distance_m,
-            trail.fixes,
-            trail.lat,
-            trail.lng,
-            trail.at,
-            str(job.status),
+            *_since(job, trail),
         )
 
     async def cancel(self, actor: Actor, job_id: UUID, reason: str | None, key: str | None) -> Answer:
@@ -335,6 +325,11 @@ def _completed(job: JobRow, end: rules.Settlement, at: datetime) -> Completed:
         end.fee_minor,
         at,
     )
+
+
+def _since(job: JobRow, trail: Trail) -> tuple[object, ...]:
+    """What both moves are told last: what was seen of the trip since the last flush, and where the job stood."""
+    return trail.distance_m, trail.fixes, trail.lat, trail.lng, trail.at, str(job.status)
 
 
 def _job(view: bytes) -> bytes:
