@@ -1,5 +1,6 @@
 """What a live server decided replays to the same decisions: one brain, two bodies."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ EAST = 0.01 / 1.08
 
 
 @pytest.mark.parametrize("policy", ["nearest", "waves", "broadcast", "batch"])
-async def test_a_live_log_replays(policy: str, tmp_path: Path, database_url: str, redis_url: str) -> None:
+async def test_a_live_log_replays(
+    policy: str, tmp_path: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A window is decided together however slow the machine is: what it does when it runs out of time has tests of its own.
+    monkeypatch.setattr("dispatch.matching.batching.BUDGET_S", 10.0)
     log = tmp_path / "live.gz"
     markets = {"bkk": {"policy": policy, "batch_window_s": 0.3, "offer_ttl_s": 60, "research_s": 0.2}}
     with Recorder(log) as recorder:
@@ -20,13 +25,19 @@ async def test_a_live_log_replays(policy: str, tmp_path: Path, database_url: str
             server.app.matching.on_decision.append(recorder)
             async with (
                 server.working() as (one, first),
-                server.working(at=(BANGKOK[0], BANGKOK[1] + EAST)) as (two, _),
+                server.working(at=(BANGKOK[0], BANGKOK[1] + EAST)) as (two, second),
             ):
                 job = await server.request(await server.person(), at=(BANGKOK[0], BANGKOK[1] + EAST / 4))
-                made = (await one.inbox.named("offer.created")).data
-                await first.decline(made["offer_id"], None)
-                offered = (await two.inbox.named("offer.created")).data
-                assert offered["job"]["id"] == job["id"]
+                # Who is asked first is the judge's affair: whose gate is held at that moment is passed over.
+                told = {
+                    asyncio.ensure_future(person.inbox.named("offer.created")): client
+                    for person, client in ((one, first), (two, second))
+                }
+                done, _ = await asyncio.wait(told, return_when=asyncio.FIRST_COMPLETED)
+                made = done.pop()
+                await told[made].decline(made.result().data["offer_id"], None)
+                offered = [event.data for event in await asyncio.gather(*told)]
+                assert {offer["job"]["id"] for offer in offered} == {job["id"]}
     count, others = replay(log)
     assert (count, others) == (recorder.kept, [])
     assert count >= (1 if policy in ("waves", "broadcast") else 2)
