@@ -41,7 +41,7 @@ AWAY = {
     r"|Error .* while writing to socket.*|unexpected connection_lost\(\) call",
     # Sixty-four are waiting for a Redis that does not answer.
     "MaxConnectionsError": r"Too many connections",
-    "BusyLoadingError": r"Redis is loading the dataset in memory",
+    "BusyLoadingError": r"(Redis|Valkey) is loading the dataset in memory",
 }
 """Exceptions that say that a store is away, held up or full, and what they say then."""
 

@@ -139,7 +139,8 @@ async def fresh(
 
 async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: People) -> tuple[dict[str, int], float]:
     """Bytes that a completion leaves in each table but those of the history, by the server's own use case with its pay: all providers
-    complete a job twice, and the second time counts, as the first makes new pages everywhere. With it the notifications of each.
+    complete a job twice, and the second time counts, as the first makes new pages everywhere. With it the notifications of each. Raises
+    TimeoutError when the server's loop has not told of them all TOLD_WITHIN_S after they were completed.
     """
     log.configure("error")
     settings = load(database_url=started.database_url, redis_url=started.redis_url, mail_by="off", log_level="error")
@@ -153,9 +154,12 @@ async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: P
             for row in await judge.fetch(RIDING, customers):
                 actor = Actor(row["provider_user_id"])
                 await app.jobs.advance(actor, row["id"], Stage.COMPLETED, distance_m=5_000, key=str(uuid4()))
-            async with asyncio.timeout(TOLD_WITHIN_S):
-                while await judge.fetchval(UNTOLD):
-                    await asyncio.sleep(0.1)
+            try:
+                async with asyncio.timeout(TOLD_WITHIN_S):
+                    while await judge.fetchval(UNTOLD):
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                raise TimeoutError(f"not told of within {TOLD_WITHIN_S:.0f} s") from None
             sizes_of.append({row["name"]: row["size"] for row in await judge.fetch(EVERY_TABLE)})
     before, after = sizes_of
     notices = await judge.fetchval("SELECT count(*) FROM notifications") / (2 * len(customers))

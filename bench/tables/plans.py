@@ -19,9 +19,11 @@ SET auto_explain.log_buffers = on; SET auto_explain.log_format = 'json'; SET cli
 
 
 async def explained(
-    judge: "asyncpg.Connection[Any]", actor: Actor, query: str, arguments: Sequence[Any]
+    judge: "asyncpg.Connection[Any]", actor: Actor | None, query: str, arguments: Sequence[Any]
 ) -> list[dict[str, Any]]:
-    """The plans that were run, nested functions' included, in the order of their ends; nothing of it stays. `judge` is a superuser."""
+    """The plans that were run, nested functions' included, in the order of their ends; nothing of it stays. `actor`: None for the
+    server's own role. `judge` is a superuser.
+    """
     said: list[str] = []
 
     def heard(_: object, message: Any) -> None:
@@ -33,9 +35,10 @@ async def explained(
         transaction = judge.transaction()
         await transaction.start()
         try:
-            await judge.execute("SET LOCAL ROLE dispatch_app")
-            await judge.execute("SELECT set_config('app.user_id', $1, true)", str(actor.user_id))
-            await judge.execute("SELECT set_config('app.admin', $1, true)", "on" if actor.admin else "")
+            await judge.execute(f"SET LOCAL ROLE {'dispatch_system' if actor is None else 'dispatch_app'}")
+            if actor is not None:
+                await judge.execute("SELECT set_config('app.user_id', $1, true)", str(actor.user_id))
+                await judge.execute("SELECT set_config('app.admin', $1, true)", "on" if actor.admin else "")
             said.clear()
             await judge.fetch(query, *arguments)
         finally:

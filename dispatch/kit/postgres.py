@@ -215,8 +215,9 @@ class Postgres:
 @asynccontextmanager
 async def _transaction(conn: Tx, begin: str) -> AsyncIterator[None]:
     """Commits at the end, rolls back on any exception."""
-    await conn.execute(begin)
     try:
+        # Who is cancelled while he begins may have begun: he rolls back too.
+        await conn.execute(begin)
         yield
     except BaseException:
         try:

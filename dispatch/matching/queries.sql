@@ -22,7 +22,7 @@ SELECT * FROM offers_left_open($1) AS f(job_id);
 
 -- name: offers_void :one
 -- $1 provider_id, $2 reason
-SELECT told, wake FROM offers_void($1, $2, NULL);
+SELECT told, wake FROM offers_void($1, $2);
 
 -- name: offers_decline :one
 -- $1 user_id, $2 offer_id, $3 reason

@@ -134,8 +134,9 @@ BEGIN
   RETURN coalesce(inbox_append(told), '{}');
 END $$;
 
--- Settle what is left of a job that has found its provider or its end: the losers' offers, and what else was offered to the winner until he
--- won it; jobs left without a live offer by that come back in `wake`. All jobs that this touches are locked by id before any of it.
+-- Settle what is left of a job that has found its provider or its end: the losers' offers, and what else was offered to the winner before he
+-- won it (while he has it nobody makes him an offer); jobs left without a live offer by that come back in `wake`. All jobs that this touches
+-- are locked by id before any of it.
 CREATE FUNCTION offers_close(p_job uuid, OUT facts fact[], OUT wake uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
@@ -155,7 +156,7 @@ BEGIN
   why := CASE WHEN j.status = 'cancelled' THEN 'cancelled' ELSE 'taken' END;
   SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, why)) INTO told FROM offers_settle(p_job, 'withdrawn', why) s;
   IF j.status IN ('accepted', 'arrived', 'in_progress') THEN
-    SELECT v.told, v.wake INTO revoked, wake FROM offers_void(j.provider_id, 'revoked', j.accepted_at) v;
+    SELECT v.told, v.wake INTO revoked, wake FROM offers_void(j.provider_id, 'revoked') v;
   END IF;
   facts := inbox_append(told || revoked);
 END $$;
@@ -171,9 +172,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
   WHERE o.status = 'live' LIMIT p_limit
 $$;
 
--- Withdraw a provider's live offers (won another job, went offline, was suspended); with `p_upto` those alone that were made until then. Jobs are locked by id; a job left without a live
--- offer is searched again at once: its id comes back in `wake`.
-CREATE FUNCTION offers_void(p_provider uuid, p_reason text, p_upto timestamptz, OUT told pending_fact[], OUT wake uuid[])
+-- Withdraw a provider's live offers (won another job, went offline, was suspended). Jobs are locked by id; a job left without a live offer is
+-- searched again at once: its id comes back in `wake`.
+CREATE FUNCTION offers_void(p_provider uuid, p_reason text, OUT told pending_fact[], OUT wake uuid[])
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   ids uuid[];
@@ -184,7 +185,7 @@ BEGIN
     ORDER BY j.id FOR UPDATE) l;
   WITH voided AS (
     UPDATE offers o SET status = 'withdrawn', reason = p_reason, responded_at = clock_timestamp()
-    WHERE o.provider_id = p_provider AND o.status = 'live' AND o.job_id = ANY (ids) AND (p_upto IS NULL OR o.offered_at <= p_upto) RETURNING o.*
+    WHERE o.provider_id = p_provider AND o.status = 'live' AND o.job_id = ANY (ids) RETURNING o.*
   )
   SELECT coalesce(array_agg(offer_withdrawn(v.provider_user_id, v.offer_id, v.job_id, p_reason)), '{}') INTO told FROM voided v;
   WITH woken AS (

@@ -41,12 +41,19 @@ def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
             "jobs of a customer without any",
             "office's newest",
             "office's newest open",
+            "loop: due searches",
+            "loop: offers left open",
+            "loop: offers unheard",
+            "loop: stuck jobs",
+            "loop: steps to be told",
         }
         assert all(one["plans"] and one["blocks"] > 0 and one["ms_p50"] <= one["ms_p99"] for one in plans.values())
         assert plans["accept"]["rows_read"]["jobs"] >= 1, "the statements inside of the function are seen"
         assert plans["accept"]["rows_read"]["jobs"] < 20 > plans["accept"]["rows_read"]["offers"]
         assert plans["office's newest"]["rows_read"]["jobs"] >= 51
         assert plans["provider's jobs"]["rows_read"]["jobs"] >= 18, "he has some"
+        assert plans["loop: steps to be told"]["rows_read"]["job_events"] >= 200, "each ask finds them anew"
+        assert plans["loop: offers left open"]["rows_read"].get("jobs", 0) < 1_000
     assert all(found["bytes_per_job"][table] > 100 for table in ("jobs", "offers", "job_events"))
     books = {"earnings", "ledger_txn", "ledger_entry"}
     assert books <= found["bytes_per_completion_elsewhere"].keys(), "a completion pays"

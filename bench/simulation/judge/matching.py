@@ -212,7 +212,7 @@ def offers_close(db: Session, job_id: UUID) -> Row:
     offers = settled(db, job_id, "withdrawn", why)
     told = [withdrawn(o["provider_user_id"], o["offer_id"], job_id, why) for o in offers]
     if job["status"] in ACTIVE:
-        revoked, said["wake"] = _voided(db, job["provider_id"], "revoked", job["accepted_at"])
+        revoked, said["wake"] = _voided(db, job["provider_id"], "revoked")
         told += revoked
     return {**said, "facts": append_pending(db, told)}
 
@@ -234,9 +234,7 @@ def _live_of(db: Session, provider_id: UUID | None) -> list[Row]:
     return [o for o in db.all("offers") if o["provider_id"] == provider_id and o["status"] == "live"]
 
 
-def _voided(
-    db: Session, provider_id: UUID, reason: str, upto: datetime | None = None
-) -> tuple[list[Pending], list[UUID]]:
+def _voided(db: Session, provider_id: UUID, reason: str) -> tuple[list[Pending], list[UUID]]:
     """offers_void: what there is to tell, and the jobs left without a live offer."""
     jobs = sorted({offer["job_id"] for offer in _live_of(db, provider_id)})
     for job_id in jobs:
@@ -244,7 +242,7 @@ def _voided(
     told = [
         withdrawn(offer["provider_user_id"], offer["offer_id"], offer["job_id"], reason)
         for offer in _live_of(db, provider_id)
-        if offer["job_id"] in jobs and (upto is None or offer["offered_at"] <= upto)
+        if offer["job_id"] in jobs
         if db.change("offers", offer["offer_id"], status="withdrawn", reason=reason, responded_at=db.now)
     ]
     wake = []
