@@ -376,7 +376,7 @@ async def test_a_request_cut_at_any_step_leaves_its_connection_as_nobodys(databa
         async with pg.acting(Actor(person.user_id)) as tx:
             await tx.fetch("SELECT id FROM jobs WHERE id = $1", job)
 
-    complaints: list[Any] = []
+    complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
     async with Postgres.open(database_url, size=1) as pg:
         await work(pg)
