@@ -76,8 +76,9 @@ class Buckets:
         self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, key: object, now: float) -> float:
-        """Take one token; 0.0, or seconds until there is one."""
+        """Take one token; 0.0, or seconds until there is one. `now`: when the asker came, so perhaps before somebody who was counted already."""
         tokens, at = self._buckets.pop(key, (self._burst, now))
+        now = max(now, at)
         tokens = min(self._burst, tokens + (now - at) * self._rate)
         short = 1.0 - tokens
         self._buckets[key] = (tokens if short > 0 else tokens - 1.0, now)

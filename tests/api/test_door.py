@@ -356,6 +356,14 @@ def test_no_stretch_of_time_gives_more_than_burst_plus_rate(rate: float, burst: 
     assert buckets.wait_s("x", now + wait_s + 1 / rate + 1e-6) == 0.0
 
 
+def test_who_came_first_and_is_counted_last_costs_one_token() -> None:
+    """Who he is may be asked of Postgres, and another request of his overtake him there."""
+    buckets = Buckets(100, 10)
+    assert [buckets.wait_s("x", now) for now in (60.0, *(59.0,) * 9)] == [0.0] * 10
+    assert buckets.wait_s("x", 59.5) == pytest.approx(0.01)
+    assert buckets.wait_s("x", 60.02) == 0.0, "the time that went by was not given twice, nor taken"
+
+
 # --- trouble
 
 
