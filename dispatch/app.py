@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 from uuid import UUID
 
@@ -45,7 +46,7 @@ from dispatch.kit.redis import Redis
 from dispatch.kit.tasks import Nursery, repeat, running
 from dispatch.ledger import configure
 from dispatch.markets import Markets
-from dispatch.matching import Matching, Nudges, Quotes, Shifts, Why
+from dispatch.matching import Matching, Nudges, Quotes, Recorder, Shifts, Why
 from dispatch.matching import routes as matching_routes
 from dispatch.notifications import Centre, DeadLetters, Notice, Notifications, Sender, doors_of
 from dispatch.notifications import routes as notifications_routes
@@ -251,6 +252,10 @@ async def build(
             stamp=stamp,
             why=why if settings.explain else None,
         )
+        if settings.decision_log is not None:
+            # A worker that is started again must not write over what the last one has left.
+            named = Path(f"{settings.decision_log}.{slot}.{clock.now():%Y%m%dT%H%M%S}.gz")
+            matching.on_decision.append(stack.enter_context(Recorder(named)))
         shifts = Shifts(pg, inbox, presence, matching, once)
         claims = Claims(
             pg, redis, inbox, presence, providers, matching, markets, nursery, clock, filter=settings.claims

@@ -173,6 +173,10 @@ class Settings(BaseSettings):
     explain: bool = Field(
         True, description="write down who was considered for each job, and why, for `GET /v1/admin/jobs/{id}/why`"
     )
+    decision_log: Path | None = Field(
+        None,
+        description="write every decision of matching into FILE.<worker>.<start>.gz, for `python -m bench simulate --replay`",
+    )
     keep_rounds_days: int = Field(7, ge=1, description="how long that is kept")
     keep_idem_hours: int = Field(48, ge=24, description="how long request ids are remembered")
 

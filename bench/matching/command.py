@@ -23,7 +23,7 @@ from bench.matching.engine import World
 from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
 from bench.matching.pickups import DATES, Pickups, here
-from bench.matching.record import Recorder, replay
+from dispatch.matching.record import Recorder, replay
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
 _RESULTS = Path(__file__).parents[1] / "results" / "matching"
@@ -129,7 +129,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _replay(log: Path) -> int:
-    count, others = replay(log)
+    try:
+        count, others = replay(log)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"{log} is no log of decisions that can be read: {error}", file=sys.stderr)
+        return 2
     print(f"{count} decisions, {len(others)} otherwise")
     for line in others[:3]:
         print(f"  at {line['at_ms']}: was {line['offers']} {line['reasons']}, is {line['now']}", file=sys.stderr)

@@ -10,6 +10,7 @@ from dispatch.matching.model import Decision, Policy, Question, Reach, Reason, S
 from dispatch.matching.nudges import Nudges
 from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.quotes import Quotes
+from dispatch.matching.record import Recorder
 from dispatch.matching.service import Matching
 from dispatch.matching.shifts import Shifts
 from dispatch.matching.store import jobs_locked_of, offers_voided
@@ -27,6 +28,7 @@ __all__ = [
     "Quotes",
     "Reach",
     "Reason",
+    "Recorder",
     "Search",
     "ServiceMismatch",
     "Shifts",

@@ -15,8 +15,8 @@ from bench.matching.command import market_with
 from bench.matching.engine import Outcome, World
 from bench.matching.ground import Ground
 from bench.matching.measures import gini, measures, quantile
-from bench.matching.record import Recorder, lines, replay
 from dispatch.matching import Decision, Question
+from dispatch.matching.record import Recorder, lines, replay
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ["nearest", "waves", "broadcast", "batch"]

@@ -1,11 +1,13 @@
 """The log of decisions: what the brain was asked and what it said, a JSON line each; and its replay.
 
 A `Recorder` listens to a simulated world or to `Matching.on_decision` of a live server. The log is bounded; what comes after the bound is
-counted and not kept. `replay` asks today's brain the same questions again.
+counted and not kept. `replay` asks today's brain the same questions again. Nothing but decisions is in the file: of the same decisions
+the same bytes.
 """
 
 import gzip
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -13,19 +15,27 @@ from typing import Any, Self
 from uuid import UUID
 
 import orjson
+import structlog
 
-from dispatch.matching import Decision, Question, Search, Standing, Terms, decide
+from dispatch.matching.model import Decision, Question, Search, Standing, Terms
+from dispatch.matching.policies import decide
 from dispatch.presence import Candidate
+
+log = structlog.get_logger("matching")
 
 LIMIT_BYTES = 256 * 1024 * 1024
 """Of JSON before it is packed: about a day of San Francisco under any policy but broadcast."""
 
 
 class Recorder:
-    """Writes to a new file, packed. One per file, closed by the end of its `with` block."""
+    """Writes to a new file, packed. One per file, closed by the end of its `with` block; of a process that is killed the end is missing.
+    Raises OSError.
+    """
 
     def __init__(self, path: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._file = gzip.open(path, "wb", compresslevel=1)  # noqa: SIM115
+        self._raw = path.open("wb")
+        # Neither its name nor the hour: gzip would write both.
+        self._file = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=self._raw, mtime=0)
         self._left = limit_bytes
         self.kept = 0
         self.left_out = 0
@@ -36,18 +46,32 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            with self._raw:
+                self._file.close()
+        except OSError as error:
+            self._end(repr(error))
 
     def __call__(self, question: Question, decision: Decision) -> None:
+        """Never raises: no offer hangs on its being written down."""
         line = _line(question, decision)
         if len(line) > self._left:
-            # Nothing shorter later either: a log with holes would look like a log without.
-            self._left = 0
-            self.left_out += 1
+            self._end("full")
+            return
+        try:
+            self._file.write(line)
+        except OSError as error:
+            self._end(repr(error))
             return
         self._left -= len(line)
-        self._file.write(line)
         self.kept += 1
+
+    def _end(self, why: str) -> None:
+        if not self.left_out:
+            log.warning("the log of decisions ends", why=why, kept=self.kept)
+        # Nothing shorter later either: a log with holes would look like a log without.
+        self._left = 0
+        self.left_out += 1
 
 
 def _line(question: Question, decision: Decision) -> bytes:
@@ -94,8 +118,11 @@ def asked(line: dict[str, Any]) -> Question:
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every decision of a log."""
-    with gzip.open(path, "rb") as file:
+    """Every decision of a log. Raises OSError, also for what is none."""
+    with (
+        gzip.open(path, "rb") as file,
+        suppress(EOFError),
+    ):  # whose writer was killed: what came before the end is whole
         for text in file:
             yield orjson.loads(text)
 
