@@ -98,7 +98,6 @@ than those of `nearest` it had it at 180 s with a `patient_share` of 1.5, and ha
 """
 SIZES = ((10, 10), (100, 100), (300, 300), (1_000, 300), (300, 1_000), (1_000, 1_000))
 """Windows whose decision is timed, jobs by cabs."""
-_RESAMPLED = 2_000
 
 
 class SplitError(Exception):

@@ -94,7 +94,7 @@ Waits are from asking to the cab at the kerb, of those served: a policy that ser
 assignment. Gini is of earnings per hour on shift, of cabs that were out for an hour at least. "-": nothing was there to measure by.
 Times of deciding, and how many times faster than life a run was, are processor time of one core; the machine did other work besides.
 
-**Intervals** are 95 %, by bootstrap over what was driven, whole days or stretches with all their seeds: {groups}. The stretches of the dense city
+**Intervals** are 95 %, by Student's t and the jackknife over what was driven, whole days or stretches with all their seeds: {groups}. The stretches of the dense city
 are hours of the same {all_days} days: their intervals tell how hours differ, not how other days would. Where there are fewer than {fewest} days or stretches no
 interval is printed, and nothing is judged.
 """
