@@ -69,3 +69,7 @@ class Behaviour:
         return _number(_stirred(_begun(seed, 4, cab), (job,))) < self.eager * bent * math.exp2(
             -distance_m / self.half_m
         )
+
+
+RELUCTANT = Behaviour(eager=0.2)
+"""One of five says yes: what a wave of five rests on (`dispatch/markets/store.py`), an estimate too."""

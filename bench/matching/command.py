@@ -44,7 +44,7 @@ def _carry_out(args: argparse.Namespace) -> int:
         return _replay(args.replay)
     if args.overhead is not None:
         return _overhead(args)
-    if args.evidence and here(args.data):
+    if args.evidence and here(args.data) and not args.reluctant:
         return _elsewhere(args)
     if args.evidence or args.sweep:
         return _evidence(args)
@@ -97,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="write every decision here, packed JSON lines")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="ask the brain the questions of a log again")
     parser.add_argument("--evidence", action="store_true", help="all policies, days, fleets and densities")
+    parser.add_argument(
+        "--reluctant",
+        action="store_true",
+        help="of --evidence: the days alone, with drivers of whom one in five says yes",
+    )
     parser.add_argument(
         "--sweep",
         choices=("first", "around", "edge"),
@@ -187,7 +192,12 @@ def _evidence(args: argparse.Namespace) -> int:
         if given:
             stretches[density] = tuple(evidence.Stretch(*one) for one in given)
             words += [f"--{name}-hours {from_h:g} {hours:g}" for from_h, hours in given]
-    if args.sweep:
+    if args.reluctant:
+        name, runs = "reluctant", evidence.seldom(testing, args.seeds, stretches["one day"])
+        words = ["--evidence --reluctant", *words, f"--seeds {args.seeds}"]
+        dates = {evidence.SELDOM: testing}
+        stretches = {evidence.SELDOM: stretches["one day"]}
+    elif args.sweep:
         name, runs = f"sweep_{args.sweep}", evidence.sweep(tuning, evidence.settings_of(args.sweep), stretches)
         words.insert(0, f"--sweep {args.sweep}")
         dates = {"one day": tuning, "dense": tuning}

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.demo.summary import commit, machine
+from bench.matching.behaviour import RELUCTANT, Behaviour
 from bench.matching.city import City, Recorded
 from bench.matching.engine import World
 from bench.matching.ground import Ground
@@ -121,6 +122,8 @@ STRETCHES: Stretches = {
 """Of the days laid over each other eight stretches of two hours, from 07:00 to 23:00 local: they share no trip."""
 ELSEWHERE = "New York"
 """The density of rows that are of days of another city, whose trips have ends by a model."""
+SELDOM = "one yes in five"
+"""The density of rows whose drivers are `RELUCTANT`: the same days and fleets as "one day"."""
 SWEPT: Stretches = {"one day": (Stretch(12.0, 6.0),), "dense": (Stretch(12.0, 1.0),)}
 """What is driven of a day for each of some fifty settings."""
 
@@ -137,6 +140,7 @@ class Run:
     policy: str
     setting: Setting | None = None
     """Of `batch`; None: what is shipped."""
+    drivers: Behaviour = Behaviour()
 
 
 def shipped() -> Setting:
@@ -181,6 +185,19 @@ def elsewhere(dates: Sequence[str], seeds: int, stretches: Sequence[Stretch]) ->
         for date in dates
         for fleet in FLEETS
         for policy in POLICIES
+    ]
+
+
+def seldom(dates: Sequence[str], seeds: int, stretches: Sequence[Stretch]) -> list[Run]:
+    """Each of `dates` alone, with drivers who seldom say yes. A broadcast, which asks everybody anyway, is left out."""
+    return [
+        Run(SELDOM, fleet, (date,), at, seed, policy, drivers=RELUCTANT)
+        for seed in _to(seeds)
+        for at in stretches
+        for date in dates
+        for fleet in FLEETS
+        for policy in POLICIES
+        if policy != "broadcast"
     ]
 
 
@@ -274,7 +291,7 @@ def _one(run: Run) -> dict[str, Any]:
     per_busy, aimed = _SIZES[key]
     city = city_of(per_busy)
     brain = Batch(**dict(weights)) if weights else None  # type: ignore[arg-type]
-    outcome = World(city, market, seed=run.seed, brain=brain).run()
+    outcome = World(city, market, seed=run.seed, brain=brain, behaviour=run.drivers).run()
     what = {name: getattr(run, name) for name in ("density", "fleet", "dates", "seed", "policy")}
     what |= {"window_s": window_s, "weights": dict(weights), **asdict(at)}
     sizes = {"cabs": max(city.out), "per_busy": round(per_busy, 4), "busy_when_sized": round(aimed, 4)}
