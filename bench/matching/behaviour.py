@@ -71,5 +71,6 @@ class Behaviour:
         )
 
 
+READY = Behaviour()
 RELUCTANT = Behaviour(eager=0.2)
 """One of five says yes: what a wave of five rests on (`dispatch/markets/store.py`), an estimate too."""

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from bench.demo.summary import commit, machine
-from bench.matching.behaviour import RELUCTANT, Behaviour
+from bench.matching.behaviour import READY, RELUCTANT, Behaviour
 from bench.matching.city import City, Recorded
 from bench.matching.engine import World
 from bench.matching.ground import Ground
@@ -140,7 +140,7 @@ class Run:
     policy: str
     setting: Setting | None = None
     """Of `batch`; None: what is shipped."""
-    drivers: Behaviour = Behaviour()
+    drivers: Behaviour = READY
 
 
 def shipped() -> Setting:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bench.matching import explaining
-from bench.matching.evidence import ELSEWHERE, FIXED, FLEETS, POLICIES, STRETCHES, WITHIN, Setting, shipped
+from bench.matching.evidence import ELSEWHERE, FIXED, FLEETS, POLICIES, SELDOM, STRETCHES, WITHIN, Setting, shipped
 from bench.matching.intervals import (
     FEWEST,
     group_of,
@@ -41,6 +41,7 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("solve_p99_ms", "solve p99", lambda value: f"{value:.1f} ms"),
     ("times_life", "times life", lambda value: f"{value:,.0f}"),
 )
+_OF_THE_SELDOM = ("served", "wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment")
 _JUDGED = 7
 """So many of them, the first, are of the city; the others are of the simulator."""
 _LESS_IS_BETTER = {"wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment", "idle_m", "gini"}
@@ -104,17 +105,18 @@ def text(folder: Path) -> str:
     """The page. Raises FileNotFoundError where nothing has been measured, PageError where what has been is not of what is shipped."""
     kept = orjson.loads((folder / "policies.json").read_bytes())
     others = [orjson.loads(file.read_bytes()) for file in sorted(folder.glob("elsewhere.json"))]
+    reluctant = [orjson.loads(file.read_bytes()) for file in folder.glob("reluctant.json")]
     rows = [row for one in (kept, *others) for row in one["rows"]]
     sweeps = [orjson.loads(file.read_bytes()) for file in sorted(folder.glob("sweep_*.json"), reverse=True)]
     sweeps.sort(key=lambda one: one["date"])
     swept = together(sweeps)
     if swept:
-        check(rows, kept["dates"]["one day"], swept, sweeps)
+        check([*rows, *(row for one in reluctant for row in one["rows"])], kept["dates"]["one day"], swept, sweeps)
     solving = orjson.loads((folder / "solving.json").read_bytes())
     parts = [
         _HEAD.format(
             summary=_summary(rows, swept),
-            stamps="\n".join(_stamp(one) for one in (kept, *others, *sweeps)),
+            stamps="\n".join(_stamp(one) for one in (kept, *others, *reluctant, *sweeps)),
             elsewhere="".join(map(_elsewhere, others)),
             days=len(kept["dates"]["one day"]),
             dates=", ".join(kept["dates"]["one day"]),
@@ -132,6 +134,7 @@ def text(folder: Path) -> str:
         _speed(rows),
         *(_cell(rows, density, fleet) for density in _DENSITIES for fleet in FLEETS if _driven(rows, density, fleet)),
         _worse(rows),
+        *(_seldom(one["rows"]) for one in reluctant),
     ]
     if swept:
         parts.append(_tuning(swept))
@@ -191,7 +194,8 @@ def _summary(rows: Rows, swept: Rows) -> str:
     lines.append(f"- **Defaults**: {_named(shipped())}{', as the rule of the sweep below picks' if swept else ''}.")
     policies = sorted({market.policy for market in Markets.load()})
     lines.append(
-        f"  Shipped markets have {' and '.join(f'`{one}`' for one in policies)} until their drivers' answers have been measured, for here they are a model that says yes four times of five."
+        f"  Shipped markets have {' and '.join(f'`{one}`' for one in policies)}: an offer leaves at once and several may answer it, which a market wants until it knows how its drivers answer"
+        " ([decision 20](decisions/0020-waves-until-a-market-knows-its-drivers.md))."
     )
     return "\n".join(lines) + "\n"
 
@@ -281,6 +285,28 @@ def _mean(rows: Rows, density: str, fleet: str, policy: str, name: str) -> float
 def _shown(rows: Rows, density: str, fleet: str, policy: str, name: str) -> str:
     value = _mean(rows, density, fleet, policy, name)
     return "-" if value is None else next(shown for one, _, shown in _SHOWN if one == name)(value)
+
+
+def _seldom(rows: Rows) -> str:
+    """The policies among drivers who seldom say yes, each beside `nearest`."""
+    lines = []
+    for fleet in FLEETS:
+        for policy in _driven(rows, SELDOM, fleet):
+            means = [_shown(rows, SELDOM, fleet, policy, name) for name in _OF_THE_SELDOM]
+            found = [
+                interval(paired(rows, SELDOM, fleet, policy, name), ratio=name != "served") for name in _OF_THE_SELDOM
+            ]
+            words = (points if name == "served" else ratio for name in _OF_THE_SELDOM)
+            beside = [
+                "" if policy == "nearest" else f": {with_bounds(one, say)}"
+                for one, say in zip(found, words, strict=True)
+            ]
+            lines.append((f"{fleet}, `{policy}`", *(f"{mean}{more}" for mean, more in zip(means, beside, strict=True))))
+    head = ("fleet, policy", *(called for name, called, _ in _SHOWN if name in _OF_THE_SELDOM))
+    return (
+        '## Where one driver in five says yes\n\nThe same days and fleets as "one day", and of offers that are answered one fifth x one half per 6 km of way is taken. It is what a wave of five rests on, and an estimate\n'
+        "like the other. Means, and beside `nearest`: share served in points.\n\n" + table(head, lines)
+    )
 
 
 def _target(rows: Rows, solves: Rows) -> str:

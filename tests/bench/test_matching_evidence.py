@@ -379,6 +379,28 @@ def test_what_was_not_measured_is_a_dash(rows: list[dict[str, Any]], tmp_path: P
     assert [line[8] for line in cells if len(line) > 9] == ["-"] * 12
 
 
+def test_drivers_who_seldom_say_yes_are_asked_more_often_and_have_a_table_of_their_own(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    days = cast("Days", SmallDays())
+    seldom = list(evidence.carried_out(evidence.seldom(DATES, 1, SMALL["one day"]), days, 1))
+    assert {row["policy"] for row in seldom} == {"nearest", "waves", "batch"}
+    ready = [row for row in rows if row["density"] == "one day" and row["policy"] != "broadcast"]
+    assert len(seldom) == len(ready)
+    where = ("fleet", "policy", "dates")
+    asked = {tuple(row[name] for name in where): row["offers_per_assignment"] for row in ready}
+    assert all(row["offers_per_assignment"] > asked[*(row[name] for name in where)] for row in seldom)
+    assert all(row["cabs"] == other["cabs"] for row, other in zip(seldom[:3], ready[:3], strict=True))
+    kept = {"made_by": "z", **evidence.stamp(), "rows": seldom}
+    (tmp_path / "reluctant.json").write_bytes(orjson.dumps(kept))
+    text = _text(tmp_path, _world(rows, 6, pickup_m=0.5))
+    table = text.split("## Where one driver in five says yes")[1].split("\n## ")[0]
+    for fleet in evidence.FLEETS:
+        for policy in ("nearest", "waves", "batch"):
+            assert f"| {fleet}, `{policy}` |" in table
+    assert page.text(tmp_path).count("| scarce, `batch` |") == 1, "and stands in no other"
+
+
 def test_a_problem_to_time_has_its_size() -> None:
     question = evidence.problem(20, 30, 1)
     assert len(question.searches) == len(question.found) == 20
