@@ -255,6 +255,7 @@ def _solving(times: int) -> int:
     kept = {
         "made_by": f"python -m bench simulate --solving {times}",
         **evidence.stamp(),
+        "weights": dict(evidence.shipped()[1]),
         "sizes": evidence.solving(evidence.SIZES, times),
     }
     (_RESULTS / "solving.json").write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))

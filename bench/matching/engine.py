@@ -2,8 +2,10 @@
 
 It does what the server does around a decision: finds who is near, makes rounds of offers, lets them lapse, gives the job to the first
 yes, wakes waiting jobs when somebody becomes free, and collects the jobs of a window for `batch`. The server's loops are its grid: what
-is due is seen every half second, who became free five times a second (dispatch/duties.py). Two things are simpler than in life. Searches
-take no time. And where a provider may hold many offers at once (`broadcast`) a no is noted only when its round ends.
+is due is seen every half second, who became free five times a second (dispatch/duties.py). Some things are simpler than in life. Searches
+take no time, so that no window runs out of its own and falls back to `waves`; nobody is passed over because his row is locked at that moment;
+what `batch` knows of a provider is of this moment, where the server's share of accepted offers is some minutes old. And where a provider may
+hold many offers at once (`broadcast`) a no is noted only when its round ends.
 """
 
 import bisect

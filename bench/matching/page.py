@@ -113,6 +113,8 @@ def text(folder: Path) -> str:
     if swept:
         check([*rows, *(row for one in reluctant for row in one["rows"])], kept["dates"]["one day"], swept, sweeps)
     solving = orjson.loads((folder / "solving.json").read_bytes())
+    if solving.get("weights") != dict(shipped()[1]):
+        raise PageError("the times of solving are of other weights than those that are shipped: run --solving again")
     parts = [
         _HEAD.format(
             summary=_summary(rows, swept),

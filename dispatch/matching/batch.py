@@ -2,7 +2,7 @@
 
 A cost is in seconds: the way to the pickup at the market's speed, and penalties. As many jobs as can be get somebody; among all ways
 to do that, the one with the least sum. What is not joined by any candidate is solved by itself: a city at night falls apart into
-many small problems, and those of one job or one provider need no solver.
+many small problems, and one of a single job needs no solver.
 """
 
 import importlib

@@ -325,8 +325,9 @@ def _text(folder: Path, rows: list[dict[str, Any]], p99_ms: float = 50.0) -> str
     kept = {"made_by": "x", **evidence.stamp(), "fleets": evidence.FLEETS, "rows": rows}
     kept["stretches"] = {density: [asdict(one) for one in some] for density, some in evidence.STRETCHES.items()}
     kept["dates"] = {"one day": ["day 0"], "dense": list(DATES)}
+    solving = {"made_by": "y", **evidence.stamp(), "weights": dict(evidence.shipped()[1]), "sizes": sizes}
     (folder / "policies.json").write_bytes(orjson.dumps(kept))
-    (folder / "solving.json").write_bytes(orjson.dumps({"made_by": "y", **evidence.stamp(), "sizes": sizes}))
+    (folder / "solving.json").write_bytes(orjson.dumps(solving))
     return page.text(folder)
 
 
@@ -399,6 +400,16 @@ def test_drivers_who_seldom_say_yes_are_asked_more_often_and_have_a_table_of_the
         for policy in ("nearest", "waves", "batch"):
             assert f"| {fleet}, `{policy}` |" in table
     assert page.text(tmp_path).count("| scarce, `batch` |") == 1, "and stands in no other"
+
+
+def test_times_of_solving_under_other_weights_are_no_times_of_what_is_shipped(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    _text(tmp_path, _world(rows, 6))
+    kept = orjson.loads((tmp_path / "solving.json").read_bytes())
+    (tmp_path / "solving.json").write_bytes(orjson.dumps(kept | {"weights": kept["weights"] | {"neighbours": 6}}))
+    with pytest.raises(page.PageError, match="run --solving again"):
+        page.text(tmp_path)
 
 
 def test_a_problem_to_time_has_its_size() -> None:
