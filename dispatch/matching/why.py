@@ -222,7 +222,12 @@ def _considered(noted: _Noted) -> Sequence[dict[str, Any]]:
     """The row's `considered`: nobody twice, the nearest first, and behind them those of whom the search did not ask where they were."""
     batch = noted.terms.policy == "batch"
     held = {candidate.provider_id for candidate in noted.held}
-    lines: dict[UUID, dict[str, Any]] = {}
+    lines: dict[str, dict[str, Any]] = {}
+
+    def tell(who: UUID, outcome: Outcome, **more: float) -> None:
+        key = str(who)
+        lines.setdefault(key, {"id": key, "outcome": str(outcome), **more})
+
     for candidate in noted.found:
         who = candidate.provider_id
         if who in noted.offered:
@@ -233,17 +238,18 @@ def _considered(noted: _Noted) -> Sequence[dict[str, Any]]:
             outcome = Outcome.UNFIT
         else:
             outcome = Outcome.OUTBID if batch else Outcome.BEHIND
-        line = lines[who] = {"id": who, "outcome": outcome, "distance_m": candidate.distance_m}
         if batch:
             standing = noted.standings.get(who, _UNKNOWN)
             cost_ms = way_ms(noted.terms, candidate.distance_m) + penalty_ms(noted.terms, standing)
-            line["cost_s"] = round(cost_ms / 1000, 1)
+            tell(who, outcome, distance_m=candidate.distance_m, cost_s=round(cost_ms / 1000, 1))
+        else:
+            tell(who, outcome, distance_m=candidate.distance_m)
     for candidate in noted.held:
-        who = candidate.provider_id
-        lines.setdefault(who, {"id": who, "outcome": Outcome.HELD, "distance_m": candidate.distance_m})
-    for outcome, some in ((Outcome.LEFT_OUT, noted.left_out), (Outcome.UNFIT, noted.unfit)):
-        for who in some:
-            lines.setdefault(who, {"id": who, "outcome": outcome})
+        tell(candidate.provider_id, Outcome.HELD, distance_m=candidate.distance_m)
+    for who in noted.left_out:
+        tell(who, Outcome.LEFT_OUT)
+    for who in noted.unfit:
+        tell(who, Outcome.UNFIT)
     return list(lines.values())
 
 
