@@ -42,8 +42,8 @@ _DUE_MAX = 200
 HOLD_WITHIN_S = 0.15
 """Of the holds of a window: a hold spares others a search, and no offer waits for it for longer."""
 _BEHIND = 10
-"""Of so many who were not asked a round tells too, where rounds are explained, and of so many whom other jobs held. Who complains that a job went
-to somebody else was one of the next few; all of them would make each search look through a city."""
+"""Where rounds are explained, each tells of so many who were free and not asked, and of so many whom other jobs held: who complains that a job
+went to somebody else was one of the next few. Each costs a search some microseconds; all of them would cost it a city."""
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
 
 

@@ -112,7 +112,7 @@ async def near(
     search: str,
     also: int = 0,
 ) -> Near:
-    """The nearest free providers, at most `wanted`; and of each other kind of `Near` at most `also`, of those near who cost little to tell of.
+    """The nearest free providers, at most `wanted`; and of each other kind of `Near` at most `also`, of the nearest on the map.
 
     With `hold_ms` those wanted are held for so long, by the same call that found them: a hold written later could land after the
     release of the offer that it was for. `search` is the name of this one: redis-py asks again when a reply is lost, and by its name

@@ -125,6 +125,32 @@ async def test_those_behind_a_wave_are_told_so_and_are_there_for_the_next_job(
         assert [str(one.provider_id) for one in seen.found] == [str(drivers[4].provider_id)], "the holds of both stand"
 
 
+async def test_a_search_lets_go_of_nobody_whom_another_holds_by_now(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those behind it was told of, and before its offers were made another search held them."""
+    markets = {"bkk": MARKET["bkk"] | {"policy": "waves", "wave_size": 2}}
+    async with serving(database_url, redis_url, markets=markets) as server, AsyncExitStack() as stack:
+        for number in range(1, 6):
+            await stack.enter_async_context(server.working(at=east(0.1 * number)))
+        matching, presence = server.app.matching, server.app.presence
+        market = matching._markets["bkk"]
+        give = matching._give
+        others: list[UUID] = []
+
+        async def later(*given: Any, **named: Any) -> Any:
+            near = await presence.near(market, "ride", *east(0), wanted=2, radius_max_m=5_000, hold_s=60)
+            others.extend(one.provider_id for one in near.found)
+            return await give(*given, **named)
+
+        monkeypatch.setattr(matching, "_give", later)
+        job_id = await asked(server)
+        offered = await server.sql("SELECT provider_id FROM offers WHERE job_id = $1", job_id)
+        assert len(others) == 2 and not {row["provider_id"] for row in offered} & set(others)
+        seen = await presence.near(market, "ride", *east(0), wanted=5, radius_max_m=5_000, hold_s=-1)
+        assert len(seen.found) == 5 - 2 - len(offered) and not {one.provider_id for one in seen.found} & set(others)
+
+
 async def test_who_let_it_lapse_long_ago_is_told_that_others_came_first(database_url: str, redis_url: str) -> None:
     """He might be asked again, and is where nobody else is: no search finds him while there are others."""
     markets = {"bkk": MARKET["bkk"] | {"lapse_cooldown_s": 0}}

@@ -84,10 +84,6 @@ def inbox_read(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> bytes 
     return [frame for _, frame in entries]
 
 
-_TOLD_OF = 200
-"""Of the nearest on the map a search tells of others than the wanted."""
-
-
 def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[list[Any]]:
     """A plain reading: how far the real one looks first, and how often it looks again, changes its cost and no answer."""
     free, seen, reserved, radii, search = keys
@@ -101,7 +97,7 @@ def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[list[An
     behind: list[tuple[bytes, float]] = []
     passed: list[tuple[bytes, float]] = []
     for rank, (member, away) in enumerate(data.within(free, lng, lat, largest)):
-        telling = also > 0 and rank < _TOLD_OF
+        telling = also > 0 and rank < wanted + also + len(args[9:]) + 2
         if len(chosen) == wanted and not (telling and len(behind) < also):
             break
         fix = fixes.get(member)

@@ -13,7 +13,7 @@
   ARGV[7] hold_ms: reserve those found for so long; 0 looks only, and past reservations; below 0 looks only, and heeds those of so long
   ARGV[8] the place as the geo set scores it: a geohash of 52 bits
   ARGV[9] also: how many more to tell of, whom it does not hold: so many free ones behind the wanted, and so many who were passed over
-          because another search holds them; 0: none
+          because another search holds them, if they are among the nearest wanted + also + 2 on the map beside those left out; 0: none
   ARGV[10..] providers left out
   returns three flat lists of provider, distance in whole metres, nearest first: the wanted, those behind, those passed over
 ]]
@@ -56,9 +56,9 @@ for step = 10, 18, 2 do
 end
 
 local chosen, behind, passed = {}, {}, {}
--- Who is wanted is looked for everywhere; of others it tells among the nearest on the map only, whatever became of these: no explanation
--- may cost as much as a whole city.
-local told_of = 200
+-- Who is wanted is looked for everywhere; of others it tells among those nearest on the map only, so many as it asks for first: nobody is
+-- looked for a second time for the sake of an explanation.
+local told_of = count
 local telling = also > 0
 local function enough() return #chosen == full and (not telling or #behind == also) end
 local function judge(names, metres, held)
