@@ -280,8 +280,8 @@ class Matching:
         *,
         again_s: float,
     ) -> "_Made":
-        """Make a round of offers to `chosen`; the holds on others of `found`, whom this search holds, end. Nobody to offer it to: the search comes again after
-        `again_s`.
+        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody to offer it to: the
+        search comes again after `again_s`.
         """
         offers = [new_id() for _ in chosen]
         try:

@@ -121,19 +121,19 @@ class Why:
         found = question.found.get(job_id, ())[:CONSIDERED_MAX]
         kept = frozenset(candidate.provider_id for candidate in found)
         noted = _Noted(
-            self._clock.now(),
-            job_id,
-            question.terms,
-            decision.reasons[job_id],
-            radius_m,
-            round,
-            found,
-            question.standings,
-            kept.intersection(candidate.provider_id for candidate in decision.offers.get(job_id, ())),
-            kept & offered,
-            held[:CONSIDERED_MAX],
-            (*search.excluded[:CONSIDERED_MAX], *search.silent[:CONSIDERED_MAX]),
-            tuple(unfit[:CONSIDERED_MAX]),
+            at=self._clock.now(),
+            job_id=job_id,
+            terms=question.terms,
+            reason=decision.reasons[job_id],
+            radius_m=radius_m,
+            round=round,
+            found=found,
+            standings=question.standings,
+            chosen=kept.intersection(candidate.provider_id for candidate in decision.offers.get(job_id, ())),
+            offered=kept & offered,
+            held=held[:CONSIDERED_MAX],
+            left_out=(*search.excluded[:CONSIDERED_MAX], *search.silent[:CONSIDERED_MAX]),
+            unfit=tuple(unfit[:CONSIDERED_MAX]),
         )
         self._waiting.append(noted)
 
