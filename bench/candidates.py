@@ -138,7 +138,7 @@ async def searched(
             await presence.hold(market, held, HELD_S)
             renewals += number >= WARM_UP
         began = time.perf_counter()
-        found = await presence.near(
+        near = await presence.near(
             market,
             KIND,
             lat,
@@ -147,6 +147,7 @@ async def searched(
             radius_max_m=market.radius_max_m,
             hold_s=HOLD_S if hold else 0.0,
         )
+        found = near.found
         assert passed.isdisjoint(candidate.provider_id for candidate in found), "held by others, and found"
         if number >= WARM_UP:
             waited.append((time.perf_counter() - began) * 1e6)

@@ -62,6 +62,7 @@ class Gauges:
             "rounds": metrics.counter("rounds_total", "Rounds made"),
             "lapsed": metrics.counter("offers_lapsed_total", "Offers that lapsed"),
             "unexplained": metrics.counter("rounds_unexplained_total", "Rounds that nobody will be able to explain"),
+            "fell_back": metrics.counter("windows_apart_total", "Windows whose jobs were searched for one by one"),
             "accepts": metrics.counter("accepts_total", "Accepts by outcome", ["outcome"]),
             "tracked": metrics.counter("tracked_total", "Positions sent to customers"),
             "repeated": metrics.counter("events_repeated_total", "Events sent again for want of an ack"),
@@ -120,6 +121,7 @@ class Gauges:
         yield "rounds", (), self._matching.rounds
         yield "lapsed", (), self._matching.lapsed
         yield "unexplained", (), self._why.dropped
+        yield "fell_back", (), self._matching.fell_back
         yield "tracked", (), self._tracking.sent
         yield "repeated", (), self._inbox.repeated
         yield "caught_up", (), self._inbox.caught_up

@@ -54,6 +54,7 @@ class Batching:
         self._markets = [market for market in markets if market.policy == "batch"]
         self._ended = {market.code: self._window(market) for market in self._markets}
         self._overrun: dict[str, set[asyncio.Future[Decision]]] = {}
+        self._warned: set[str] = set()
         if self._markets:
             load_solver()
 
@@ -81,7 +82,12 @@ class Batching:
         The decision is made in a thread; one that overruns is left to end there, and until it has no other begins.
         """
         if self._overrun.get(market.code):
+            if market.code not in self._warned:
+                # Once and not for each window: a solver that hangs would say nothing else.
+                self._warned.add(market.code)
+                log.warning("windows not decided together until an earlier one is solved", market=market.code)
             return None
+        self._warned.discard(market.code)
         try:
             async with asyncio.timeout(BUDGET_S):
                 question = await self._question(market, searches)
@@ -127,9 +133,9 @@ class Batching:
                 hold_s=-market.offer_ttl_s if market.offers_at_once == 1 else 0,
             )
             async with at_once:
-                some = await near(excluded=[*search.excluded, *search.silent])
+                some = (await near(excluded=[*search.excluded, *search.silent])).found
                 if not some and search.silent:
-                    some = await near(excluded=search.excluded)
+                    some = (await near(excluded=search.excluded)).found
             found[search.job_id] = some
 
         await each(known, look)

@@ -54,6 +54,7 @@ class Terms:
     offer_ttl_s: float
     speed_mps: float
     detour_factor: float
+    wave_size: int
 
 
 class Reason(StrEnum):
@@ -79,7 +80,7 @@ class Question:
     terms: Terms
     searches: Sequence[Search]
     found: Mapping[UUID, Sequence[Candidate]]
-    """Job → who is free near it, nearest first. No entry: nobody."""
+    """Job → who is free near it, nearest first. No entry: nobody. There may be more of them than the policy asks for: to tell of."""
     standings: Mapping[UUID, Standing] = field(default_factory=dict)
     """Provider → his standing; who is not in it has the default one. Only `batch` reads it."""
 
@@ -108,4 +109,4 @@ class Policy(Protocol):
 
 def terms_of(market: Market, policy: PolicyName | None = None) -> Terms:
     """The terms of a market; `policy` puts another in the place of its own."""
-    return Terms(policy or market.policy, market.offer_ttl_s, market.speed_mps, market.detour_factor)
+    return Terms(policy or market.policy, market.offer_ttl_s, market.speed_mps, market.detour_factor, market.wave_size)

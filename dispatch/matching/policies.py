@@ -1,30 +1,28 @@
 """The policies: nearest, waves, broadcast, and by name also batch."""
 
-from collections.abc import Mapping, Sequence
-from uuid import UUID
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from dispatch.markets import Market
 from dispatch.matching.batch import Batch
-from dispatch.matching.model import Decision, Policy, Question, Reach, Reason, Search
-from dispatch.presence import Candidate
+from dispatch.matching.model import Decision, Policy, Question, Reach, Reason, Terms
 
 BROADCAST_MAX = 1_000
 """Offers of one broadcast round at most: more would hold their gates for longer than an accept may wait."""
 
 
-class _EachForItself:
+class _EachForItself(ABC):
     """A policy that looks at one job at a time: what the others want changes nothing."""
 
     reason: Reason
 
-    def choose(
-        self, searches: Sequence[Search], found: Mapping[UUID, Sequence[Candidate]]
-    ) -> Mapping[UUID, Sequence[Candidate]]:
-        """For each job whom to offer it to, best first: the beginning of what was found."""
-        return found
+    @abstractmethod
+    def wanted(self, terms: Market | Terms) -> int:
+        """How many a round is for: so many are searched for, and of those found so many are chosen."""
 
     def decide(self, question: Question) -> Decision:
-        chosen = self.choose(question.searches, question.found)
+        wanted = self.wanted(question.terms)
+        chosen = {job_id: near[:wanted] for job_id, near in question.found.items()}
         reasons = {
             search.job_id: self.reason if chosen.get(search.job_id) else Reason.NOBODY_NEAR
             for search in question.searches
@@ -38,7 +36,10 @@ class Waves(_EachForItself):
     reason = Reason.WAVE
 
     def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
-        return Reach(market.wave_size, min(market.radius_max_m, market.radius_first_m * 2 ** min(round, 20)))
+        return Reach(self.wanted(market), min(market.radius_max_m, market.radius_first_m * 2 ** min(round, 20)))
+
+    def wanted(self, terms: Market | Terms) -> int:
+        return terms.wave_size
 
 
 class Nearest(_EachForItself):
@@ -47,12 +48,10 @@ class Nearest(_EachForItself):
     reason = Reason.NEAREST
 
     def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
-        return Reach(1, market.radius_max_m)
+        return Reach(self.wanted(market), market.radius_max_m)
 
-    def choose(
-        self, searches: Sequence[Search], found: Mapping[UUID, Sequence[Candidate]]
-    ) -> Mapping[UUID, Sequence[Candidate]]:
-        return {job_id: candidates[:1] for job_id, candidates in found.items()}
+    def wanted(self, terms: Market | Terms) -> int:
+        return 1
 
 
 class Broadcast(_EachForItself):
@@ -61,7 +60,10 @@ class Broadcast(_EachForItself):
     reason = Reason.EVERYBODY
 
     def reach(self, market: Market, round: int, waited_s: float = 0.0) -> Reach:
-        return Reach(BROADCAST_MAX, market.radius_max_m)
+        return Reach(self.wanted(market), market.radius_max_m)
+
+    def wanted(self, terms: Market | Terms) -> int:
+        return BROADCAST_MAX
 
 
 _POLICIES: Mapping[str, Policy] = {

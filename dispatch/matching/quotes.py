@@ -28,7 +28,7 @@ class Quotes:
         drop = request.dropoff
         leg = None if drop is None else route.estimate((here.lat, here.lng), (drop.lat, drop.lng))
         parts = fare(market.tariff, leg.distance_m if leg else 0, leg.duration_s if leg else 0, market.surge_pct)
-        near = await self._presence.near(
+        looked = await self._presence.near(
             market,
             str(request.service_type),
             here.lat,
@@ -37,6 +37,7 @@ class Quotes:
             radius_max_m=market.radius_max_m,
             hold_s=0,
         )
+        near = looked.found
         quote: dict[str, Any] = {
             "market": market.code,
             "fare": {**asdict(parts), "currency": market.currency, "estimated": True},

@@ -26,6 +26,9 @@ log = structlog.get_logger("matching")
 LIMIT_BYTES = 256 * 1024 * 1024
 """Of JSON before it is packed: about a day of San Francisco under any policy but broadcast."""
 
+_EARLIER = {"wave_size": 50}
+"""What older logs lack: they chose all whom they found, and no market has larger waves."""
+
 
 class Recorder:
     """Writes to a new file, packed. One per file, closed by the end of its `with` block; of a process that is killed the end is missing.
@@ -107,7 +110,7 @@ def asked(line: dict[str, Any]) -> Question:
     """The question of a line."""
     return Question(
         line["at_ms"],
-        Terms(**line["terms"]),
+        Terms(**_EARLIER | line["terms"]),
         [
             Search(UUID(job), market, kind, round, lat, lng, False, False, False, (), waited_s)
             for job, market, kind, round, lat, lng, waited_s in line["jobs"]

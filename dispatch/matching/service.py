@@ -27,7 +27,7 @@ from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.store import Q
 from dispatch.matching.unfit import Unfit
 from dispatch.matching.why import Why
-from dispatch.presence import Candidate, Live, LocationRequired, Offline, Presence
+from dispatch.presence import Candidate, Live, LocationRequired, Near, Offline, Presence
 from dispatch.providers import ProviderMissing, Providers, check_may_work
 from protocol.errors import NO_PROVIDER
 from protocol.lifecycle import Actor as Role
@@ -41,6 +41,9 @@ _AT_ONCE = 6
 _DUE_MAX = 200
 HOLD_WITHIN_S = 0.15
 """Of the holds of a window: a hold spares others a search, and no offer waits for it for longer."""
+_BEHIND = 10
+"""Where rounds are explained, each tells of so many who were free and not asked, and of so many whom other jobs held: who complains that a job
+went to somebody else was one of the next few. Each costs a search some microseconds; all of them would cost it a city."""
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
 
 
@@ -188,39 +191,39 @@ class Matching:
         before = self._unfit.of(search.job_id)
         passed = [*before, *(one for one in unfit if one not in before)]
         for _ in range(_TRIES):
-            found, radius_m = await self._found(market, search, terms, passed)
-            if not found and before:
+            near, radius_m = await self._found(market, search, terms, passed)
+            if not near.found and before:
                 # Nobody else is left: perhaps they fit by now.
                 self._unfit.forget(search.job_id)
                 before, passed = (), list(unfit)
-                found, radius_m = await self._found(market, search, terms, passed)
-            question = Question(self._clock.now_ms(), terms, (search,), {search.job_id: found} if found else {})
+                near, radius_m = await self._found(market, search, terms, passed)
+            free = [*near.found, *near.behind]
+            question = Question(self._clock.now_ms(), terms, (search,), {search.job_id: free} if free else {})
             decision = decide(question)
             self._decided(question, decision)
             chosen = list(decision.offers.get(search.job_id, ()))
-            made = await self._give(market, search, chosen, found, again_s=market.research_s)
-            self._note(question, decision, search, radius_m, made)
+            # Those behind are not ours to let go: another search may hold them by now.
+            made = await self._give(market, search, chosen, near.found, again_s=market.research_s)
+            self._note(question, decision, search, radius_m, made, held=near.passed, unfit=passed)
             if not made.unfit:
                 return
             passed += made.unfit
         # The judge was asked often enough for one search; the next one begins behind all these.
         self._unfit.keep(search.job_id, passed)
 
-    async def _found(
-        self, market: Market, search: Search, terms: Terms, passed: Sequence[UUID]
-    ) -> tuple[list[Candidate], float]:
+    async def _found(self, market: Market, search: Search, terms: Terms, passed: Sequence[UUID]) -> tuple[Near, float]:
         """Who is free near a job, and how far it was looked: as far as the policy reaches, then as far as the market does; each time first
         among those who have not let an offer of it lapse.
         """
         reach = policy_named(terms.policy).reach(market, search.round)
         left_out = [*search.excluded, *passed]
         for radius_m in dict.fromkeys((reach.radius_m, market.radius_max_m)):
-            found: list[Candidate] = []
-            if search.silent:
-                found = await self._near(market, search, reach.wanted, radius_m, [*left_out, *search.silent])
-            if found := found or await self._near(market, search, reach.wanted, radius_m, left_out):
+            near = await self._near(market, search, reach.wanted, radius_m, [*left_out, *search.silent])
+            if search.silent and not near.found:
+                near = await self._near(market, search, reach.wanted, radius_m, left_out)
+            if near.found:
                 break
-        return found, radius_m
+        return near, radius_m
 
     async def _offer_together(self, window: Sequence[Search]) -> None:
         """All jobs of one window, market and service type."""
@@ -248,7 +251,8 @@ class Matching:
             ours = [candidate for candidate in some if candidate.provider_id not in others]
             made = await self._give(market, search, ours, ours, again_s=self._batching.wait_s(market))
             reach = policy_named("batch").reach(market, search.round, search.waited_s)
-            self._note(question, decision, search, reach.radius_m, made)
+            theirs = [candidate for candidate in some if candidate.provider_id in others]
+            self._note(question, decision, search, reach.radius_m, made, held=theirs)
             if made.unfit or len(ours) < len(some):
                 # The next window would choose him again: this job goes on by itself.
                 await self._offer(search, made.unfit, policy="waves")
@@ -276,8 +280,8 @@ class Matching:
         *,
         again_s: float,
     ) -> "_Made":
-        """Make a round of offers to `chosen`; the holds on others of `found` end. Nobody to offer it to: the search comes again after
-        `again_s`.
+        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody to offer it to: the
+        search comes again after `again_s`.
         """
         offers = [new_id() for _ in chosen]
         try:
@@ -314,13 +318,32 @@ class Matching:
         unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
         return _Made(made["round"] if taken else 0, taken, unfit, made["word"] == "closed")
 
-    def _note(self, question: Question, decision: Decision, search: Search, radius_m: float, made: "_Made") -> None:
+    def _note(
+        self,
+        question: Question,
+        decision: Decision,
+        search: Search,
+        radius_m: float,
+        made: "_Made",
+        *,
+        held: Sequence[Candidate] = (),
+        unfit: Sequence[UUID] = (),
+    ) -> None:
         if self._why is not None and not made.closed:
-            self._why.note(question, decision, search, radius_m=radius_m, round=made.round, offered=made.offered)
+            self._why.note(
+                question,
+                decision,
+                search,
+                radius_m=radius_m,
+                round=made.round,
+                offered=made.offered,
+                held=held,
+                unfit=unfit,
+            )
 
     async def _near(
         self, market: Market, search: Search, wanted: int, radius_m: float, left_out: Sequence[UUID]
-    ) -> list[Candidate]:
+    ) -> Near:
         return await self._presence.near(
             market,
             search.service_type,
@@ -330,6 +353,7 @@ class Matching:
             radius_max_m=radius_m,
             excluded=left_out,
             hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
+            also=0 if self._why is None else _BEHIND,
         )
 
     async def _let_go(self, market: Market, found: Sequence[Candidate]) -> None:

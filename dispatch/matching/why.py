@@ -13,14 +13,15 @@ from dispatch.jobs import JobMissing
 from dispatch.kit.clock import Clock
 from dispatch.kit.postgres import Actor, Postgres
 from dispatch.matching.batch import penalty_ms, way_ms
-from dispatch.matching.model import Decision, Question, Reason, Search, Standing
+from dispatch.matching.model import Decision, Question, Reason, Search, Standing, Terms
 from dispatch.matching.store import Q
+from dispatch.presence import Candidate
 from protocol.lifecycle import JobStatus
 from protocol.resources.why import Considered, MatchRound, Outcome, OwnRound, WhyNotMe
 from protocol.resources.why import Why as WhyAnswer
 
 CONSIDERED_MAX: Final = 50
-"""Of each round, of those found and of those left out. A broadcast finds a thousand; nobody reads them."""
+"""Of each round, of those found and of each kind of those left out. A broadcast finds a thousand; nobody reads them."""
 WAITING_MAX: Final = 5_000
 """Rounds that wait to be written, per worker: Postgres may be away for 50 s at 100 rounds/s. What comes beyond is not explained."""
 _TOGETHER: Final = 200
@@ -52,30 +53,40 @@ OUTCOMES: Final[Mapping[str, Mapping[str, str]]] = {
         Outcome.UNFIT: "Was chosen, and could not be asked any more: busy by then, switched off, or at the limit of what may be owed.",
         Outcome.OUTBID: "Did more good with another job of these seconds, or somebody else did with this one.",
         Outcome.BEHIND: "Others were nearer.",
-        Outcome.LEFT_OUT: "Had declined this job, or an offer of it to him had ended a moment ago.",
+        Outcome.HELD: "Was being asked about another job.",
+        Outcome.LEFT_OUT: "Had declined this job, or an offer of it to him had ended before.",
     },
     "th": {
         Outcome.OFFERED: "ได้รับข้อเสนองานแล้ว",
         Outcome.UNFIT: "ถูกเลือกแต่ส่งงานให้ไม่ได้: ไม่ว่างแล้ว ปิดรับงาน หรือค้างชำระถึงวงเงิน",
         Outcome.OUTBID: "เหมาะกับงานอื่นในช่วงเวลาเดียวกันมากกว่า หรือมีผู้อื่นเหมาะกับงานนี้มากกว่า",
         Outcome.BEHIND: "มีผู้อื่นอยู่ใกล้กว่า",
-        Outcome.LEFT_OUT: "เคยปฏิเสธงานนี้ หรือข้อเสนองานนี้เพิ่งสิ้นสุดไป",
+        Outcome.HELD: "กำลังได้รับข้อเสนองานอื่นอยู่",
+        Outcome.LEFT_OUT: "เคยปฏิเสธงานนี้ หรือข้อเสนองานนี้เคยสิ้นสุดไปแล้ว",
     },
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A round that waits to be written. It holds on to the question: nothing is computed where offers are made."""
+    """A round that waits to be written: the part of its question that will be, and that as it stands. What is told of each is worked out
+    where nobody waits for an offer.
+    """
 
     at: datetime
-    question: Question
+    job_id: UUID
+    terms: Terms
     reason: Reason
-    search: Search
     radius_m: float
     round: int
+    found: Sequence[Candidate]
+    standings: Mapping[UUID, Standing]
+    """Of a whole window, whose rounds share them."""
     chosen: frozenset[UUID]
     offered: frozenset[UUID]
+    held: Sequence[Candidate]
+    left_out: Sequence[UUID]
+    unfit: Sequence[UUID]
 
 
 class Why:
@@ -97,14 +108,34 @@ class Why:
         radius_m: float,
         round: int,
         offered: frozenset[UUID],
+        held: Sequence[Candidate] = (),
+        unfit: Sequence[UUID] = (),
     ) -> None:
-        """A decision about `search`, and what the judge made of it: `offered` are the providers who got an offer, in `round`; 0: nobody."""
+        """A decision about `search`, and what the judge made of it: `offered` are the providers who got an offer, in `round`; 0: nobody. `held`:
+        who was near or chosen, and held for other jobs. `unfit`: whom this search had tried before.
+        """
         if len(self._waiting) >= WAITING_MAX:
             self.dropped += 1
             return
-        chosen = frozenset(candidate.provider_id for candidate in decision.offers.get(search.job_id, ()))
-        reason = decision.reasons[search.job_id]
-        self._waiting.append(_Noted(self._clock.now(), question, reason, search, radius_m, round, chosen, offered))
+        job_id = search.job_id
+        found = question.found.get(job_id, ())[:CONSIDERED_MAX]
+        kept = frozenset(candidate.provider_id for candidate in found)
+        noted = _Noted(
+            at=self._clock.now(),
+            job_id=job_id,
+            terms=question.terms,
+            reason=decision.reasons[job_id],
+            radius_m=radius_m,
+            round=round,
+            found=found,
+            standings=question.standings,
+            chosen=kept.intersection(candidate.provider_id for candidate in decision.offers.get(job_id, ())),
+            offered=kept & offered,
+            held=held[:CONSIDERED_MAX],
+            left_out=(*search.excluded[:CONSIDERED_MAX], *search.silent[:CONSIDERED_MAX]),
+            unfit=tuple(unfit[:CONSIDERED_MAX]),
+        )
+        self._waiting.append(noted)
 
     async def write(self) -> None:
         """One turn: all that waits, some hundreds in a statement. What could not be written waits for the next turn."""
@@ -116,9 +147,9 @@ class Why:
                 async with self._pg.system() as conn:
                     await conn.execute(
                         Q["rounds_note"],
-                        [one.search.job_id for one in some],
+                        [one.job_id for one in some],
                         [one.at for one in some],
-                        [one.question.terms.policy for one in some],
+                        [one.terms.policy for one in some],
                         [str(one.reason) for one in some],
                         [one.round for one in some],
                         [round(one.radius_m) for one in some],
@@ -188,26 +219,38 @@ class Why:
 
 
 def _considered(noted: _Noted) -> Sequence[dict[str, Any]]:
-    """The row's `considered`."""
-    question, search = noted.question, noted.search
-    batch = question.terms.policy == "batch"
-    lines: list[dict[str, Any]] = []
-    for candidate in question.found.get(search.job_id, ())[:CONSIDERED_MAX]:
+    """The row's `considered`: nobody twice, the nearest first, and behind them those of whom the search did not ask where they were."""
+    batch = noted.terms.policy == "batch"
+    held = {candidate.provider_id for candidate in noted.held}
+    lines: dict[str, dict[str, Any]] = {}
+
+    def tell(who: UUID, outcome: Outcome, **more: float) -> None:
+        key = str(who)
+        lines.setdefault(key, {"id": key, "outcome": str(outcome), **more})
+
+    for candidate in noted.found:
         who = candidate.provider_id
         if who in noted.offered:
             outcome = Outcome.OFFERED
+        elif who in held:
+            outcome = Outcome.HELD
         elif who in noted.chosen:
             outcome = Outcome.UNFIT
         else:
             outcome = Outcome.OUTBID if batch else Outcome.BEHIND
-        line: dict[str, Any] = {"id": str(who), "outcome": str(outcome), "distance_m": candidate.distance_m}
         if batch:
-            standing = question.standings.get(who, _UNKNOWN)
-            cost_ms = way_ms(question.terms, candidate.distance_m) + penalty_ms(question.terms, standing)
-            line["cost_s"] = round(cost_ms / 1000, 1)
-        lines.append(line)
-    lines += [{"id": str(who), "outcome": str(Outcome.LEFT_OUT)} for who in search.excluded[:CONSIDERED_MAX]]
-    return lines
+            standing = noted.standings.get(who, _UNKNOWN)
+            cost_ms = way_ms(noted.terms, candidate.distance_m) + penalty_ms(noted.terms, standing)
+            tell(who, outcome, distance_m=candidate.distance_m, cost_s=round(cost_ms / 1000, 1))
+        else:
+            tell(who, outcome, distance_m=candidate.distance_m)
+    for candidate in noted.held:
+        tell(candidate.provider_id, Outcome.HELD, distance_m=candidate.distance_m)
+    for who in noted.left_out:
+        tell(who, Outcome.LEFT_OUT)
+    for who in noted.unfit:
+        tell(who, Outcome.UNFIT)
+    return list(lines.values())
 
 
 def _told(one: Mapping[str, Any], texts: Mapping[str, str], uids: Mapping[UUID, str]) -> Considered:

@@ -6,7 +6,7 @@ anything to a person: an offer is judged by Postgres when it is made.
 """
 
 from dispatch.presence.errors import LocationRequired, Offline
-from dispatch.presence.model import Candidate, Live, Move
+from dispatch.presence.model import Candidate, Live, Move, Near
 from dispatch.presence.service import Presence
 
-__all__ = ["Candidate", "Live", "LocationRequired", "Move", "Offline", "Presence"]
+__all__ = ["Candidate", "Live", "LocationRequired", "Move", "Near", "Offline", "Presence"]

@@ -8,7 +8,7 @@ from uuid import UUID
 from dispatch.kit.redis import Argument, Redis
 from dispatch.markets import Market
 from dispatch.presence import keys
-from dispatch.presence.model import Candidate, Hold, Live, Unlisting
+from dispatch.presence.model import Candidate, Hold, Live, Near, Unlisting
 from protocol.lifecycle import ServiceType
 
 _CHUNK = 500
@@ -110,10 +110,11 @@ async def near(
     excluded: Sequence[UUID] = (),
     hold_ms: int,
     search: str,
-) -> list[Candidate]:
-    """The nearest free providers, nearest first, at most `wanted`.
+    also: int = 0,
+) -> Near:
+    """The nearest free providers, at most `wanted`; and of each other kind of `Near` at most `also`, of the nearest on the map.
 
-    With `hold_ms` they are held for so long, by the same call that found them: a hold written later could land after the
+    With `hold_ms` those wanted are held for so long, by the same call that found them: a hold written later could land after the
     release of the offer that it was for. `search` is the name of this one: redis-py asks again when a reply is lost, and by its name
     the second run knows whom the first holds.
     """
@@ -134,9 +135,12 @@ async def near(
         fresh_ms,
         hold_ms,
         geohash(lat, lng),
+        also,
     ]
-    flat = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
-    return [Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)]
+    answer = await redis.call("near", names, [*args, *(str(provider) for provider in excluded)])
+    return Near(
+        *([Candidate(UUID(flat[i].decode()), int(flat[i + 1])) for i in range(0, len(flat), 2)] for flat in answer)
+    )
 
 
 async def unlist_silent(redis: Redis, market: Market, oldest_ms: int) -> int:

@@ -1,5 +1,6 @@
 """Nouns of presence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -12,6 +13,18 @@ class Candidate:
 
     provider_id: UUID
     distance_m: int
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What a search found; each list nearest first."""
+
+    found: Sequence[Candidate]
+    """As many as were wanted, if there are so many. Where the search holds, it holds these and nobody else."""
+    behind: Sequence[Candidate] = ()
+    """Free too, further away than all that were wanted: to tell of, not to offer or to let go."""
+    passed: Sequence[Candidate] = ()
+    """Passed over, for other searches hold them: they may be nearer."""
 
 
 @dataclass(slots=True, eq=False)

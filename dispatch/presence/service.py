@@ -13,7 +13,7 @@ from dispatch.kit.redis import DOWN, Redis
 from dispatch.markets import Market, Markets
 from dispatch.presence import keys, live
 from dispatch.presence.errors import ClockSkew, PositionRejected
-from dispatch.presence.model import Candidate, Hold, Live, Move, Unlisting
+from dispatch.presence.model import Candidate, Hold, Live, Move, Near, Unlisting
 from dispatch.presence.rules import FUTURE_MS_MAX, believable, judge
 from dispatch.providers import ProviderState
 from protocol.errors import WhyRejected
@@ -374,10 +374,11 @@ class Presence:
         radius_max_m: float,
         excluded: Sequence[UUID] = (),
         hold_s: float,
-    ) -> list[Candidate]:
-        """Free providers near a place, nearest first. `hold_s`: hold them for so long, so that other
+        also: int = 0,
+    ) -> Near:
+        """Free providers near a place, nearest first. `hold_s`: hold those wanted for so long, so that other
         searches pass them over; 0 looks only, past the holds of others (needs Redis); below 0 looks only, and passes over whom others hold
-        for about so long.
+        for about so long. `also`: of so many free ones behind the wanted, and of so many whom others hold, it tells too, and holds none of them.
 
         Without Redis only the sockets of this worker are known, and they are searched by hand. A search that Redis may have run all the
         same is undone by a later tick: whom it holds, nobody has been told.
@@ -398,11 +399,12 @@ class Presence:
                 excluded=excluded,
                 hold_ms=hold_ms,
                 search=search,
+                also=also,
             )
         except DOWN:
             if hold_ms > 0:
                 self._unheard.append(Hold(market, search, hold_ms, self._clock.monotonic() + hold_s))
-            return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded))
+            return self._near_here(market, service_type, lat, lng, wanted, radius_max_m, now_ms, set(excluded), also)
 
     def _near_here(
         self,
@@ -414,7 +416,8 @@ class Presence:
         radius_max_m: float,
         now_ms: int,
         excluded: set[UUID],
-    ) -> list[Candidate]:
+        also: int,
+    ) -> Near:
         found = []
         for known in self._by_user.values():
             if (
@@ -429,7 +432,7 @@ class Presence:
             if away_m <= min(radius_max_m, known.radius_m):
                 found.append(Candidate(known.provider_id, int(away_m + 0.5)))
         found.sort(key=lambda candidate: candidate.distance_m)
-        return found[:wanted]
+        return Near(found[:wanted], found[wanted : wanted + also])
 
     async def hold(self, market: Market, providers: Sequence[UUID], hold_s: float) -> frozenset[UUID]:
         """Before a round: other searches pass these over for so long. Returns those whom another search holds meanwhile: they are not

@@ -19,6 +19,8 @@ class Outcome(StrEnum):
     """Another job of the same window was offered to him, or this one to somebody for whom all of them together come cheaper."""
     BEHIND = "behind"
     """Others were nearer."""
+    HELD = "held"
+    """He was near, and another job was just then offered to him, or about to be."""
     LEFT_OUT = "left_out"
     """He had declined this job, or let an offer of it lapse."""
 
@@ -37,8 +39,8 @@ class Considered(Struct, frozen=True, omit_defaults=True):
 
 
 class MatchRound(Struct, frozen=True, omit_defaults=True):
-    """Once that somebody was looked for. `round` is missing where nobody was offered the job; `considered` are the nearest 50, and then up to
-    50 who were left out.
+    """Once that somebody was looked for. `round` is missing where nobody was offered the job; `considered` are the nearest 50 of those free,
+    also some who were not asked, then up to 10 near ones who were held, and up to 50 of each kind of those who were left out.
     """
 
     at: At

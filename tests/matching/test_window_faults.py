@@ -11,7 +11,7 @@ import pytest
 
 from dispatch.app import App
 from dispatch.matching import Decision, Question, Search, batching, decide
-from dispatch.presence import Candidate
+from dispatch.presence import Near
 from tests.matching.test_windows import BATCH, Windows, east
 from tests.support.server import WITHIN_S, Server, serving
 
@@ -120,7 +120,7 @@ async def test_two_workers_that_split_a_window_hold_each_cab_once(
         assert len(offers) == 1
         market = server.app.matching._markets["bkk"]
         seen = await server.app.presence.near(market, "ride", *east(0), wanted=5, radius_max_m=5_000, hold_s=-1)
-        assert seen == [], "he looks at an offer"
+        assert seen.found == [], "he looks at an offer"
         assert len(windows.heard) == 3, "two windows, and the loser by itself"
 
 
@@ -129,7 +129,7 @@ async def test_a_slow_map_is_not_waited_for(alone: Windows, monkeypatch: pytest.
     server = alone.server
     near = server.app.presence.near
 
-    async def slow(*given: Any, **named: Any) -> list[Candidate]:
+    async def slow(*given: Any, **named: Any) -> Near:
         if named["hold_s"] < 0:
             await asyncio.Event().wait()
         return await near(*given, **named)
@@ -228,7 +228,7 @@ async def _listed_as_free(server: Server, provider_id: str | None) -> None:
     async with asyncio.timeout(WITHIN_S):
         while True:
             seen = await server.app.presence.near(market, "ride", *east(0), wanted=5, radius_max_m=5_000, hold_s=-1)
-            if str(provider_id) in {str(one.provider_id) for one in seen}:
+            if str(provider_id) in {str(one.provider_id) for one in seen.found}:
                 return
 
 

@@ -4,7 +4,9 @@ import threading
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+import aiohttp
 import pytest
+import structlog
 
 from dispatch.kit.clock import ManualClock
 from dispatch.matching import Decision, Question, Reason, decide
@@ -114,12 +116,20 @@ async def test_a_window_that_takes_too_long_is_offered_in_waves(windows: Windows
         async with server.working(at=east(0)) as (one, _), server.working(at=east(0.2)) as (two, _):
             job = await server.request(await server.person())
             await windows.put_off(1)
-            await windows.end()
-            for driver in (one, two):
-                assert (await driver.inbox.named("offer.created")).data["job"]["id"] == job["id"]
+            with structlog.testing.capture_logs() as logs:
+                await windows.end()
+                for driver in (one, two):
+                    assert (await driver.inbox.named("offer.created")).data["job"]["id"] == job["id"]
+                market = server.app.matching._markets["bkk"]
+                for _ in range(3):
+                    assert await matching._batching.decide(market, []) is None
         assert matching.fell_back >= 1
         assert [question.terms.policy for question, _ in windows.heard] == ["waves"]
-        assert await matching._batching.decide(server.app.matching._markets["bkk"], []) is None
+        said = [line["log_level"] for line in logs if "until an earlier one is solved" in line["event"]]
+        assert said == ["warning"], "once, and not for each window"
+        server.app.gauges.gather()
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url()}/metrics") as answer:
+            assert f"dispatch_windows_apart_total {matching.fell_back}.0" in await answer.text()
     finally:
         hangs.set()
 

@@ -53,7 +53,7 @@ async def test_who_was_listed_by_a_tick_whose_reply_was_lost_comes_off_again(
         presence.put(known, *BANGKOK)
         async with asyncio.timeout(WITHIN_S):
             await lost.wait()
-            while await presence.near(market, "ride", *BANGKOK, wanted=1, radius_max_m=1_000, hold_s=0):
+            while (await presence.near(market, "ride", *BANGKOK, wanted=1, radius_max_m=1_000, hold_s=0)).found:
                 await asyncio.sleep(0.01)
 
 

@@ -1,7 +1,8 @@
 """The search in Redis against a plain reading of its rules, on a real store."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from dispatch.kit.geo import distance_m
 from dispatch.kit.redis import DOWN, Redis
 from dispatch.markets import Markets
 from dispatch.presence import Presence, live
-from dispatch.presence.model import Hold, Live, Unlisting
+from dispatch.presence.model import Candidate, Hold, Live, Near, Unlisting
 
 MARKETS = Markets.load()
 BKK = MARKETS["bkk"]
@@ -51,7 +52,15 @@ async def listed(redis: Redis, providers: list[Live]) -> None:
     await live.write(redis, [], providers, [])
 
 
-async def search(
+def names(some: Sequence[Candidate]) -> list[UUID]:
+    return [candidate.provider_id for candidate in some]
+
+
+async def search(redis: Redis, wanted: int, **how: Any) -> list[UUID]:
+    return names((await look(redis, wanted, **how)).found)
+
+
+async def look(
     redis: Redis,
     wanted: int,
     *,
@@ -60,8 +69,9 @@ async def search(
     radius_max_m: float = 10_000,
     now_ms: int = NOW,
     name: str | None = None,
-) -> list[UUID]:
-    found = await live.near(
+    also: int = 0,
+) -> Near:
+    near = await live.near(
         redis,
         BKK,
         "ride",
@@ -73,9 +83,11 @@ async def search(
         excluded=excluded,
         hold_ms=2_000 if hold else 0,
         search=name or str(uuid4()),
+        also=also,
     )
-    assert found == sorted(found, key=lambda candidate: candidate.distance_m), "nearest first"
-    return [candidate.provider_id for candidate in found]
+    for some in (near.found, near.behind, near.passed):
+        assert list(some) == sorted(some, key=lambda candidate: candidate.distance_m), "nearest first"
+    return near
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -135,13 +147,20 @@ async def test_the_search_is_exact_at_the_edge_of_a_crowd_with_many_held(redis: 
         away = {one.provider_id: distance_m(*place, one.lat, one.lng) for one in crowd}
         for hold_ms, there in ((-1, free), (0, set(away))):
             for wanted in (1, 5, 50):
-                found = await live.near(
+                near = await live.near(
                     redis, BKK, "ride", *place,
-                    wanted=wanted, radius_max_m=20_000, now_ms=NOW, fresh_ms=30_000, hold_ms=hold_ms, search="",
+                    wanted=wanted, radius_max_m=20_000, now_ms=NOW, fresh_ms=30_000, hold_ms=hold_ms, search="", also=10,
                 )  # fmt: skip
-                assert {one.provider_id for one in found} <= there
-                plain = sorted(away[one] for one in there)[:wanted]
-                assert [one.distance_m for one in found] == pytest.approx(plain, abs=2)
+                told = [*near.found, *near.behind]
+                assert {one.provider_id for one in told} <= there
+                assert len(near.found) == wanted
+                plain = sorted(away[one] for one in there)[: wanted + 10]
+                assert [one.distance_m for one in told] == pytest.approx(plain[: len(told)], abs=2)
+                # Where nobody is passed over all of them stand where it tells of others; and else some of those held do.
+                assert len(told) == wanted + 10 or hold_ms < 0
+                passed = {one.provider_id for one in near.passed}
+                assert passed <= {one.provider_id for one in held} and bool(passed) == (hold_ms < 0)
+                assert len(near.passed) <= 10
 
 
 async def test_somebody_free_behind_thousands_who_are_held_is_found(redis: Redis) -> None:
@@ -278,7 +297,8 @@ async def test_a_search_that_was_never_answered_lets_go_of_whom_it_holds(redis_u
         await client.load()
         presence = Presence(client, MARKETS, clock, fresh_s=30.0)
         lost = proxy.drop_some([b"near"], 1.0)
-        assert await presence.near(BKK, "ride", *CENTRE, wanted=3, radius_max_m=10_000, hold_s=15.0) == []
+        near = await presence.near(BKK, "ride", *CENTRE, wanted=3, radius_max_m=10_000, hold_s=15.0)
+        assert near.found == []
         assert len(await search(redis, 5, hold=True, now_ms=now_ms)) == 1, "the other three are held"
         proxy.end(lost)
         lost = proxy.cut_some([b"near_undo"], 1.0)
@@ -287,6 +307,85 @@ async def test_a_search_that_was_never_answered_lets_go_of_whom_it_holds(redis_u
         proxy.end(lost)
         await presence.tick()
         assert len(await search(redis, 5, hold=True, now_ms=now_ms)) == 3, "three let go; another's hold stays"
+
+
+async def test_who_is_behind_is_told_of_and_not_held(redis: Redis) -> None:
+    crowd = [provider(CENTRE[0] + n / 10_000, CENTRE[1]) for n in range(8)]
+    ids = [one.provider_id for one in crowd]
+    await listed(redis, crowd)
+    first = await look(redis, 2, hold=True, also=3)
+    assert (names(first.found), names(first.behind), names(first.passed)) == (ids[:2], ids[2:5], [])
+    second = await look(redis, 2, hold=True, also=3, excluded=(ids[2],))
+    assert (names(second.found), names(second.behind), names(second.passed)) == (ids[3:5], ids[5:8], ids[:2])
+    plain = await look(redis, 1, hold=True)
+    assert (names(plain.found), plain.behind, plain.passed) == ([ids[2]], [], []), (
+        "it tells of others only when asked to"
+    )
+
+
+async def test_who_is_too_far_or_silent_is_not_told_of(redis: Redis) -> None:
+    """Neither among those behind nor among those held: no job could be offered to him anyway."""
+    one = provider(*CENTRE)
+    silent, far = (
+        provider(CENTRE[0] + 0.001, CENTRE[1], seen_ms=NOW - 31_000),
+        provider(CENTRE[0] + 0.02, CENTRE[1], radius_m=1_000),
+    )
+    await listed(redis, [one, silent, far])
+    for _ in range(2):
+        near = await look(redis, 1, also=10)
+        assert (names(near.found), near.behind, near.passed) == ([one.provider_id], [], [])
+        await live.hold(redis, BKK, names([Candidate(silent.provider_id, 0)]), now_ms=NOW, hold_ms=15_000, search="s")
+        await live.hold(redis, BKK, [far.provider_id], now_ms=NOW, hold_ms=15_000, search="f")
+    near = await look(redis, 1, also=10, hold=True)
+    assert (names(near.found), near.behind, near.passed) == ([one.provider_id], [], [])
+
+
+async def test_of_others_than_the_wanted_it_tells_among_the_nearest_only(redis: Redis) -> None:
+    """The wanted are looked for behind all who are held, and nobody looks further for the sake of an explanation."""
+    front = [provider(CENTRE[0] + n / 100_000, CENTRE[1]) for n in range(300)]
+    free = [provider(CENTRE[0] + 0.01 + n / 1_000, CENTRE[1]) for n in range(3)]
+    await listed(redis, [*front, *free])
+    await live.hold(redis, BKK, [one.provider_id for one in front], now_ms=NOW, hold_ms=15_000, search="others")
+    near = await look(redis, 1, hold=True, also=10)
+    assert (names(near.found), near.behind) == ([free[0].provider_id], [])
+    assert names(near.passed) == [one.provider_id for one in front[:10]]
+    await live.let_go(redis, BKK, [one.provider_id for one in front[:4]])
+    near = await look(redis, 1, hold=True, also=10)
+    assert [*names(near.found), *names(near.behind)] == [one.provider_id for one in front[:4]]
+    assert names(near.passed) == [one.provider_id for one in front[4:13]], "of the nearest thirteen"
+
+
+async def test_a_search_that_tells_of_others_answers_the_same_again(redis_url: str, redis: Redis) -> None:
+    """Its reply was lost: the second answer has the same three parts, and undoing it ends its own holds, not another's of the same moment."""
+    crowd = [provider(CENTRE[0] + n / 10_000, CENTRE[1]) for n in range(6)]
+    ids = [one.provider_id for one in crowd]
+    await listed(redis, crowd)
+    assert await search(redis, 1, hold=True) == ids[:1]
+    async with Proxy(redis_url) as proxy, Redis.open(proxy.url) as client:
+        await client.load()
+        trap = proxy.drop_next_reply(b"near")
+        near = await look(client, 2, hold=True, also=2, name="lost")
+        assert trap.reached.is_set()
+    assert (names(near.found), names(near.behind), names(near.passed)) == (ids[1:3], ids[3:5], ids[:1])
+    assert near == await look(redis, 2, hold=True, also=2, name="lost")
+    assert await search(redis, 2, hold=True) == ids[3:5], "held for as long as the lost one, by another"
+    await live.write(redis, [], [], [], [], [Hold(BKK, "lost", 2_000, 0.0)])
+    assert await search(redis, 6, hold=True) == [ids[1], ids[2], ids[5]]
+
+
+async def test_by_hand_it_tells_of_those_behind_too(redis_url: str) -> None:
+    clock = ManualClock()
+    now_ms = int(clock.now().timestamp() * 1000)
+    async with Proxy(redis_url) as proxy, Redis.open(proxy.url) as client:
+        await client.load()
+        presence = Presence(client, MARKETS, clock, fresh_s=30.0)
+        crowd = [provider(CENTRE[0] + n / 10_000, CENTRE[1], seen_ms=now_ms) for n in range(4)]
+        presence._by_user.update({one.user_id: one for one in crowd})
+        lost = proxy.cut_some([b"near"], 1.0)
+        near = await presence.near(BKK, "ride", *CENTRE, wanted=1, radius_max_m=10_000, hold_s=15.0, also=2)
+        proxy.end(lost)
+    ids = [one.provider_id for one in crowd]
+    assert (names(near.found), names(near.behind), names(near.passed)) == (ids[:1], ids[1:3], [])
 
 
 async def test_an_undone_search_that_comes_late_holds_nobody(redis: Redis) -> None:

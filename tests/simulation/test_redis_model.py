@@ -167,7 +167,7 @@ def searches(pair: Pair, who: int, which: int, how: int) -> None:
     # A geohash of somewhere else is a wrong guess at how far to look, and the answer is the same.
     place = geohash(13.75 + how % 3 * 0.01, 100.5)
     args = (100.5, 13.75, 1 + which, (1_000.0, 8_000.0)[how % 3 > 0], NOW_MS, 30_000, hold, place)
-    pair.call("near", names, *args, *PEOPLE[: how % 4])
+    pair.call("near", names, *args, (0, 1, 10)[how % 3], *PEOPLE[: how % 4])
 
 
 def undoes(pair: Pair, who: int, which: int, how: int) -> None:

@@ -84,32 +84,41 @@ def inbox_read(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> bytes 
     return [frame for _, frame in entries]
 
 
-def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[Any]:
+def near(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[list[Any]]:
     """A plain reading: how far the real one looks first, and how often it looks again, changes its cost and no answer."""
     free, seen, reserved, radii, search = keys
     lng, lat, wanted, largest = float(args[0]), float(args[1]), int(args[2]), float(args[3])
-    now, fresh, hold, out = float(args[4]), float(args[5]), float(args[6]), set(args[8:])
+    now, fresh, hold, also, out = float(args[4]), float(args[5]), float(args[6]), int(args[8]), set(args[9:])
     if hold > 0 and (before := data.get(search)):
-        words = before.split()[1:]
-        return [value for member, away in zip(words[::2], words[1::2], strict=True) for value in (member, int(away))]
+        parts = [part.split() for part in (*before.partition(b" ")[2].split(b"|"), b"", b"")[:3]]
+        return [[int(word) if at % 2 else word for at, word in enumerate(part)] for part in parts]
     fixes, holds, own = data.table(seen), data.table(reserved), data.table(radii)
     chosen: list[tuple[bytes, float]] = []
-    for member, away in data.within(free, lng, lat, largest):
+    behind: list[tuple[bytes, float]] = []
+    passed: list[tuple[bytes, float]] = []
+    for rank, (member, away) in enumerate(data.within(free, lng, lat, largest)):
+        telling = also > 0 and rank < wanted + also + len(args[9:]) + 2
+        if len(chosen) == wanted and not (telling and len(behind) < also):
+            break
         fix = fixes.get(member)
         held = holds.get(member) if hold != 0 else None
         bound = own.get(member)
-        if fix is None or fix < now - fresh or (held is not None and now < held <= now + max(2 * abs(hold), 60_000)):
+        if fix is None or fix < now - fresh or (bound is not None and away > float(bound)) or member in out:
             continue
-        if (bound is not None and away > float(bound)) or member in out:
-            continue
-        chosen.append((member, away))
-        if len(chosen) == wanted:
-            break
+        if held is not None and now < held <= now + max(2 * abs(hold), 60_000):
+            if telling and len(passed) < also:
+                passed.append((member, away))
+        else:
+            (chosen if len(chosen) < wanted else behind).append((member, away))
     if hold > 0 and chosen:
         data.zadd(reserved, *(word for member, _ in chosen for word in (now + hold, member)))
-    answer = [word for member, away in chosen for word in (member, math.floor(away + 0.5))]
+    answer = [
+        [word for member, away in some for word in (member, math.floor(away + 0.5))]
+        for some in (chosen, behind, passed)
+    ]
     if hold > 0:
-        data.set(search, b" ".join([told(int(now + hold)), *map(told, answer)]), px=int(hold))
+        text = b" | ".join(b" ".join(map(told, some)) for some in answer)
+        data.set(search, told(int(now + hold)) + b" " + text, px=int(hold))
     return answer
 
 
@@ -129,7 +138,7 @@ def hold(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> list[bytes]:
 
 
 def near_undo(data: Data, keys: Sequence[str], args: Sequence[bytes]) -> int:
-    until, *answer = (data.get(keys[1]) or b"0").split()
+    until, *answer = (data.get(keys[1]) or b"0").partition(b"|")[0].split()
     reserved = data.table(keys[0])
     gone = [member for member in answer[::2] if reserved.get(member) == float(until)]
     data.remove(keys[0], *gone)

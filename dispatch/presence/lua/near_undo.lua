@@ -9,7 +9,11 @@ local held_before = redis.call('GET', KEYS[2])
 local gone = 0
 if held_before then
   local words = {}
-  for word in string.gmatch(held_before, '[^ ]+') do words[#words + 1] = word end
+  for word in string.gmatch(held_before, '[^ ]+') do
+    -- Whoever comes now it has told of and not held: if he is held for as long, another search does it.
+    if word == '|' then break end
+    words[#words + 1] = word
+  end
   for i = 2, #words, 2 do
     if tonumber(redis.call('ZSCORE', KEYS[1], words[i]) or nil) == tonumber(words[1]) then
       gone = gone + redis.call('ZREM', KEYS[1], words[i])
