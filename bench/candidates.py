@@ -28,6 +28,7 @@ from dispatch.kit.embedded.binaries import Kind
 from dispatch.kit.geo import distance_m
 from dispatch.kit.redis import Redis
 from dispatch.markets import Market, Markets
+from dispatch.matching.service import BEHIND
 from dispatch.presence import Presence
 from dispatch.providers import ProviderState
 from protocol.lifecycle import ProviderStatus
@@ -118,10 +119,11 @@ async def searched(
     *,
     wanted: int,
     hold: bool,
+    also: int = 0,
     held: Sequence[UUID] = (),
     advance: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """One kind of search, one after the other, while others hold `held`; the first WARM_UP do not count. `advance(1)` is told
+    """One kind of search, which tells of `also` behind, as matching asks where rounds are explained; one after the other, while others hold `held`; the first WARM_UP do not count. `advance(1)` is told
     of each.
     """
     passed, renewals = frozenset(held), 0
@@ -146,6 +148,7 @@ async def searched(
             wanted=wanted,
             radius_max_m=market.radius_max_m,
             hold_s=HOLD_S if hold else 0.0,
+            also=also,
         )
         found = near.found
         assert passed.isdisjoint(candidate.provider_id for candidate in found), "held by others, and found"
@@ -199,11 +202,11 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                     else [around(market.centre(), HOT_PICKUP_M, dice) for _ in range(many)]
                 )
                 for wanted in (3, 10):
-                    for hold in (True,) if place == "held" else (False, True):
-                        of = {"providers": count, "pickups": place, "k": wanted, "hold": hold}
+                    for hold, also in ((False, 0), (True, 0), (True, BEHIND))[place == "held" :]:
+                        of = {"providers": count, "pickups": place, "k": wanted, "hold": hold, "also": also}
                         with bar(f"{count:,} providers, {kind(of)}", many) as advance:
                             found = await searched(
-                                redis, presence, market, pickups, wanted=wanted, hold=hold,
+                                redis, presence, market, pickups, wanted=wanted, hold=hold, also=also,
                                 held=held if place == "held" else (), advance=advance,
                             )  # fmt: skip
                         measured.append(of | found)
@@ -224,7 +227,12 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 def kind(one: Mapping[str, Any]) -> str:
     """Of a search, for people. Pure."""
-    return f"{one['k']} nearest, {one['pickups']}{', with a hold' if one['hold'] else ''}"
+    hold = ", with a hold" if one["hold"] else ""
+    return f"{one['k']} nearest, {one['pickups']}{hold}{_and_told_of(one['also'])}"
+
+
+def _and_told_of(also: int) -> str:
+    return f" and telling of {also} behind" if also else ""
 
 
 def wrong(measured: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -253,11 +261,14 @@ def growth(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
     if not measured or min(sizes_of) == max(sizes_of):
         return {}
     mean = {
-        (one["providers"], one["pickups"], one["k"], one["hold"]): float(one["function_us_mean"]) for one in measured
+        (one["providers"], one["pickups"], one["k"], one["hold"], one["also"]): float(one["function_us_mean"])
+        for one in measured
     }
     return {
-        f"k={k} {pickups}{' with a hold' if hold else ''}": round(value / mean[min(sizes_of), pickups, k, hold], 2)
-        for (size, pickups, k, hold), value in mean.items()
+        f"k={k} {pickups}{' with a hold' if hold else ''}{_and_told_of(also)}": round(
+            value / mean[min(sizes_of), pickups, k, hold, also], 2
+        )
+        for (size, pickups, k, hold, also), value in mean.items()
         if size == max(sizes_of)
     }
 
@@ -265,7 +276,8 @@ def growth(measured: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _show(measured: Sequence[dict[str, Any]], shown: argparse.Namespace) -> None:
     smallest, largest = min(shown.providers), max(shown.providers)
     for one in measured:
-        aimed = full(shown, (one["providers"], LARGE))
+        # What telling adds is no part of finding k: it belongs to what explanations may cost (`simulate --overhead`).
+        aimed = full(shown, (one["providers"], LARGE)) and not one["also"]
         target = TARGETS_US[one["k"], one["pickups"]] if aimed else None
         show(
             f"{one['providers']:,} providers, the {kind(one)}",

@@ -41,7 +41,7 @@ _AT_ONCE = 6
 _DUE_MAX = 200
 HOLD_WITHIN_S = 0.15
 """Of the holds of a window: a hold spares others a search, and no offer waits for it for longer."""
-_BEHIND = 10
+BEHIND = 10
 """Where rounds are explained, each tells of so many who were free and not asked, and of so many whom other jobs held: who complains that a job
 went to somebody else was one of the next few. Each costs a search some microseconds; all of them would cost it a city."""
 _TRIES = 10  # how often one search asks for further candidates when the judge takes none of those it found
@@ -353,7 +353,7 @@ class Matching:
             radius_max_m=radius_m,
             excluded=left_out,
             hold_s=market.offer_ttl_s if market.offers_at_once == 1 else 0,
-            also=0 if self._why is None else _BEHIND,
+            also=0 if self._why is None else BEHIND,
         )
 
     async def _let_go(self, market: Market, found: Sequence[Candidate]) -> None:

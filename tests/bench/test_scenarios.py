@@ -214,7 +214,15 @@ def test_a_run_that_did_something_else_than_it_says_is_told_why() -> None:
     assert positions_wrong(position) == positions_wrong(position | {"taken_by_server": None}) == []
     assert positions_wrong(position | {"taken_by_server": 899}) == ["899 of 900 positions were taken at 2,000 a second"]
     assert positions_wrong(position | {"misplaced_in_redis": 2}) == ["2 are not where Redis has them at 2,000 a second"]
-    search = {"k": 3, "pickups": "even", "hold": True, "providers": 10_000, "searches": 300, "found_too_few": 0}
+    search = {
+        "k": 3,
+        "pickups": "even",
+        "hold": True,
+        "also": 0,
+        "providers": 10_000,
+        "searches": 300,
+        "found_too_few": 0,
+    }
     assert candidates.wrong([search]) == []
     (reason,) = candidates.wrong([search, search | {"found_too_few": 1}])
     assert reason == "1 of 300 found fewer than they wanted: 3 nearest, even, with a hold, 10,000 providers"
@@ -238,7 +246,7 @@ def test_a_search_is_judged_in_a_city_as_large_as_its_aim_is_for(
     shown = figures.parsed(candidates.parser(), list(more), candidates.SHORT)
     mean = {size: 90.0 for size in shown.providers}
     measured = [
-        {"providers": size, "pickups": "even", "k": 3, "hold": False, "function_us_mean": mean[size], "function_us_p99": 500.0}
+        {"providers": size, "pickups": "even", "k": 3, "hold": False, "also": 0, "function_us_mean": mean[size], "function_us_p99": 500.0}
         | dict.fromkeys(("waited_us_p50", "waited_us_p95", "waited_us_p99", "waited_us_max", "redis_cpu_us", "load_generator_cpu_us"), 1.0)
         | {"redis_rss_mib": 1.0, "found_too_few": 0}
         for size in shown.providers
@@ -270,7 +278,7 @@ def test_a_frame_that_was_due_and_did_not_come_is_infinite_for_its_customer() ->
 
 def test_growth_is_the_largest_city_to_the_smallest_for_the_same_search() -> None:
     measured = [
-        {"providers": providers, "pickups": "even", "k": k, "hold": False, "function_us_mean": mean}
+        {"providers": providers, "pickups": "even", "k": k, "hold": False, "also": 0, "function_us_mean": mean}
         for providers, k, mean in ((10, 3, 50.0), (100, 3, 60.0), (1_000, 3, 75.0), (10, 10, 100.0), (1_000, 10, 90.0))
     ]
     assert growth(measured) == {"k=3 even": 1.5, "k=10 even": 0.9}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dispatch.matching.service import BEHIND
 from tests.support.scenario import ROOT, run
 
 
@@ -77,13 +78,13 @@ def test_what_explanations_cost_is_measured_beside_a_server_without_them(tmp_pat
 
 def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     found = run(tmp_path, "candidates", "--providers", "1500,300", "--searches", "25")
-    kinds = {(one["providers"], one["pickups"], one["k"], one["hold"]) for one in found["searches_of"]}
+    kinds = {(one["providers"], one["pickups"], one["k"], one["hold"], one["also"]) for one in found["searches_of"]}
     assert kinds == {
-        (n, where, k, hold)
+        (n, where, k, hold, also)
         for n in (300, 1_500)
         for where in ("even", "hot", "held")
         for k in (3, 10)
-        for hold in (False, True)
+        for hold, also in ((False, 0), (True, 0), (True, BEHIND))
         if hold or where != "held"
     }
     for one in found["searches_of"]:
@@ -92,7 +93,7 @@ def test_searches_are_timed_inside_redis(tmp_path: Path) -> None:
     assert sum(one["load_generator_cpu_us"] for one in found["searches_of"]) > 0
     # Hot spots have a tenth of everybody within a kilometre: nobody there is offered fewer than he wants.
     assert all(one["found_too_few"] == 0 for one in found["searches_of"] if one["pickups"] == "hot")
-    assert len(found["growth"]) == 10 and all(times > 0 for times in found["growth"].values())
+    assert len(found["growth"]) == 16 and all(times > 0 for times in found["growth"].values())
 
 
 def test_searches_that_find_too_few_make_their_run_void(tmp_path: Path) -> None:
