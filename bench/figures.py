@@ -157,7 +157,13 @@ def at_least(value: float, limit: float | None, unit: str) -> str:
     """The same, where more is better."""
     if limit is None:
         return ""
-    return f"{f'≥ {limit:,g} {unit}'.rstrip()}: {'met' if value >= limit else 'MISSED'}"
+    aim = f"≥ {limit:,g} {unit}".rstrip()
+    return f"{aim}: {'unknown' if math.isnan(value) else 'met' if value >= limit else 'MISSED'}"
+
+
+def none(count: int) -> str:
+    """Of what there may be none, in whatever run."""
+    return f"0: {'MISSED' if count else 'met'}"
 
 
 _shown: list[dict[str, Any]] = []
@@ -173,7 +179,9 @@ _began: list[str] = []
 
 
 def void(reason: str) -> None:
-    """The run did not do what its figures are of: none of its aims counts as met or missed, each says why, and the exit code is 1."""
+    """The run did not do what its figures are of: none of its aims counts as met, each that would says why, and the exit code is 1. What
+    is missed even so is missed.
+    """
     if reason not in _voids:
         _voids.append(reason)
 
@@ -193,9 +201,9 @@ def said(row: Sequence[str]) -> str:
 
 
 def judged(row: Sequence[str]) -> list[str]:
-    """The row; of a run that is void the verdict says so instead."""
+    """The row; of a run that is void the verdict says so instead of that it is met."""
     *cells, last = row
-    if not _voids or said(row) not in ("met", "MISSED"):
+    if not _voids or said(row) != "met":
         return list(row)
     return [*cells, f"{last.rpartition(': ')[0]}: void: {'; '.join(_voids)}"]
 

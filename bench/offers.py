@@ -26,6 +26,7 @@ from bench.figures import (
     full,
     known,
     latencies,
+    none,
     options,
     parsed,
     perform,
@@ -303,7 +304,11 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
                 figures, "request_to_first_frame_ms", "request to first frame", None if limit is None else REQUEST_MS
             ),
             *latencies(figures, "create_ms", "POST /v1/jobs"),
-            ("requests failed", f"{figures['requests_failed'] or 'none'}", ""),
+            (
+                "requests failed",
+                f"{figures['requests_failed'] or 'none'}",
+                "" if limit is None else none(sum(figures["requests_failed"].values())),
+            ),
             ("server CPU per job, positions included", us(cpu["server"]), ""),
             ("Redis, Postgres CPU per job", f"{us(cpu['redis'])}, {us(cpu['postgres'])}", ""),
             ("load generator sent late at most", f"{figures['sent_late_ms_max']:.1f} ms", ""),

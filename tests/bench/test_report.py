@@ -270,18 +270,20 @@ async def a_void_run(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     show("before", [("cost", "1 µs", "≤ 2 µs: met"), ("others", "3", "")])
     void("3 lines lost")
     void("3 lines lost")
-    show("after", [("cost", "3 µs", "≤ 2 µs: MISSED"), ("rest", "unknown", "≤ 2: unknown")])
+    show("after", [("cost", "3 µs", "≤ 2 µs: MISSED"), ("rest", "unknown", "≤ 2: unknown"), ("share", "1", "≤ 2: met")])
     return {}, 0
 
 
-def test_a_run_that_is_void_meets_and_misses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_void_meets_nothing_and_what_it_missed_is_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert perform(a_void_run, argparse.Namespace(json=tmp_path / "y.json")) == 1
     said = capsys.readouterr()
-    assert "void: 3 lines lost" in said.err and "≤ 2 µs: void: 3 lines lost" in said.out
+    assert "void: 3 lines lost" in said.err and "≤ 2: void: 3 lines lost" in said.out
     kept = json.loads((tmp_path / "y.json").read_bytes())
     assert kept["void"] == ["3 lines lost"]
     assert [row[2] for one in kept["tables"] for row in one["rows"]] == [
-        "≤ 2 µs: void: 3 lines lost", "", "≤ 2 µs: void: 3 lines lost", "≤ 2: unknown",
+        "≤ 2 µs: void: 3 lines lost", "", "≤ 2 µs: MISSED", "≤ 2: unknown", "≤ 2: void: 3 lines lost",
     ]  # fmt: skip
 
     async def sound(_: argparse.Namespace) -> tuple[dict[str, Any], int]:
