@@ -20,6 +20,7 @@ from bench.demo.summary import commit, machine
 from bench.demo.tally import percentile, percentile_of
 from bench.fleet import FleetError
 from bench.server import Unreachable
+from bench.speed import work_ms
 from dispatch.kit.embedded import EmbeddedError
 
 LIBRARIES = ("aiohttp", "asyncpg", "msgspec", "orjson", "redis", "uvloop")
@@ -36,6 +37,7 @@ SHARES: Final = (0.5, 0.95, 0.99)
 CURVE: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 """Shares at which a latency's curve is kept."""
 SECRETS: Final = "DISPATCH_JWT_SECRETS"
+SPEED: Final = "a fixed piece of work took, before and after"
 _OWN: Final = ("--json", "--folder", "--data")
 """Options whose value is a file of whoever runs it."""
 
@@ -285,7 +287,9 @@ Scenario = Callable[[argparse.Namespace], Coroutine[Any, Any, tuple[dict[str, An
 
 
 def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
-    """Run it, write the JSON; the exit code. 1 for a run that is void; 2: it could not run."""
+    """Run it, write the JSON, with how fast the machine was before and after it; the exit code. 1 for a run that is void; 2: it could not
+    run.
+    """
     if shown.json is not None and not shown.json.parent.is_dir():
         print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
         return 2
@@ -293,6 +297,7 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
     _shown.clear()
     _voids.clear()
     _began[:] = [commit()]
+    before_ms = work_ms()
     try:
         import uvloop
 
@@ -309,6 +314,9 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
         return 130
     finally:
         _began.clear()
+    speed = {"before_ms": before_ms, "after_ms": work_ms()}
+    figures |= {"machine": {**figures.get("machine", {}), "speed": speed}}
+    show("the machine", [(SPEED, f"{speed['before_ms']:.1f}, {speed['after_ms']:.1f} ms", "")])
     for reason in _voids:
         print(f"void: {reason}", file=sys.stderr)
         code = max(code, 1)
