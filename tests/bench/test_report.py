@@ -170,8 +170,13 @@ def test_the_full_form_runs_each_load_that_has_an_aim_and_keeps_it_under_its_own
         "offers": "offers",
         "offers-full": "offers --rate 100 --providers 5000",
         "offers-at-once": "offers --rate 100 --providers 5000 --at-once 100",
+        "offers-full-every-4s": "offers --rate 100 --providers 5000 --fixes 0.25",
+        "offers-at-once-every-4s": "offers --rate 100 --providers 5000 --at-once 100 --fixes 0.25",
     }
-    assert told("positions", False) == {"positions": "positions", "positions-one-worker": "positions --workers 1"}
+    assert told("positions", False) == {
+        "positions": "positions --rates 2000,400,4000",
+        "positions-one-worker": "positions --workers 1",
+    }
     assert told("offers", True) == {"offers": "offers --short"}
     assert told("peers", True) == {"peers": "peers --short --runs 1 --only positions"}
     assert told("api", False) == {"api": "api"}
@@ -179,7 +184,7 @@ def test_the_full_form_runs_each_load_that_has_an_aim_and_keeps_it_under_its_own
     for words in everything.FULL["offers"].values():
         shown = offers.parser().parse_args(words)
         limits.append(offers.aim_ms(shown.rate, shown.providers, shown.at_once))
-    assert limits == [15, 10, 25], "each of the aims is looked at"
+    assert limits == [15, 10, 25, 10, 25], "each of the aims is looked at"
 
 
 def test_all_runs_what_it_is_told_and_writes_the_report(tmp_path: Path) -> None:
