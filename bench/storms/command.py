@@ -5,17 +5,17 @@ server share the machine, so the figures are an upper bound of what the server a
 """
 
 import argparse
-import asyncio
 import sys
 from typing import Any, Final
 
 from bench.accepts import circle
 from bench.demo.command import at_least_one
 from bench.elsewhere import target
-from bench.figures import complete, full, ms, options, parsed, perform, seconds, show, verdict
+from bench.figures import Row, complete, full, ms, none, options, parsed, perform, seconds, show, verdict
 from bench.fleet import cloud, fleet
 from bench.meter import Meter, rows_of
-from bench.progress import say
+from bench.offers import REQUEST_MS
+from bench.progress import say, wait
 from bench.server import Target, server
 from bench.storms.trade import Pair, Trade
 from bench.storms.weather import CALM_S, not_reading, restarting, returning
@@ -24,6 +24,8 @@ from dispatch.markets import Markets
 MARKET: Final = "bkk"
 STORMS: Final = ("returning", "not_reading", "restarting")
 RETURNED_WITHIN_S, LAG_MS, ACCEPT_MS = 30.0, 500.0, 1_000.0
+RIDE_MS: Final = REQUEST_MS + ACCEPT_MS
+"""p99 from the moment at which a ride was due: an offer, and its accept."""
 WAITING_KIB, GONE_WITHIN_S, SLOWER = 256.0, 10.0, 1.2
 SOCKETS: Final = 5_000
 """For which these are aims."""
@@ -70,7 +72,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             people = running.providers[shown.pairs :]
             phones = fleet(running.url, people, cloud(Markets.load()[MARKET], len(people), seed=1))
             async with Trade(_pairs(running, shown.pairs)) as trade:
-                await asyncio.sleep(WARM_S)
+                await wait("warming up", WARM_S)
                 if "returning" in wanted:
                     async with Meter(running) as meter:
                         figures["returning"] = await returning(running, phones, trade, shown.calm)
@@ -91,7 +93,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         ) as running:  # fmt: skip
             versions = running.versions
             async with Trade(_pairs(running, shown.pairs)) as trade:
-                await asyncio.sleep(WARM_S)
+                await wait("warming up", WARM_S)
                 figures["restarting"] = await restarting(running, trade)
     good = _show(figures, shown)
     return complete(figures | {"lines_lost": 0}, shown, versions), 0 if good else 1
@@ -105,8 +107,10 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
     """The tables; whether what must hold at any speed holds: everybody back, resumed, dropped, nothing failed, nothing lost."""
     good = not figures.get("failed")
     # How many return at once decides how long it takes; what a line may hold is the same for few.
-    within_s, lag_ms, accept_ms, gone_s = (
-        (RETURNED_WITHIN_S, LAG_MS, ACCEPT_MS, GONE_WITHIN_S) if full(shown, (shown.sockets, SOCKETS)) else (None,) * 4
+    within_s, lag_ms, accept_ms, ride_ms, gone_s = (
+        (RETURNED_WITHIN_S, LAG_MS, ACCEPT_MS, RIDE_MS, GONE_WITHIN_S)
+        if full(shown, (shown.sockets, SOCKETS))
+        else (None,) * 5
     )
     for line in figures.get("failures", ()):
         print(f"beside the storms: {line}")
@@ -121,12 +125,15 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("loop lag max", ms(one["loop_lag_ms_max"]), verdict(one["loop_lag_ms_max"], lag_ms, "ms")),
                 ("others' accepts p99", ms(one["accept_ms_p99"]), verdict(one["accept_ms_p99"], accept_ms, "ms")),
                 ("before the storm", ms(one["accept_ms_before_p99"]), ""),
+                *_rides(one, ride_ms),
+                ("before the storm, due to yes", ms(one["ride_ms_before_p99"]), ""),
                 *rows_of(figures["processes"]),
             ],
         )  # fmt: skip
     if (one := figures.get("not_reading")) is not None:
         good &= one["gone"] == one["not_reading"] and one["waiting_kib_max"] <= WAITING_KIB
         before, during = one["accept_ms_before_p99"], one["accept_ms_p99"]
+        rides_before = one["ride_ms_before_p99"]
         show(
             f"{one['not_reading']:,} stop reading, in {one['rounds']} rounds",
             [
@@ -136,6 +143,8 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("others' accepts p99", ms(during), "" if before is None or gone_s is None else verdict(during, round(before * SLOWER, 1), "ms")),
                 ("before", ms(before), ""),
                 ("accepts before, during", f"{one['accepts_before']:,}, {one['accepts']:,}", ""),
+                *_rides(one, None if rides_before is None or gone_s is None else round(rides_before * SLOWER, 1)),
+                ("before, due to yes", ms(rides_before), ""),
                 ("loop lag max", ms(one["loop_lag_ms_max"]), ""),
             ],
         )  # fmt: skip
@@ -149,9 +158,19 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("events, lost", f"{one['events']:,}, {one['events_lost']}", f"0: {'met' if not one['events_lost'] else 'MISSED'}"),
                 ("the slowest worker ended after", f"{one['worker_end_s_max']} s", verdict(one["worker_end_s_max"], 20.0, "s")),
                 ("accepts p99", ms(one["accept_ms_p99"]), ""),
+                *_rides(one, None),
             ],
         )  # fmt: skip
     return bool(good)
+
+
+def _rides(one: dict[str, Any], limit_ms: float | None) -> list[Row]:
+    """Of the pairs: a ride counts from when it was due, so that one that could not even be asked for is seen."""
+    without = one["rides_without_yes"]
+    return [
+        ("others' rides, due to yes, p99", ms(one["ride_ms_p99"]), verdict(one["ride_ms_p99"], limit_ms, "ms")),
+        ("rides due, without a yes", f"{one['rides_due']:,}, {without:,}", none(without)),
+    ]
 
 
 def main(args: list[str]) -> int:
