@@ -215,6 +215,11 @@ def keep(title: str, rows: Sequence[Sequence[str]]) -> None:
     _shown.append({"title": title, "rows": [list(row) for row in rows]})
 
 
+def keep_text(title: str, lines: Sequence[str]) -> None:
+    """Lines go into the JSON among the tables, {title, rows: [], text}: for who asks what is behind them."""
+    _shown.append({"title": title, "rows": [], "text": list(lines)})
+
+
 def show(title: str, rows: Sequence[Row], console: Console | None = None) -> None:
     """The table: in colours on a terminal, plain elsewhere. It is kept, too."""
     keep(title, rows)
@@ -322,7 +327,7 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
         code = max(code, 1)
     if shown.json is not None:
         # A table that was shown before its run turned out to be void is void as well.
-        tables = [{"title": one["title"], "rows": [judged(row) for row in one["rows"]]} for one in _shown]
+        tables = [{**one, "rows": [judged(row) for row in one["rows"]]} for one in _shown]
         figures |= {"command": command(sys.argv[1:]), "tables": tables} | ({"void": list(_voids)} if _voids else {})
         shown.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
     _voids.clear()

@@ -160,4 +160,6 @@ def markdown(results: Sequence[Result], folder: str, page: str, reasons: str) ->
         lines += [f"## {result.name}", "", facts(result), ""]
         for shown in result.tables():
             lines += [f"**{shown['title']}**", "", *table(shown["rows"]), ""]
+        for shown in result.texts():
+            lines += [f"**{shown['title']}**", "", "```", *shown["text"], "```", ""]
     return "\n".join([*lines, *reasoned(results, reasons)])

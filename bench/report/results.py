@@ -67,6 +67,10 @@ class Result:
         """Those that the run has shown, {title, rows}; not the empty ones."""
         return [shown for shown in self.figures.get("tables") or () if shown.get("rows")]
 
+    def texts(self) -> list[dict[str, Any]]:
+        """What was kept among the tables as lines, {title, text}."""
+        return [shown for shown in self.figures.get("tables") or () if shown.get("text")]
+
     def ratios(self) -> dict[str, dict[str, Any]]:
         """Spreads of ratios to peers, by name."""
         given = self.figures.get("ratio_spreads")

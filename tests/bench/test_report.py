@@ -337,6 +337,28 @@ def test_every_aim_is_told_whatever_came_of_it_and_those_missed_without_a_reason
     assert unreasoned(results, "### api\n### storm\n") == []
 
 
+def test_lines_that_a_run_kept_stand_on_both_pages() -> None:
+    kept = {"title": "the <plans>", "rows": [], "text": ["accept", "  Index Scan jobs_pkey < 1"]}
+    result = Result("tables", "tables", FACTS | {"tables": [kept]})
+    assert "**the <plans>**\n\n```\naccept\n  Index Scan jobs_pkey < 1\n```\n" in markdown([result], "f", "p", "")
+    html = page([result], {}, [])
+    assert (
+        "<details><summary>the &lt;plans&gt;</summary><pre>accept\n  Index Scan jobs_pkey &lt; 1</pre></details>"
+        in html
+    )
+
+
+def test_kept_lines_are_kept_of_a_void_run_too(tmp_path: Path) -> None:
+    async def scenario(_: Any) -> tuple[dict[str, Any], int]:
+        figures.keep_text("plans", ["a", "b"])
+        void("3 lines lost")
+        return {}, 0
+
+    assert perform(scenario, argparse.Namespace(json=tmp_path / "y.json")) == 1
+    kept = json.loads((tmp_path / "y.json").read_bytes())["tables"][0]
+    assert kept == {"title": "plans", "rows": [], "text": ["a", "b"]}
+
+
 WORDED = """## Why the missed ones are missed
 
 ### candidates
