@@ -13,7 +13,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -140,6 +140,17 @@ class Run:
         return self.used.postgres / max(1, self.done) * 1e6
 
 
+async def together(work: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Wait for all of it. The first that fails cancels the others, which would go on beside what is measured next, and is raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def hammer(running: Running, work: Callable[[int, int], Coroutine[Any, Any, object]], seconds: float) -> Run:
     """`work(client, turn)` by CLIENTS clients for so long, each as fast as it can. Who is given up goes on with his next."""
     took: list[float] = []
@@ -160,7 +171,7 @@ async def hammer(running: Running, work: Callable[[int, int], Coroutine[Any, Any
                 await asyncio.sleep(0)
             turn += 1
 
-    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    await together(client(number) for number in range(CLIENTS))
     took_s, used = time.perf_counter() - began, running.usage().since(before)
     return Run(len(took), given_up, took_s, took + [math.inf] * given_up, used)
 
@@ -289,7 +300,7 @@ async def completed(running: Running, app: App, jobs: Sequence[Any]) -> tuple[fl
                 given_up.append(row["id"])
 
     before = running.usage()
-    await asyncio.gather(*(one(row) for row in jobs))
+    await together(one(row) for row in jobs)
     spent = running.usage().since(before)
     done = len(jobs) - len(given_up)
     return (spent.load + spent.postgres) / done * 1e6 if done else math.nan, given_up

@@ -1,6 +1,7 @@
 """What Postgres gives up while the books are measured is counted, and what was measured besides is kept."""
 
 import argparse
+import asyncio
 import itertools
 import json
 import math
@@ -61,6 +62,22 @@ async def test_what_is_wrong_with_the_work_itself_is_not_hidden() -> None:
 
     with pytest.raises(KeyError):
         await hammer(ticking(), work, 0.05)
+
+
+async def test_whoever_is_left_when_a_line_is_lost_does_not_go_on() -> None:
+    ended: list[int] = []
+
+    async def work(client: int, turn: int) -> None:
+        if client == CLIENTS - 1:
+            raise ConnectionResetError
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(client)
+
+    with pytest.raises(ConnectionResetError):
+        await hammer(ticking(), work, 5.0)
+    assert sorted(ended) == list(range(CLIENTS - 1))
 
 
 async def test_completions_that_are_given_up_are_no_completions() -> None:
