@@ -36,11 +36,14 @@ ORDER: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Scenario → what its short form is given besides."""
 FULL: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "positions": {"positions": (), "positions-one-worker": ("--workers", "1")},
+    "positions": {"positions": ("--rates", "2000,400,4000"), "positions-one-worker": ("--workers", "1")},
     "offers": {
         "offers": (),
         "offers-full": ("--rate", "100", "--providers", "5000"),
         "offers-at-once": ("--rate", "100", "--providers", "5000", "--at-once", "100"),
+        # A position a second is the dearest that may come: on a job there is one every 4 s, and who waits sends one every 15.
+        "offers-full-every-4s": ("--rate", "100", "--providers", "5000", "--fixes", "0.25"),
+        "offers-at-once-every-4s": ("--rate", "100", "--providers", "5000", "--at-once", "100", "--fixes", "0.25"),
     },
 }
 """Scenario → the runs of its full form, where they are several: the name under which each is kept → its options."""

@@ -28,7 +28,7 @@ from dispatch.kit.embedded.binaries import Kind
 from dispatch.kit.geo import distance_m
 from dispatch.kit.redis import Redis
 from dispatch.markets import Market, Markets
-from dispatch.matching.service import BEHIND
+from dispatch.matching import BEHIND
 from dispatch.presence import Presence
 from dispatch.providers import ProviderState
 from protocol.lifecycle import ProviderStatus

@@ -20,6 +20,7 @@ from bench.demo.summary import commit, machine
 from bench.demo.tally import percentile, percentile_of
 from bench.fleet import FleetError
 from bench.server import Unreachable
+from bench.speed import work_ms
 from dispatch.kit.embedded import EmbeddedError
 
 LIBRARIES = ("aiohttp", "asyncpg", "msgspec", "orjson", "redis", "uvloop")
@@ -36,6 +37,7 @@ SHARES: Final = (0.5, 0.95, 0.99)
 CURVE: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0)
 """Shares at which a latency's curve is kept."""
 SECRETS: Final = "DISPATCH_JWT_SECRETS"
+SPEED: Final = "a fixed piece of work took, before and after"
 _OWN: Final = ("--json", "--folder", "--data")
 """Options whose value is a file of whoever runs it."""
 
@@ -157,7 +159,13 @@ def at_least(value: float, limit: float | None, unit: str) -> str:
     """The same, where more is better."""
     if limit is None:
         return ""
-    return f"{f'≥ {limit:,g} {unit}'.rstrip()}: {'met' if value >= limit else 'MISSED'}"
+    aim = f"≥ {limit:,g} {unit}".rstrip()
+    return f"{aim}: {'unknown' if math.isnan(value) else 'met' if value >= limit else 'MISSED'}"
+
+
+def none(count: int) -> str:
+    """Of what there may be none, in whatever run."""
+    return f"0: {'MISSED' if count else 'met'}"
 
 
 _shown: list[dict[str, Any]] = []
@@ -173,7 +181,9 @@ _began: list[str] = []
 
 
 def void(reason: str) -> None:
-    """The run did not do what its figures are of: none of its aims counts as met or missed, each says why, and the exit code is 1."""
+    """The run did not do what its figures are of: none of its aims counts as met, each that would says why, and the exit code is 1. What
+    is missed even so is missed.
+    """
     if reason not in _voids:
         _voids.append(reason)
 
@@ -193,9 +203,9 @@ def said(row: Sequence[str]) -> str:
 
 
 def judged(row: Sequence[str]) -> list[str]:
-    """The row; of a run that is void the verdict says so instead."""
+    """The row; of a run that is void the verdict says so instead of that it is met."""
     *cells, last = row
-    if not _voids or said(row) not in ("met", "MISSED"):
+    if not _voids or said(row) != "met":
         return list(row)
     return [*cells, f"{last.rpartition(': ')[0]}: void: {'; '.join(_voids)}"]
 
@@ -203,6 +213,11 @@ def judged(row: Sequence[str]) -> list[str]:
 def keep(title: str, rows: Sequence[Sequence[str]]) -> None:
     """A table goes into the JSON as it was shown: {title, rows}."""
     _shown.append({"title": title, "rows": [list(row) for row in rows]})
+
+
+def keep_text(title: str, lines: Sequence[str]) -> None:
+    """Lines go into the JSON among the tables, {title, rows: [], text}: for who asks what is behind them."""
+    _shown.append({"title": title, "rows": [], "text": list(lines)})
 
 
 def show(title: str, rows: Sequence[Row], console: Console | None = None) -> None:
@@ -277,7 +292,9 @@ Scenario = Callable[[argparse.Namespace], Coroutine[Any, Any, tuple[dict[str, An
 
 
 def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
-    """Run it, write the JSON; the exit code. 1 for a run that is void; 2: it could not run."""
+    """Run it, write the JSON, with how fast the machine was before and after it; the exit code. 1 for a run that is void; 2: it could not
+    run.
+    """
     if shown.json is not None and not shown.json.parent.is_dir():
         print(f"--json {shown.json}: there is no folder {shown.json.parent}", file=sys.stderr)
         return 2
@@ -285,6 +302,7 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
     _shown.clear()
     _voids.clear()
     _began[:] = [commit()]
+    before_ms = work_ms()
     try:
         import uvloop
 
@@ -301,12 +319,15 @@ def perform(scenario: Scenario, shown: argparse.Namespace) -> int:
         return 130
     finally:
         _began.clear()
+    speed = {"before_ms": before_ms, "after_ms": work_ms()}
+    figures |= {"machine": {**figures.get("machine", {}), "speed": speed}}
+    show("the machine", [(SPEED, f"{speed['before_ms']:.1f}, {speed['after_ms']:.1f} ms", "")])
     for reason in _voids:
         print(f"void: {reason}", file=sys.stderr)
         code = max(code, 1)
     if shown.json is not None:
         # A table that was shown before its run turned out to be void is void as well.
-        tables = [{"title": one["title"], "rows": [judged(row) for row in one["rows"]]} for one in _shown]
+        tables = [{**one, "rows": [judged(row) for row in one["rows"]]} for one in _shown]
         figures |= {"command": command(sys.argv[1:]), "tables": tables} | ({"void": list(_voids)} if _voids else {})
         shown.json.write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
     _voids.clear()

@@ -26,6 +26,7 @@ from bench.figures import (
     full,
     known,
     latencies,
+    none,
     options,
     parsed,
     perform,
@@ -55,6 +56,8 @@ AIMS_MS: Final = (
     (15.0, 50.0, 2_000, 1),
 )
 """performance.md §0.2: (p99 from commit to frame, at so many jobs a second, among so many providers, so many in one instant)."""
+FIXES_MIN: Final = 1 / 15
+"""Positions a second and provider, for which these are aims: whoever is online sends one at least every 15 s."""
 REQUEST_MS: Final = 200.0
 """p99 from the moment that was a request's to its first frame, wherever one of these counts."""
 BY_STAMPS: Final = (
@@ -200,6 +203,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             "providers": len(phones),
             "rate": shown.rate,
             "at_once": shown.at_once,
+            "fixes": shown.fixes,
             "cpu_us_per_job_with_its_positions": used.per(max(1, len(seen.asked))),
             "others_cores": used.others_share(),
             "sent_late_ms_max": round(drive.pace.late_s_max * 1000, 1),
@@ -208,16 +212,17 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             "processes": meter.figures,
         }
         cost = figures["cpu_us_per_job_with_its_positions"]["server"]
+        each = f"{shown.fixes:g} positions a second each"
         figures["scaling"] = [
             point(
-                f"server CPU per job with its positions, {shown.rate:g} jobs a second",
+                f"server CPU per job with its positions, {shown.rate:g} jobs a second, {each}",
                 "µs",
                 "providers",
                 len(phones),
                 cost,
             ),
             point(
-                f"server CPU per job with its positions, {len(phones):,} providers",
+                f"server CPU per job with its positions, {len(phones):,} providers, {each}",
                 "µs",
                 "jobs a second",
                 shown.rate,
@@ -286,9 +291,13 @@ def wrong(figures: Mapping[str, Any]) -> list[str]:
 def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
     cpu = figures["cpu_us_per_job_with_its_positions"]
     together = f", {figures['at_once']:,} in one instant" if figures["at_once"] > 1 else ""
-    limit = aim_ms(figures["rate"], figures["providers"], figures["at_once"]) if full(shown) else None
+    limit = (
+        aim_ms(figures["rate"], figures["providers"], figures["at_once"])
+        if full(shown, (figures["fixes"], FIXES_MIN))
+        else None
+    )
     show(
-        f"{figures['rate']:g} jobs a second{together}, {figures['providers']:,} providers online",
+        f"{figures['rate']:g} jobs a second{together}, {figures['providers']:,} providers online, {figures['fixes']:g} positions a second each",
         [
             *(
                 [("commit to frame p99", "unknown", verdict(math.nan, limit, "ms"))]
@@ -303,7 +312,11 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
                 figures, "request_to_first_frame_ms", "request to first frame", None if limit is None else REQUEST_MS
             ),
             *latencies(figures, "create_ms", "POST /v1/jobs"),
-            ("requests failed", f"{figures['requests_failed'] or 'none'}", ""),
+            (
+                "requests failed",
+                f"{figures['requests_failed'] or 'none'}",
+                "" if limit is None else none(sum(figures["requests_failed"].values())),
+            ),
             ("server CPU per job, positions included", us(cpu["server"]), ""),
             ("Redis, Postgres CPU per job", f"{us(cpu['redis'])}, {us(cpu['postgres'])}", ""),
             ("load generator sent late at most", f"{figures['sent_late_ms_max']:.1f} ms", ""),

@@ -23,7 +23,7 @@ from bench.matching.engine import World
 from bench.matching.evidence import FLEETS, POLICIES, TRACES, market_with
 from bench.matching.measures import measures
 from bench.matching.pickups import DATES, Pickups, here
-from dispatch.matching.record import Recorder, replay
+from dispatch.matching import Recorder, replay
 
 _CARRIED = Path(__file__).parents[1] / "data" / "sf"
 _RESULTS = Path(__file__).parents[1] / "results" / "matching"

@@ -19,7 +19,7 @@ STYLE: Final = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
 h1{font-size:1.5em}h2{margin-top:2em;border-bottom:1px solid #ccc}table{border-collapse:collapse;margin:1em 0}
 td,th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}
-.met{color:#17691b}.missed{color:#b3261e}.facts{color:#666;font-size:.85em}img{max-width:100%}details{margin:.5em 0}
+.met{color:#17691b}.missed{color:#b3261e}.facts{color:#666;font-size:.85em}img{max-width:100%}pre{overflow-x:auto}details{margin:.5em 0}
 """
 
 
@@ -76,6 +76,12 @@ def kept_table(shown: Mapping[str, Any]) -> str:
     return f"<details open><summary>{escape(shown['title'])}</summary><table>{rows}</table></details>"
 
 
+def kept_text(shown: Mapping[str, Any]) -> str:
+    """Lines that the run has kept, folded."""
+    lines = escape("\n".join(shown["text"]))
+    return f"<details><summary>{escape(shown['title'])}</summary><pre>{lines}</pre></details>"
+
+
 def picture(name: str, png: bytes) -> str:
     """An image that the page carries itself."""
     return f'<p><img alt="{escape(name, quote=True)}" src="data:image/png;base64,{b64encode(png).decode()}"></p>'
@@ -95,6 +101,7 @@ def page(results: Sequence[Result], pictures: Mapping[str, Mapping[str, bytes]],
         parts.append(f"<h2 id='{escape(result.name, quote=True)}'>{escape(result.name)}</h2>")
         parts.append(f"<p class=facts>{escape(result.facts)}</p>")
         parts += map(kept_table, result.tables())
+        parts += map(kept_text, result.texts())
         parts += [picture(name, png) for name, png in pictures.get(result.name, {}).items()]
         if result.ratios():
             parts.append(peers_table(result))

@@ -37,14 +37,21 @@ class Result:
         return f"commit {commit}"
 
     @property
+    def where(self) -> str:
+        """On which machine, and how fast it was; what was kept before that was looked at says nothing of it."""
+        machine = self.figures.get("machine", {})
+        found = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}, Python {machine.get('python', '?')}"
+        if speed := machine.get("speed"):
+            found += f", a fixed piece of work took {speed['before_ms']:g} ms before and {speed['after_ms']:g} ms after"
+        return found
+
+    @property
     def facts(self) -> str:
         """When, of what and where; in one line."""
         found = self.figures
-        machine = found.get("machine", {})
         versions = ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items())
         options = ", ".join(f"{name} {value}" for name, value in found.get("options", {}).items() if value is not None)
-        where = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}, Python {machine.get('python', '?')}"
-        return f"{found.get('date', '?')} · {self.of} · {where} · {versions} · {options}"
+        return f"{found.get('date', '?')} · {self.of} · {self.where} · {versions} · {options}"
 
     def curves(self) -> dict[str, Curve]:
         """Latencies by name."""
@@ -59,6 +66,10 @@ class Result:
     def tables(self) -> list[dict[str, Any]]:
         """Those that the run has shown, {title, rows}; not the empty ones."""
         return [shown for shown in self.figures.get("tables") or () if shown.get("rows")]
+
+    def texts(self) -> list[dict[str, Any]]:
+        """What was kept among the tables as lines, {title, text}."""
+        return [shown for shown in self.figures.get("tables") or () if shown.get("text")]
 
     def ratios(self) -> dict[str, dict[str, Any]]:
         """Spreads of ratios to peers, by name."""

@@ -5,17 +5,16 @@ server share the machine, so the figures are an upper bound of what the server a
 """
 
 import argparse
-import asyncio
 import sys
 from typing import Any, Final
 
 from bench.accepts import circle
 from bench.demo.command import at_least_one
 from bench.elsewhere import target
-from bench.figures import complete, full, ms, options, parsed, perform, seconds, show, verdict
+from bench.figures import Row, complete, full, ms, none, options, parsed, perform, seconds, show, verdict
 from bench.fleet import cloud, fleet
 from bench.meter import Meter, rows_of
-from bench.progress import say
+from bench.progress import say, wait
 from bench.server import Target, server
 from bench.storms.trade import Pair, Trade
 from bench.storms.weather import CALM_S, not_reading, restarting, returning
@@ -70,7 +69,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
             people = running.providers[shown.pairs :]
             phones = fleet(running.url, people, cloud(Markets.load()[MARKET], len(people), seed=1))
             async with Trade(_pairs(running, shown.pairs)) as trade:
-                await asyncio.sleep(WARM_S)
+                await wait("warming up", WARM_S)
                 if "returning" in wanted:
                     async with Meter(running) as meter:
                         figures["returning"] = await returning(running, phones, trade, shown.calm)
@@ -91,7 +90,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
         ) as running:  # fmt: skip
             versions = running.versions
             async with Trade(_pairs(running, shown.pairs)) as trade:
-                await asyncio.sleep(WARM_S)
+                await wait("warming up", WARM_S)
                 figures["restarting"] = await restarting(running, trade)
     good = _show(figures, shown)
     return complete(figures | {"lines_lost": 0}, shown, versions), 0 if good else 1
@@ -121,6 +120,8 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("loop lag max", ms(one["loop_lag_ms_max"]), verdict(one["loop_lag_ms_max"], lag_ms, "ms")),
                 ("others' accepts p99", ms(one["accept_ms_p99"]), verdict(one["accept_ms_p99"], accept_ms, "ms")),
                 ("before the storm", ms(one["accept_ms_before_p99"]), ""),
+                *_rides(one),
+                ("before the storm, due to yes", ms(one["ride_ms_before_p99"]), ""),
                 *rows_of(figures["processes"]),
             ],
         )  # fmt: skip
@@ -136,6 +137,8 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("others' accepts p99", ms(during), "" if before is None or gone_s is None else verdict(during, round(before * SLOWER, 1), "ms")),
                 ("before", ms(before), ""),
                 ("accepts before, during", f"{one['accepts_before']:,}, {one['accepts']:,}", ""),
+                *_rides(one),
+                ("before, due to yes", ms(one["ride_ms_before_p99"]), ""),
                 ("loop lag max", ms(one["loop_lag_ms_max"]), ""),
             ],
         )  # fmt: skip
@@ -149,9 +152,19 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> bool:
                 ("events, lost", f"{one['events']:,}, {one['events_lost']}", f"0: {'met' if not one['events_lost'] else 'MISSED'}"),
                 ("the slowest worker ended after", f"{one['worker_end_s_max']} s", verdict(one["worker_end_s_max"], 20.0, "s")),
                 ("accepts p99", ms(one["accept_ms_p99"]), ""),
+                *_rides(one),
             ],
         )  # fmt: skip
     return bool(good)
+
+
+def _rides(one: dict[str, Any]) -> list[Row]:
+    """Of the pairs: a ride counts from when it was due, so that one that could not even be asked for is seen."""
+    without = one["rides_without_yes"]
+    return [
+        ("others' rides, due to yes, p99", ms(one["ride_ms_p99"]), ""),
+        ("rides due, without a yes", f"{one['rides_due']:,}, {without:,}", none(without)),
+    ]
 
 
 def main(args: list[str]) -> int:

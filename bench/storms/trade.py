@@ -1,6 +1,10 @@
-"""Ordinary business beside a storm: pairs of a customer and a driver who ride without end, with the reference clients."""
+"""Ordinary business beside a storm: pairs of a customer and a driver who ride without end, with the reference clients.
+
+Each ride has its moment, whatever became of those before: while the server stands still, rides come due, and count from when they were.
+"""
 
 import asyncio
+import math
 import time
 from contextlib import AsyncExitStack
 from typing import Any, Final, Self
@@ -17,7 +21,8 @@ from protocol.lifecycle import ServiceType, Stage
 
 OFFERED_WITHIN_S: Final = 20.0
 TOLD_WITHIN_S: Final = 30.0
-REST_S: Final = 0.5
+EVERY_S: Final = 0.75
+"""A ride of each pair is due as often; one takes about a tenth of it."""
 REACH_M: Final = 1_000
 
 
@@ -30,6 +35,11 @@ class Pair:
         """(monotonic second of asking, ms until the yes)."""
         self.asking: float | None = None
         """Since when an accept of his waits for its answer."""
+        self.took: list[tuple[float, float]] = []
+        """(monotonic second at which a ride was due, ms until its yes), in order; infinite: no offer came, or a no."""
+        self.first = math.inf
+        """When the first of them is due."""
+        self.over = False
         self.failed: list[str] = []
         self.not_offered = 0
         self.rides = 0
@@ -60,31 +70,58 @@ class Pair:
         await driver.patch_provider(service_radius_m=REACH_M)
         await self.clients[0].online(*self.place)
 
-    async def ride(self, stop: asyncio.Event) -> None:
-        """Again and again, until told to stop; a ride that has begun is finished. Raises what is no answer to an accept or an advance."""
-        phone = self.clients[0]
+    async def ride(self, stop: asyncio.Event, first: float) -> None:
+        """From that moment on, one after the other, each at its own or late, until told to stop; a ride that has begun is finished.
+        Raises what is no answer to an accept or an advance.
+        """
+        self.first = first
         http = Http(self.running.url, self.rider.token, session=self.running.http)
+        number = 0
+        try:
+            while await _comes(due := first + number * EVERY_S, stop):
+                await self._one(http, due)
+                number += 1
+        finally:
+            self.over = True
+
+    async def _one(self, http: Http, due: float) -> None:
+        phone = self.clients[0]
+        phone.locate(*self.place)
         place = {"lat": self.place[0], "lng": self.place[1], "address": "1 Trade Road"}
-        while not stop.is_set():
-            phone.locate(*self.place)
-            job = await http.create_job(ServiceType.RIDE, place)
-            offer = await self._offer(job["id"], phone)
-            if offer is None:
-                self.not_offered += 1
-                await http.cancel(UUID(job["id"]))
-                continue
-            self.asking = began = time.monotonic()
-            try:
-                await phone.accept(UUID(job["id"]), UUID(offer["offer_id"]), offer["round"])
+        job = await http.create_job(ServiceType.RIDE, place)
+        offer = await self._offer(job["id"], phone)
+        if offer is None:
+            self.not_offered += 1
+            self.took.append((due, math.inf))
+            await http.cancel(UUID(job["id"]))
+            return
+        self.asking = began = time.monotonic()
+        try:
+            await phone.accept(UUID(job["id"]), UUID(offer["offer_id"]), offer["round"])
+            yes = time.monotonic()
+            self.asking = None
+            self.accepts.append((began, (yes - began) * 1e3))
+            self.took.append((due, (yes - due) * 1e3))
+            for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
+                await phone.advance(UUID(job["id"]), stage)
+            self.rides += 1
+        except Denied as refusal:
+            if self.asking is not None:
                 self.asking = None
-                self.accepts.append((began, (time.monotonic() - began) * 1e3))
-                for stage in (Stage.ARRIVED, Stage.IN_PROGRESS, Stage.COMPLETED):
-                    await phone.advance(UUID(job["id"]), stage)
-                self.rides += 1
-            except Denied as refusal:
-                self.asking = None
-                self.failed.append(f"{refusal} {refusal.details}"[:200])
-            await asyncio.sleep(REST_S)
+                self.took.append((due, math.inf))
+            self.failed.append(f"{refusal} {refusal.details}"[:200])
+
+    def ride_ms(self, since: float, until: float, now: float) -> list[float]:
+        """From due to yes, of the rides that were due in that time. One that still waits counts as long as it has waited; when the pair has
+        come to its end, it never comes.
+        """
+        found = [ms for due, ms in self.took if since <= due < until]
+        number = len(self.took)
+        while (due := self.first + number * EVERY_S) < min(until, now):
+            if due >= since:
+                found.append(math.inf if self.over else (now - due) * 1e3)
+            number += 1
+        return found
 
     async def _offer(self, job_id: str, phone: Client) -> dict[str, Any] | None:
         """The offer of this job; a fix every second keeps him a candidate."""
@@ -101,6 +138,16 @@ class Pair:
         return None
 
 
+async def _comes(due: float, stop: asyncio.Event) -> bool:
+    """Wait for a moment; False when told to stop."""
+    try:
+        async with asyncio.timeout(max(0.0, due - time.monotonic())):
+            await stop.wait()
+    except TimeoutError:
+        pass
+    return not stop.is_set()
+
+
 class Trade:
     """All pairs, at work while the block lasts."""
 
@@ -112,7 +159,12 @@ class Trade:
 
     async def __aenter__(self) -> Self:
         await asyncio.gather(*(pair.join(self._stack) for pair in self.pairs))
-        self._tasks = [asyncio.create_task(pair.ride(self._stop)) for pair in self.pairs]
+        # Evenly between each other: pairs that ride all at once are a storm of their own.
+        first, step_s = time.monotonic(), EVERY_S / max(1, len(self.pairs))
+        self._tasks = [
+            asyncio.create_task(pair.ride(self._stop, first + number * step_s))
+            for number, pair in enumerate(self.pairs)
+        ]
         return self
 
     async def finish(self) -> None:
@@ -133,6 +185,11 @@ class Trade:
         found = [ms for pair in self.pairs for at, ms in pair.accepts if since <= at < until]
         waiting = [pair.asking for pair in self.pairs if pair.asking is not None and since <= pair.asking < until]
         return found + [(now - at) * 1e3 for at in waiting]
+
+    def ride_ms(self, since: float, until: float) -> list[float]:
+        """Of the rides that were due in that time, of all pairs."""
+        now = time.monotonic()
+        return [ms for pair in self.pairs for ms in pair.ride_ms(since, until, now)]
 
     def failed(self) -> list[str]:
         """Accepts and advances that were refused, and what ended a pair: its accepts are missing from then on."""

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from bench.figures import curve, spread
 from bench.fleet import HANDSHAKES_AT_ONCE, FleetError, Phone, framed
 from bench.meter import LAG_LOOK_S, Barometer
+from bench.progress import bar, wait
 from bench.server import Running, Target, listeners, until
 from bench.storms.trade import Trade
 
@@ -41,11 +42,13 @@ async def returning(running: Target, phones: Sequence[Phone], trade: Trade, calm
     async def come(phone: Phone) -> None:
         async with gate:
             await phone.come_back()
+            advance(1)
 
-    await asyncio.gather(*map(come, phones))
+    with bar("phones connecting", len(phones)) as advance:
+        await asyncio.gather(*map(come, phones))
     calm_at = time.monotonic()
     async with Barometer(running) as calm:
-        await asyncio.sleep(calm_s)
+        await wait("calm", calm_s)
         calm.worst.clear()
         await asyncio.sleep(2 * LAG_LOOK_S)
     async with Barometer(running) as storm:
@@ -57,12 +60,14 @@ async def returning(running: Target, phones: Sequence[Phone], trade: Trade, calm
         async def back(phone: Phone) -> None:
             await phone.come_back()
             took.append(time.monotonic() - began)
+            advance(1)
 
-        tasks = [loop.create_task(back(phone)) for phone in phones]
-        _, missing = await asyncio.wait(tasks, timeout=RETURN_WITHIN_S)
-        for task in missing:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        with bar("phones back", len(phones)) as advance:
+            tasks = [loop.create_task(back(phone)) for phone in phones]
+            _, missing = await asyncio.wait(tasks, timeout=RETURN_WITHIN_S)
+            for task in missing:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         ended = time.monotonic()
         back_s = took + [math.inf] * (len(phones) - len(took))
         # The last look shows the worst until now.
@@ -79,13 +84,21 @@ async def returning(running: Target, phones: Sequence[Phone], trade: Trade, calm
         "curves": {
             "back after all lines broke": curve([1000 * value for value in back_s]),
             "accepts meanwhile": curve(trade.accept_ms(began, ended)),
+            "rides meanwhile, from due to yes": curve(trade.ride_ms(began, ended)),
         },
         "loop_lag_ms_max": storm.lag_ms,
         "loop_lag_ms_before": calm.lag_ms,
         **spread(trade.accept_ms(calm_at, began), "accept_ms_before"),
         **spread(trade.accept_ms(began, ended), "accept_ms"),
         "accepts": len(trade.accept_ms(began, ended)),
+        **spread(trade.ride_ms(calm_at, began), "ride_ms_before"),
+        **rides(trade.ride_ms(began, ended)),
     }
+
+
+def rides(took_ms: Sequence[float]) -> dict[str, Any]:
+    """Those that were due: from then to their yes, and how many had none. Pure."""
+    return {**spread(took_ms, "ride_ms"), "rides_due": len(took_ms), "rides_without_yes": sum(map(math.isinf, took_ms))}
 
 
 async def not_reading(
@@ -97,23 +110,30 @@ async def not_reading(
     """
     before: list[float] = []
     during: list[float] = []
+    rides_before: list[float] = []
+    rides_during: list[float] = []
     gone: list[float] = []
     waiting_bytes, lag_ms = 0, 0.0
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         calm_at = time.monotonic()
-        await asyncio.sleep(calm_s)
-        before += trade.accept_ms(calm_at, time.monotonic())
+        await wait("calm", calm_s)
+        calm_ended = time.monotonic()
+        before += trade.accept_ms(calm_at, calm_ended)
         for phone in phones:
             await _with_small_buffers(phone)
         async with Barometer(running) as storm:
             began = time.monotonic()
-            await asyncio.gather(
-                *(_deafen(phone, number / DEAFENED_PER_S, gone) for number, phone in enumerate(phones))
-            )
+            with bar(f"phones that do not read, cut, round {number} of {rounds}", len(phones)) as advance:
+                await asyncio.gather(
+                    *(_deafen(phone, at / DEAFENED_PER_S, gone, advance) for at, phone in enumerate(phones))
+                )
             ended = time.monotonic()
             await asyncio.sleep(2.5)
         # Their asking is a load of its own; what others notice of readers that do not read is looked at once all have asked.
-        during += trade.accept_ms(began + len(phones) / DEAFENED_PER_S + 1.0, ended)
+        asked = began + len(phones) / DEAFENED_PER_S + 1.0
+        during += trade.accept_ms(asked, ended)
+        rides_before += trade.ride_ms(calm_at, calm_ended)
+        rides_during += trade.ride_ms(asked, ended)
         waiting_bytes, lag_ms = max(waiting_bytes, storm.waiting_bytes), max(lag_ms, storm.lag_ms)
     return {
         "rounds": rounds,
@@ -126,6 +146,8 @@ async def not_reading(
         **spread(during, "accept_ms"),
         "accepts_before": len(before),
         "accepts": len(during),
+        **spread(rides_before, "ride_ms_before"),
+        **rides(rides_during),
     }
 
 
@@ -148,7 +170,7 @@ async def _with_small_buffers(phone: Phone) -> None:
     raise FleetError("a phone with small buffers was not welcomed")
 
 
-async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
+async def _deafen(phone: Phone, after_s: float, gone: list[float], advance: Callable[[float], None]) -> None:
     """Stop reading, ask for much, and write down when the line was cut. A probe now and then tells a cut line from a silent one."""
     await asyncio.sleep(after_s)
     transport = phone.transport
@@ -165,6 +187,7 @@ async def _deafen(phone: Phone, after_s: float, gone: list[float]) -> None:
     if await until(cut, within_s=GONE_WITHIN_S, every_s=PROBE_EVERY_S):
         gone.append(time.monotonic() - began)
     phone.close()
+    advance(1)
 
 
 async def restarting(running: Running, trade: Trade) -> dict[str, Any]:
@@ -172,17 +195,19 @@ async def restarting(running: Running, trade: Trade) -> dict[str, Any]:
     began = time.monotonic()
     took: list[float] = []
     old = running.worker_pids()
-    for pid in old:
-        at = time.monotonic()
-        os.kill(pid, signal.SIGTERM)
-        await until(lambda pid=pid: pid not in running.worker_pids(), within_s=REPLACED_WITHIN_S)  # type: ignore[misc]
-        took.append(time.monotonic() - at)
-        port = urlsplit(running.stage.url).port or 0
-        now = await until(partial(_all_listen, running, port, len(old)), within_s=REPLACED_WITHIN_S, every_s=0.1)
-        if not now:
-            break
-        # A while with everybody there, as an operator's script would leave: else there is no load to be lost between two.
-        await asyncio.sleep(REST_S)
+    with bar("workers replaced", len(old)) as advance:
+        for pid in old:
+            at = time.monotonic()
+            os.kill(pid, signal.SIGTERM)
+            await until(lambda pid=pid: pid not in running.worker_pids(), within_s=REPLACED_WITHIN_S)  # type: ignore[misc]
+            took.append(time.monotonic() - at)
+            port = urlsplit(running.stage.url).port or 0
+            now = await until(partial(_all_listen, running, port, len(old)), within_s=REPLACED_WITHIN_S, every_s=0.1)
+            if not now:
+                break
+            advance(1)
+            # A while with everybody there, as an operator's script would leave: else there is no load to be lost between two.
+            await asyncio.sleep(REST_S)
     ended = time.monotonic()
     await asyncio.sleep(3.0)
     await trade.finish()
@@ -194,6 +219,7 @@ async def restarting(running: Running, trade: Trade) -> dict[str, Any]:
         "seconds": round(ended - began, 1),
         "accepts": len(trade.accept_ms(began, ended)),
         **spread(trade.accept_ms(began, ended), "accept_ms"),
+        **rides(trade.ride_ms(began, ended)),
         "failed": len(failed),
         "failures": failed[:5],
         "rides": sum(pair.rides for pair in trade.pairs),

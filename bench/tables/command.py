@@ -20,11 +20,11 @@ import dispatch
 from bench.candidates import sizes
 from bench.demo.command import at_least_one
 from bench.demo.stage import StageError, Wanted, environment_of, run_command
-from bench.figures import Row, complete, full, ms, options, parsed, perform, point, show, spread, verdict
+from bench.figures import Row, complete, full, keep_text, ms, options, parsed, perform, point, show, spread, verdict
 from bench.peers.judge import OFFERED, OVER
 from bench.progress import say
 from bench.tables.history import EVERY, PEOPLE, TABLES, People, completed, fresh, grow, people_of, sized
-from bench.tables.plans import blocks, drawn, explained, rows_read, touching, whole
+from bench.tables.plans import blocks, drawn_all, explained, rows_read, shortened, whole
 from dispatch.kit.embedded import stores
 from dispatch.kit.errors import Overloaded
 from dispatch.kit.paging import read_cursor
@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--providers", type=at_least_one, default=1_000, help="who took them (default: 1000)")
     found.add_argument("--accepts", type=at_least_one, default=800, help="measured at each size (default: 800)")
     found.add_argument("--asks", type=at_least_one, default=400, help="of each list at each size (default: 400)")
-    found.add_argument("--plans", action="store_true", help="print the plans; the JSON has them anyway")
+    found.add_argument(
+        "--plans", action="store_true", help="print the plans of all sizes; the report has those of the largest"
+    )
     return found
 
 
@@ -331,8 +333,10 @@ def _show(measured: Sequence[dict[str, Any]], figures: dict[str, Any], shown: ar
         show(f"{size['jobs']:,} jobs, written in {size['written_s']:.0f} s, {gib:.2f} GiB", rows)
         for one in size["of"] if shown.plans else ():
             say(f"\n{one['what']}, {size['jobs']:,} jobs")
-            for plan in touching(one["plans"]):
-                say("\n".join(drawn(plan["Plan"], 1)))
+            say("\n".join(drawn_all(one["plans"])))
+    largest = measured[-1]
+    plans = [line for one in largest["of"] for line in (one["what"], *shortened(drawn_all(one["plans"])))]
+    keep_text(f"the plans, {largest['jobs']:,} jobs", plans)
     reading = [
         ("plans that read all of it", f"{len(figures['reading_all'])}", verdict(len(figures["reading_all"]), 0, ""))
     ]

@@ -11,6 +11,8 @@ from dispatch.kit.postgres import Actor
 
 WHOLE: Final = 0.5
 """A plan that reads this share of a table is taken to read all of it."""
+LINES_MAX: Final = 40
+"""Of the plans of one statement on a page; an accept has thirty."""
 
 EXPLAIN: Final = """
 LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on;
@@ -98,3 +100,14 @@ def drawn(plan: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     )
     for below in plan.get("Plans", ()):
         yield from drawn(below, depth + 1)
+
+
+def drawn_all(plans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those that look at a table, one after the other. Pure."""
+    return [line for one in touching(plans) for line in drawn(one["Plan"], 1)]
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """As many as a page has room for. Pure."""
+    left_out = len(lines) - LINES_MAX
+    return [*lines[:LINES_MAX], *([f"  … and {left_out:,} more lines"] if left_out > 0 else ())]

@@ -10,13 +10,14 @@ from dispatch.matching.model import Decision, Policy, Question, Reach, Reason, S
 from dispatch.matching.nudges import Nudges
 from dispatch.matching.policies import decide, policy_named
 from dispatch.matching.quotes import Quotes
-from dispatch.matching.record import Recorder
-from dispatch.matching.service import Matching
+from dispatch.matching.record import Recorder, replay
+from dispatch.matching.service import BEHIND, Matching
 from dispatch.matching.shifts import Shifts
 from dispatch.matching.store import jobs_locked_of, offers_voided
 from dispatch.matching.why import Why
 
 __all__ = [
+    "BEHIND",
     "Batch",
     "Decision",
     "JobNotAvailable",
@@ -40,6 +41,7 @@ __all__ = [
     "jobs_locked_of",
     "offers_voided",
     "policy_named",
+    "replay",
     "terms_of",
     "window_end_ms",
 ]

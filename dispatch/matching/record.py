@@ -52,8 +52,8 @@ class Recorder:
         try:
             with self._raw:
                 self._file.close()
-        except OSError as error:
-            self._end(repr(error))
+        except OSError as refused:
+            self._end(repr(refused))
 
     def __call__(self, question: Question, decision: Decision) -> None:
         """Never raises: no offer hangs on its being written down."""

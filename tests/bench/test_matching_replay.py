@@ -97,7 +97,9 @@ def test_a_full_disk_ends_the_log_and_no_search(tmp_path: Path) -> None:
     assert recorder.left_out > 0 and [line["event"] for line in said] == ["the log of decisions ends"]
 
 
-@pytest.mark.parametrize("text", [b"no log", gzip.compress(b"{}\n"), gzip.compress(b"[1]\n")])
+@pytest.mark.parametrize(
+    "text", [b"no log", gzip.compress(b"{}\n"), gzip.compress(b"[1]\n")], ids=["plain", "{}", "[1]"]
+)
 def test_what_is_no_log_is_told_as_such(text: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log.gz"
     log.write_bytes(text)

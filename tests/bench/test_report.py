@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from bench import all as everything
-from bench import figures, offers
+from bench import figures, offers, speed
+from bench.__main__ import SCENARIOS
 from bench.figures import command, perform, show, void
 from bench.report import Unreadable, main, plots, write
-from bench.report.markdown import aims, facts, unreasoned
+from bench.report.markdown import REASONS, aims, facts, markdown, sections, unreasoned
 from bench.report.page import number, page
 from bench.report.results import Result, read, scalings
 
@@ -169,8 +170,13 @@ def test_the_full_form_runs_each_load_that_has_an_aim_and_keeps_it_under_its_own
         "offers": "offers",
         "offers-full": "offers --rate 100 --providers 5000",
         "offers-at-once": "offers --rate 100 --providers 5000 --at-once 100",
+        "offers-full-every-4s": "offers --rate 100 --providers 5000 --fixes 0.25",
+        "offers-at-once-every-4s": "offers --rate 100 --providers 5000 --at-once 100 --fixes 0.25",
     }
-    assert told("positions", False) == {"positions": "positions", "positions-one-worker": "positions --workers 1"}
+    assert told("positions", False) == {
+        "positions": "positions --rates 2000,400,4000",
+        "positions-one-worker": "positions --workers 1",
+    }
     assert told("offers", True) == {"offers": "offers --short"}
     assert told("peers", True) == {"peers": "peers --short --runs 1 --only positions"}
     assert told("api", False) == {"api": "api"}
@@ -178,7 +184,7 @@ def test_the_full_form_runs_each_load_that_has_an_aim_and_keeps_it_under_its_own
     for words in everything.FULL["offers"].values():
         shown = offers.parser().parse_args(words)
         limits.append(offers.aim_ms(shown.rate, shown.providers, shown.at_once))
-    assert limits == [15, 10, 25], "each of the aims is looked at"
+    assert limits == [15, 10, 25, 10, 25], "each of the aims is looked at"
 
 
 def test_all_runs_what_it_is_told_and_writes_the_report(tmp_path: Path) -> None:
@@ -258,11 +264,31 @@ def test_what_a_run_has_shown_is_in_its_json(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         assert perform(scenario, argparse.Namespace(json=tmp_path / "y.json")) == 0
     kept = json.loads((tmp_path / "y.json").read_bytes())
+    timed = kept.pop("machine")["speed"]
+    assert timed["before_ms"] > 0 < timed["after_ms"]
+    took = f"{timed['before_ms']:.1f}, {timed['after_ms']:.1f} ms"
     assert kept == {
         "cost": 1,
         "command": "python -m bench x",
-        "tables": [{"title": "what", "rows": [["cost", "1 µs", ""]]}],
+        "tables": [
+            {"title": "what", "rows": [["cost", "1 µs", ""]]},
+            {"title": "the machine", "rows": [["a fixed piece of work took, before and after", took, ""]]},
+        ],
     }
+
+
+def test_how_fast_the_machine_was_stands_beside_the_figures() -> None:
+    timed = {"speed": {"before_ms": 51.25, "after_ms": 93.0}}
+    result = Result("x", "x", FACTS | {"machine": FACTS["machine"] | timed})
+    for told in (facts(result), result.facts):
+        assert "Python 3.11, a fixed piece of work took 51.25 ms before and 93 ms after" in told
+    assert "fixed piece" not in facts(Result("x", "x", FACTS)) + Result("x", "x", FACTS).facts, (
+        "kept before it was timed"
+    )
+
+
+def test_the_same_work_is_timed_whenever_it_is_asked_for() -> None:
+    assert speed.work() == speed.work()
 
 
 async def a_void_run(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -270,18 +296,20 @@ async def a_void_run(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
     show("before", [("cost", "1 µs", "≤ 2 µs: met"), ("others", "3", "")])
     void("3 lines lost")
     void("3 lines lost")
-    show("after", [("cost", "3 µs", "≤ 2 µs: MISSED"), ("rest", "unknown", "≤ 2: unknown")])
+    show("after", [("cost", "3 µs", "≤ 2 µs: MISSED"), ("rest", "unknown", "≤ 2: unknown"), ("share", "1", "≤ 2: met")])
     return {}, 0
 
 
-def test_a_run_that_is_void_meets_and_misses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_void_meets_nothing_and_what_it_missed_is_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert perform(a_void_run, argparse.Namespace(json=tmp_path / "y.json")) == 1
     said = capsys.readouterr()
-    assert "void: 3 lines lost" in said.err and "≤ 2 µs: void: 3 lines lost" in said.out
+    assert "void: 3 lines lost" in said.err and "≤ 2: void: 3 lines lost" in said.out
     kept = json.loads((tmp_path / "y.json").read_bytes())
     assert kept["void"] == ["3 lines lost"]
     assert [row[2] for one in kept["tables"] for row in one["rows"]] == [
-        "≤ 2 µs: void: 3 lines lost", "", "≤ 2 µs: void: 3 lines lost", "≤ 2: unknown",
+        "≤ 2 µs: void: 3 lines lost", "", "≤ 2 µs: MISSED", "≤ 2: unknown", "≤ 2: void: 3 lines lost", "",
     ]  # fmt: skip
 
     async def sound(_: argparse.Namespace) -> tuple[dict[str, Any], int]:
@@ -302,8 +330,94 @@ def test_every_aim_is_told_whatever_came_of_it_and_those_missed_without_a_reason
     ]
     results = [Result(name, name, FACTS | {"tables": [{"title": "t", "rows": rows}]}) for name in ("api", "storm")]
     assert [line.split(" | ")[2] for line in aims(results)[2:]] == ["server", "memory", "lag", "late"] * 2
-    assert unreasoned(results, "## Why\n\n### storm\n\n- late.\n") == [("api", "late")]
+    assert [(one.scenario, one.row[0]) for one in unreasoned(results, "## Why\n\n### storm\n\nIt is.\n")] == [
+        ("api", "lag"),
+        ("api", "late"),
+    ]
     assert unreasoned(results, "### api\n### storm\n") == []
+
+
+def test_lines_that_a_run_kept_stand_on_both_pages() -> None:
+    kept = {"title": "the <plans>", "rows": [], "text": ["accept", "  Index Scan jobs_pkey < 1"]}
+    result = Result("tables", "tables", FACTS | {"tables": [kept]})
+    assert "**the <plans>**\n\n```\naccept\n  Index Scan jobs_pkey < 1\n```\n" in markdown([result], "f", "p", "")
+    html = page([result], {}, [])
+    assert (
+        "<details><summary>the &lt;plans&gt;</summary><pre>accept\n  Index Scan jobs_pkey &lt; 1</pre></details>"
+        in html
+    )
+
+
+def test_kept_lines_are_kept_of_a_void_run_too(tmp_path: Path) -> None:
+    async def scenario(_: Any) -> tuple[dict[str, Any], int]:
+        figures.keep_text("plans", ["a", "b"])
+        void("3 lines lost")
+        return {}, 0
+
+    assert perform(scenario, argparse.Namespace(json=tmp_path / "y.json")) == 1
+    kept = json.loads((tmp_path / "y.json").read_bytes())["tables"][0]
+    assert kept == {"title": "plans", "rows": [], "text": ["a", "b"]}
+
+
+WORDED = """## Why the missed ones are missed
+
+### candidates
+
+Both are known.
+
+- **held**: passed over,
+  one by one.
+
+- **city**: too large.
+
+### api
+
+Slow.
+
+### storm
+
+Late.
+"""
+
+
+def searched(what: str, row: str, verdict: str) -> dict[str, Any]:
+    return {"title": f"100 providers, the 3 nearest, {what}", "rows": [[row, "500 µs", f"≤ 400 µs: {verdict}"]]}
+
+
+def test_a_reason_is_about_the_rows_that_it_names() -> None:
+    def of(*tables: dict[str, Any]) -> tuple[list[str], str]:
+        results = [Result("candidates-2", "candidates", FACTS | {"tables": list(tables)}), Result("api", "api", FACTS)]
+        told = markdown(results, "f", "p", WORDED).partition("## Why the missed ones are missed")[2]
+        return [one.title for one in unreasoned(results, WORDED)], told
+
+    held, even = searched("held", "p99", "MISSED"), searched("even", "p99", "MISSED")
+    assert of(held, even)[0] == [even["title"]], "what is said of the held is said of nobody else"
+    assert of(searched("even", "largest to smallest city", "MISSED"))[0] == []
+    assert of(searched("even", "p99", "void: 3 lines lost"))[0] == [even["title"]]
+    # Nothing stands on the page beside what was met.
+    assert of(searched("held", "p99", "met")) == ([], "")
+    told = of(held)[1]
+    assert "### candidates\n\nBoth are known.\n\n- **held**: passed over,\n  one by one.\n" in told
+    assert "too large" not in told and "### api" not in told and "### storm" not in told
+    assert of(even)[1] == "", "no reason that is not its own"
+
+
+def test_a_miss_without_a_reason_ends_with_1_and_the_page_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left(tmp_path, "nobody", tables=[{"title": "t", "rows": [["late", "9 ms", "≤ 5 ms: MISSED"]]}])
+    page = tmp_path / "performance.md"
+    assert main([str(tmp_path), "--page", str(page)]) == 1
+    assert capsys.readouterr().err == "no reason in reasons.md: nobody, t, late: ≤ 5 ms: MISSED\n"
+    assert "**≤ 5 ms: MISSED**" in page.read_text(encoding="utf-8")
+    assert main([str(tmp_path)]) == 0, "the other page gives no reasons"
+
+
+def test_the_reasons_that_are_kept_can_be_read() -> None:
+    head, found = sections(REASONS.read_text(encoding="utf-8"))
+    assert head == "## Why the missed ones are missed"
+    assert {one.scenario for one in found} <= set(SCENARIOS)
+    assert all(one.intro or one.points for one in found)
 
 
 def test_the_commit_of_a_run_is_that_of_its_begin_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

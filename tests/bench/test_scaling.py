@@ -160,7 +160,7 @@ def test_a_curve_of_runs(tmp_path: Path) -> None:
         ("workers", "positions"),
     ]
     assert all(one["figures"]["machine"] for one in found["runs"]), "each run is kept whole"
-    runs, curves = found["tables"]
+    runs, curves, _ = found["tables"]
     assert [row[2] for row in runs["rows"]] == ["ran", "ran"] and curves["title"] == "cost by size"
     assert any(row[0].startswith("search, the 3 nearest, even") and row[2].startswith("× ") for row in curves["rows"])
     assert found["command"].startswith("python -m bench ")

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import candidates, figures, server
+from bench import candidates, figures, offers, server
 from bench.accepts import WAVE, circle
 from bench.candidates import HELD, growth, nearest
 from bench.fleet import cloud
@@ -169,6 +169,45 @@ def test_offers_are_counted_by_their_stamps() -> None:
     assert found["latency"]["request to first frame"][0] == (0.0, 3.0)
 
 
+def offered() -> dict[str, Any]:
+    """Figures of a run of the largest load, in which nothing happened."""
+    return offer_figures(Seen(), {}, 0, 1) | {
+        "rate": 100.0, "providers": 5_000, "at_once": 1, "fixes": 1.0, "requests_failed": {}, "lines_lost": 0, "sent_late_ms_max": 0.0,
+        "cpu_us_per_job_with_its_positions": dict.fromkeys(("server", "redis", "postgres"), 1.0), "processes": PROCESSES,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("failed", "short", "said"),
+    [({}, False, "0: met"), ({"OVERLOADED": 2, "BUSY": 1}, False, "0: MISSED"), ({"OVERLOADED": 2}, True, "")],
+)
+def test_a_request_that_is_refused_at_the_load_of_the_aim_is_a_miss_of_its_own(
+    failed: dict[str, int], short: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = offered() | {"requests_failed": failed}
+    monkeypatch.setattr(offers, "show", lambda _, rows: tables.append(rows))
+    tables: list[Sequence[Sequence[str]]] = []
+    offers._show(found, argparse.Namespace(short=short))
+    (target,) = (row[2] for row in tables[0] if row[0] == "requests failed")
+    assert target == said
+
+
+@pytest.mark.parametrize(("fixes", "aimed"), [(1.0, True), (0.25, True), (1 / 15, True), (0.05, False)])
+def test_a_table_of_offers_says_how_often_its_providers_moved(
+    fixes: float, aimed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[tuple[str, Sequence[Sequence[str]]]] = []
+    monkeypatch.setattr(offers, "show", lambda title, rows: tables.append((title, rows)))
+    offers._show(offered() | {"fixes": fixes}, argparse.Namespace(short=False))
+    ((title, rows),) = tables
+    assert title == f"100 jobs a second, 5,000 providers online, {fixes:g} positions a second each"
+    assert any("≤ 10 ms" in row[2] for row in rows) == aimed
+
+
+PROCESSES = {
+    "took_s": 1.0, "workers": [], "rss_mib": {"redis": 1.0, "postgres": 1.0}, "cpu_s": {"server": 1.0}, "loop_lag_ms_max": 1.0,
+    "others_cores": 0.0,
+}  # fmt: skip
 JOB = "6f0dd2c8-1f86-4a3c-9f2e-3a36b6f3d0c1"
 
 
@@ -196,7 +235,7 @@ async def test_a_request_that_is_refused_is_one_that_was_never_answered() -> Non
 
 
 def test_a_run_that_did_something_else_than_it_says_is_told_why() -> None:
-    offers = {
+    sound = {
         "offers": 9,
         "jobs": 2,
         "requests_failed": {},
@@ -204,12 +243,12 @@ def test_a_run_that_did_something_else_than_it_says_is_told_why() -> None:
         "lines_lost": 0,
         "errors": {},
     }
-    assert offers_wrong(offers) == offers_wrong(offers | {"offers": None, "offers_seen_without_stamp": None}) == []
+    assert offers_wrong(sound) == offers_wrong(sound | {"offers": None, "offers_seen_without_stamp": None}) == []
     for what in (
         {"offers": 0}, {"jobs": 0}, {"requests_failed": {"OVERLOADED": 1}}, {"offers_seen_without_stamp": 3}, {"lines_lost": 1},
         {"errors": {"BUSY": 1}},
     ):  # fmt: skip
-        assert len(offers_wrong(offers | what)) == 1, what
+        assert len(offers_wrong(sound | what)) == 1, what
     position = {"rate": 2_000.0, "taken_by_server": 900, "sent_with_warm_up": 900, "misplaced_in_redis": 0}
     assert positions_wrong(position) == positions_wrong(position | {"taken_by_server": None}) == []
     assert positions_wrong(position | {"taken_by_server": 899}) == ["899 of 900 positions were taken at 2,000 a second"]

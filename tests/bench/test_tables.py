@@ -11,7 +11,7 @@ import pytest
 
 from bench.demo.stage import StageError
 from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, grown, summed, times, too_large
-from bench.tables.plans import blocks, drawn, rows_read, whole
+from bench.tables.plans import LINES_MAX, blocks, drawn, drawn_all, rows_read, shortened, whole
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +59,9 @@ def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
     assert books <= found["bytes_per_completion_elsewhere"].keys(), "a completion pays"
     assert 0 < found["notices_per_completion"] <= 4, "of completions, not of the whole history"
     assert "accept, 20,000 jobs" in done.stdout, "the plans are printed"
+    (kept,) = (one for one in found["tables"] if one.get("text"))
+    assert kept["title"] == "the plans, 20,000 jobs" and "office's newest" in kept["text"]
+    assert any("Index" in line and "jobs" in line for line in kept["text"])
 
 
 def scan(of: str, rows: float, *, removed: float = 0, loops: float = 1, **more: Any) -> dict[str, Any]:
@@ -87,6 +90,15 @@ def test_what_a_filter_throws_away_was_read() -> None:
     assert whole(rows_read(plans), rows) == ["jobs"]
     assert whole(rows_read(plans), rows | {"jobs": 2_001}) == []
     assert list(drawn(plans[0]["Plan"]))[1].startswith("  Index Scan jobs_recent jobs · rows 51 × 1, 949 thrown away")
+
+
+def test_plans_on_a_page_have_an_end() -> None:
+    plans = [{"Plan": scan("Index Scan", 1)}] * LINES_MAX
+    assert shortened(drawn_all(plans)) == drawn_all(plans) and len(drawn_all(plans)) == LINES_MAX
+    assert shortened(drawn_all(plans * 2)) == [*drawn_all(plans), f"  … and {LINES_MAX} more lines"]
+    assert drawn_all([{"Plan": {"Node Type": "Result", "Actual Rows": 1, "Actual Loops": 1}}]) == [], (
+        "it reads no table"
+    )
 
 
 def test_loops_and_writes_are_counted_rightly() -> None:

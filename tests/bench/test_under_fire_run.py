@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 import socket
 import time
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast, get_args
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,6 +27,7 @@ from bench.hostile.record import Frames
 from bench.logs import judged_log, wrong_line
 from bench.server import Target
 from bench.storms.trade import Pair, Trade
+from bench.storms.weather import rides
 from protocol.client import Client
 from protocol.codec import decode_client
 from protocol.errors import Denied, ErrorCode, Refused
@@ -182,7 +185,7 @@ def paired(monkeypatch: pytest.MonkeyPatch, orders: int) -> tuple[Pair, Driver]:
     pair, driver = Paired(running, Person("driver", "d"), Person("rider", "r"), (0.0, 0.0)), Driver()
     pair.clients = [cast(Client, driver)]
     monkeypatch.setattr(bench.storms.trade, "Http", lambda *_, **__: Orders(pair, orders))
-    monkeypatch.setattr(bench.storms.trade, "REST_S", 0.0)
+    monkeypatch.setattr(bench.storms.trade, "EVERY_S", 0.01)
     return pair, driver
 
 
@@ -212,6 +215,48 @@ async def test_a_pair_that_died_is_a_failure(monkeypatch: pytest.MonkeyPatch) ->
             (failure,) = trade.failed()
             assert "no room" in failure
         assert trade.failed() == [failure]
+
+
+async def test_rides_come_due_while_the_server_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for an answer before he asks again would give such a moment one sample."""
+    pair, driver = paired(monkeypatch, orders=1)
+    async with asyncio.timeout(10), Trade([pair]) as trade:
+        await driver.asked.wait()
+        began = pair.first
+        while time.monotonic() < began + 0.05:
+            await asyncio.sleep(0.01)
+        waiting = trade.ride_ms(began, began + 0.045)
+        assert len(waiting) == 5 and waiting == sorted(waiting, reverse=True)
+        assert waiting[0] >= 50 > waiting[0] - waiting[-1] >= 39, "each from when it was due"
+        driver.answer.set()
+        await trade.finish()
+        yes_ms, *never = trade.ride_ms(began, began + 0.045)
+        assert yes_ms >= 50 and never == [math.inf] * 4, "it was told to stop before these had their turn"
+        assert trade.ride_ms(began + 0.005, began + 0.045) == never, "due in that time"
+        assert len(trade.accept_ms(began, time.monotonic())) == 1
+
+
+async def test_a_ride_that_nobody_was_offered_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, _ = paired(monkeypatch, orders=0)
+    unheard = SimpleNamespace(create_job=Taken().create_job, cancel=AsyncMock())
+    monkeypatch.setattr(bench.storms.trade, "Http", lambda *_, **__: unheard)
+    monkeypatch.setattr(bench.storms.trade, "OFFERED_WITHIN_S", 0.0)
+    async with asyncio.timeout(10), Trade([pair]) as trade:
+        while pair.not_offered < 2:
+            await asyncio.sleep(0)
+        await trade.finish()
+    first = trade.ride_ms(pair.first, pair.first + 0.015)
+    assert first == [math.inf] * 2 and unheard.cancel.await_count == pair.not_offered
+    found = rides([5.0, *first])
+    assert (found["rides_due"], found["rides_without_yes"], found["ride_ms_p99"]) == (3, 2, None)
+
+
+async def test_rides_of_a_pair_that_died_never_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, _ = paired(monkeypatch, orders=0)
+    async with asyncio.timeout(10), Trade([pair]) as trade:
+        while not trade.failed() or time.monotonic() < pair.first + 0.02:
+            await asyncio.sleep(0.001)
+        assert trade.ride_ms(pair.first, pair.first + 0.015) == [math.inf] * 2
 
 
 async def test_a_pair_that_was_called_off_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,12 +297,14 @@ def test_two_hundred_return_and_twenty_do_not_read(tmp_path: Path) -> None:
     assert (storm["returned"], storm["resumed"]) == (200, 200)
     assert (deaf["gone"], deaf["not_reading"]) == (20, 20) and 0 < deaf["waiting_kib_max"] <= 256
     assert storm["accepts"] > 0 and storm["loop_lag_ms_max"] > 0
+    assert storm["ride_ms_before_p50"] > 0 and storm["rides_without_yes"] <= storm["rides_due"]
 
 
 def test_replacing_the_workers_loses_no_accept_and_no_event(tmp_path: Path) -> None:
     found = run(tmp_path, "storms", "--pairs", "4", "--workers", "2", "--only", "restarting")["restarting"]
     assert (found["failed"], found["events_lost"], found["events_out_of_order"], found["replaced"]) == (0, 0, 0, 2)
     assert found["accepts"] > 5 and found["welcomes"] > 8, "sockets moved"
+    assert found["rides_due"] > found["accepts"] / 2 and found["ride_ms_p50"] > found["accept_ms_p50"] / 2
 
 
 class Taken:

@@ -10,7 +10,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
-    """Its JSON; AssertionError when it found something wrong. Figures of time are not looked at: no test depends on how fast a machine is."""
+    """Its JSON; AssertionError when it found something wrong."""
+    return told(tmp_path, scenario, *options)[0]
+
+
+def told(tmp_path: Path, scenario: str, *options: str) -> tuple[dict[str, Any], str]:
+    """Its JSON, and what it printed; AssertionError when it found something wrong. Figures of time are not looked at: no test depends on how fast a machine is."""
     file = tmp_path / f"{scenario}.json"
     done = subprocess.run(
         [sys.executable, "-m", "bench", scenario, *options, "--json", str(file)],
@@ -24,4 +29,4 @@ def run(tmp_path: Path, scenario: str, *options: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(file.read_bytes())
     assert {"machine", "versions", "commit", "options", "date"} <= found.keys()
     assert found.get("lines_lost", 0) == 0
-    return found
+    return found, done.stdout
