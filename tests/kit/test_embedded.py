@@ -51,6 +51,10 @@ async def read(running: Stores) -> tuple[list[str], list[str]]:
     return rows, entries
 
 
+ENDS_WITHIN_S = 40
+"""Each of two servers may take 15 s for its last checkpoint."""
+
+
 @contextmanager
 def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """Another process that owns the stores on `folder`: (process, pids of its servers)."""
@@ -169,7 +173,7 @@ async def test_servers_die_with_a_killed_owner_and_nothing_is_lost(tmp_path: Pat
             await write(joined, "before the kill")
         process.kill()
         # A kill is on its way for a moment: until the owner is gone his servers may still be joined, as any living ones.
-        await asyncio.to_thread(process.wait, 20)
+        await asyncio.to_thread(process.wait, ENDS_WITHIN_S)
         async with stores(tmp_path / "data") as running:  # must wait for the dying ones, not join them
             assert running.started == ("postgres", "valkey")
             assert not any(map(alive, pids))
@@ -189,7 +193,7 @@ async def test_killed_servers_recover(tmp_path: Path) -> None:
 async def test_ctrl_c_stops_the_servers_in_order(tmp_path: Path) -> None:
     with owner(tmp_path / "data") as (process, pids):
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
-        await asyncio.to_thread(process.wait, 20)
+        await asyncio.to_thread(process.wait, ENDS_WITHIN_S)
         assert not any(map(alive, pids))
     assert "database system is shut down" in (tmp_path / "data" / "postgres.log").read_text()
     assert "bye bye" in (tmp_path / "data" / "valkey.log").read_text()
