@@ -69,12 +69,14 @@ async def test_every_peer_that_can_run_here_does_every_work() -> None:
 async def does_every_work(kind: str, made: PeerStores) -> None:
     async with AsyncExitStack() as stack:
         peers = [await stack.enter_async_context(peer(kind, variant, made, 2)) for variant in VARIANTS]
-        for one in await of(positions, peers):
+        placed = await of(positions, peers)
+        for one in placed:
             assert one["positions"] > 0
             assert (one["misplaced"], one["lines_lost"]) == (0, 0), one
-            assert one["cpu_us"]["server"] >= 0
             # Only the store that it works with: what the other does meanwhile another peer has left it.
             assert one["cpu_us"]["postgres" if kind in SCRIPTS else "redis"] == 0
+        # Of both together: one alone may have used less than a tick.
+        assert sum(one["cpu_us"]["server"] for one in placed) > 0
         for one in await of(offers, peers):
             # Jobs count by their asking, offers by their stamp: a slow machine has fewer of these in the time, but each whole.
             assert (one["jobs_without_offer"], one["requests_failed"]) == (0, {}) and one["jobs"] > 0, one
