@@ -23,7 +23,7 @@ from bench.demo.stage import StageError, Wanted, environment_of, run_command
 from bench.figures import Row, complete, full, keep_text, ms, options, parsed, perform, point, show, spread, verdict
 from bench.peers.judge import OFFERED, OVER
 from bench.progress import say
-from bench.tables.history import EVERY, PEOPLE, TABLES, People, completed, fresh, grow, people_of, sized
+from bench.tables.history import EVERY, PEOPLE, TABLES, People, UntoldError, completed, fresh, grow, people_of, sized
 from bench.tables.plans import blocks, drawn_all, explained, rows_read, shortened, whole
 from dispatch.kit.embedded import stores
 from dispatch.kit.errors import Overloaded
@@ -254,7 +254,7 @@ async def scenario(shown: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 have = size
             try:
                 with_pay, notices = await completed(started, maker, await people_of(judge))
-            except TimeoutError as error:
+            except UntoldError as error:
                 # What was measured until then took half an hour.
                 with_pay, notices, untold = {}, None, str(error)
         finally:

@@ -77,6 +77,12 @@ SELECT EXISTS (SELECT FROM job_event_readers r CROSS JOIN LATERAL (
 """In the order of its index: else the whole history is read for one that may not be there."""
 TOLD_WITHIN_S: Final = 60.0
 """A loop of the server's makes notifications out of the history of jobs."""
+
+
+class UntoldError(Exception):
+    """The server has not told of a completion in time."""
+
+
 EVERY_TABLE: Final = """
 SELECT c.relname AS name, pg_total_relation_size(c.oid) AS size FROM pg_class c
 WHERE c.relnamespace = 'dispatch'::regnamespace AND c.relkind = 'r' ORDER BY 1
@@ -140,7 +146,7 @@ async def fresh(
 async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: People) -> tuple[dict[str, int], float]:
     """Bytes that a completion leaves in each table but those of the history, by the server's own use case with its pay: all providers
     complete a job twice, and the second time counts, as the first makes new pages everywhere. With it the notifications of each. Raises
-    TimeoutError when the server's loop has not told of them all TOLD_WITHIN_S after they were completed.
+    UntoldError when the server's loop has not told of them all TOLD_WITHIN_S after they were completed.
     """
     log.configure("error")
     settings = load(database_url=started.database_url, redis_url=started.redis_url, mail_by="off", log_level="error")
@@ -159,7 +165,7 @@ async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: P
                     while await judge.fetchval(UNTOLD):
                         await asyncio.sleep(0.1)
             except TimeoutError:
-                raise TimeoutError(f"not told of within {TOLD_WITHIN_S:.0f} s") from None
+                raise UntoldError(f"not told of within {TOLD_WITHIN_S:.0f} s") from None
             sizes_of.append({row["name"]: row["size"] for row in await judge.fetch(EVERY_TABLE)})
     before, after = sizes_of
     notices = await judge.fetchval("SELECT count(*) FROM notifications") / (2 * len(customers))

@@ -79,6 +79,7 @@ def test_of_the_same_decisions_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.gz", "another.gz"):
         assert decided(tmp_path / name, 3).kept == 3
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "another.gz").read_bytes()
+    assert (tmp_path / "one.gz").read_bytes()[4:8] == bytes(4), "the hour is not in it"
 
 
 def test_of_a_killed_writer_s_log_what_came_before_its_end_replays(tmp_path: Path) -> None:

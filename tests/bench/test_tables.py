@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bench.demo.stage import StageError
-from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, grown, summed, times, too_large
+from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, grown, main, summed, times, too_large
+from bench.tables.history import UntoldError
 from bench.tables.plans import LINES_MAX, blocks, drawn, drawn_all, rows_read, shortened, whole
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,22 @@ def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
     (kept,) = (one for one in found["tables"] if one.get("text"))
     assert kept["title"] == "the plans, 20,000 jobs" and "office's newest" in kept["text"]
     assert any("Index" in line and "jobs" in line for line in kept["text"])
+
+
+def test_what_was_measured_is_kept_when_completions_are_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def untold(*_: object) -> None:
+        raise UntoldError("not told of within 60 s")
+
+    monkeypatch.setattr("bench.tables.command.completed", untold)
+    file = tmp_path / "figures.json"
+    options = ("--sizes", "300", "--providers", "20", "--accepts", "5", "--asks", "2")
+    assert main([*options, "--json", str(file)]) == 1
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    assert [size["jobs"] for size in found["sizes"]] == [300]
+    missed = [row for shown in found["tables"] for row in shown["rows"] if row[-1].endswith("MISSED")]
+    assert missed == [["every completion", "not told of within 60 s", "all told: MISSED"]]
 
 
 def scan(of: str, rows: float, *, removed: float = 0, loops: float = 1, **more: Any) -> dict[str, Any]:
