@@ -10,9 +10,21 @@ from typing import Any
 import pytest
 
 from bench.demo.stage import StageError
-from bench.tables.command import DISK_BYTES_PER_JOB, SIZES, SPARE_BYTES, fitting, grown, main, summed, times, too_large
+from bench.tables.command import (
+    DISK_BYTES_PER_JOB,
+    SIZES,
+    SPARE_BYTES,
+    acting,
+    fitting,
+    grown,
+    main,
+    summed,
+    times,
+    too_large,
+)
 from bench.tables.history import UntoldError
 from bench.tables.plans import LINES_MAX, blocks, drawn, drawn_all, rows_read, shortened, whole
+from dispatch.kit.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,6 +75,13 @@ def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
     (kept,) = (one for one in found["tables"] if one.get("text"))
     assert kept["title"] == "the plans, 20,000 jobs" and "office's newest" in kept["text"]
     assert any("Index" in line and "jobs" in line for line in kept["text"])
+
+
+async def test_what_a_loop_writes_is_undone_after_each_ask(database_url: str) -> None:
+    async with Postgres.open(database_url, size=1) as pg:
+        for _ in range(2):
+            async with acting(pg, None) as tx:
+                await tx.execute("CREATE TEMP TABLE of_this_ask (n int)")  # refused where it is there already
 
 
 def test_what_was_measured_is_kept_when_completions_are_not_told(
