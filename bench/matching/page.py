@@ -43,6 +43,10 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 _OF_THE_SELDOM = ("served", "wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment")
 _JUDGED = 7
+_WHY_SOLVING = (
+    "Nearly all of it is one call of scipy's solver on a dense matrix; its sparse one is faster, and holds the interpreter's lock as long as it runs"
+    " ([decision 14](decisions/0014-windows-are-moments-on-the-clock.md)). A live window decides some 200 jobs at a time."
+)
 """So many of them, the first, are of the city; the others are of the simulator."""
 _LESS_IS_BETTER = {"wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment", "idle_m", "gini"}
 _WAITS = {"wait_p50_s": "median wait", "wait_p95_s": "p95 wait"}
@@ -343,7 +347,7 @@ def _target(rows: Rows, solves: Rows) -> str:
             )
     head = ("city", "jobs in a window", "pickup metres", "target", "share served, points", "wait p50", "wait p95")
     large = next(row for row in solves if (row["jobs"], row["cabs"]) == (1_000, 1_000))
-    solved = "met" if large["p99_ms"] <= 100 else "**missed**"
+    solved = "met." if large["p99_ms"] <= 100 else f"**missed**. {_WHY_SOLVING}"
     return (
         "## `batch` beside `nearest`\n\nJobs in a window are those that came in it and those that still wait. The target is of pickup metres, and the verdict of nothing else:\n"
         "met or missed where the whole interval is, else unsure.\n\n"
@@ -352,7 +356,7 @@ def _target(rows: Rows, solves: Rows) -> str:
         + f"- longer by more, beyond chance: {'; '.join(longer) or 'none'}.\n"
         + f"- unsure: {'; '.join(perhaps) or 'none'}.\n"
         + f"\nFewer are served, beyond chance: {'; '.join(fewer) or 'nowhere'}.\n"
-        + f"\nA decision about 1,000 jobs and 1,000 cabs takes {large['p99_ms']:.0f} ms of processor time at p99; target 100 ms: {solved}.\n"
+        + f"\nA decision about 1,000 jobs and 1,000 cabs takes {large['p99_ms']:.0f} ms of processor time at p99; target 100 ms: {solved}\n"
     )
 
 
