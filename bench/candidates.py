@@ -53,7 +53,7 @@ WARM_UP: Final = 300
 TARGETS_US: Final = {
     (3, "even"): 100.0, (10, "even"): 150.0, (3, "hot"): 300.0, (10, "hot"): 300.0, (3, "held"): 300.0, (10, "held"): 300.0,
 }  # fmt: skip
-"""performance.md §0.2: the mean, in a city of LARGE."""
+"""The mean of a search alone, in a city of LARGE. What telling of others costs is part of what explanations may cost."""
 LARGE, SMALL = 100_000, 10_000
 P99_US: Final = 400.0
 GROWTH_MAX: Final = 1.5

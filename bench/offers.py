@@ -55,7 +55,7 @@ AIMS_MS: Final = (
     (10.0, 100.0, 5_000, 1),
     (15.0, 50.0, 2_000, 1),
 )
-"""performance.md §0.2: (p99 from commit to frame, at so many jobs a second, among so many providers, so many in one instant)."""
+"""(p99 from commit to frame, at so many jobs a second, among so many providers, so many in one instant.)"""
 FIXES_MIN: Final = 1 / 15
 """Positions a second and provider, for which these are aims: whoever is online sends one at least every 15 s."""
 REQUEST_MS: Final = 200.0
@@ -307,7 +307,11 @@ def _show(figures: dict[str, Any], shown: argparse.Namespace) -> None:
             ("offers", known(figures["offers"], ","), ""),
             ("offers never seen", known(figures["offers_never_seen"], ","), ""),
             ("jobs", f"{figures['jobs']:,}", ""),
-            ("jobs without an offer", f"{figures['jobs_without_offer']:,}", ""),
+            (
+                "jobs without an offer when they were cancelled",
+                f"{figures['jobs_without_offer']:,}",
+                "" if limit is None else none(figures["jobs_without_offer"]),
+            ),
             *latencies(
                 figures, "request_to_first_frame_ms", "request to first frame", None if limit is None else REQUEST_MS
             ),

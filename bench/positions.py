@@ -51,7 +51,7 @@ MARKET, SERVICE = "bkk", "ride"
 GEO_KEY = f"{{{MARKET}}}:geo:{SERVICE}"
 """Where searches look."""
 TARGET_US, SOCKETS = 40.0, 2_000
-"""performance.md §0.2: for so many sockets and more."""
+"""The aim, for so many sockets and more."""
 SEARCHABLE_WITHIN_S: Final = 5.0
 PROBE_S: Final = 0.005
 PROBES_PER_S: Final = 20.0

@@ -36,7 +36,7 @@ AIMS: Final = {
     "sockets": ("server CPU per position", 1.3, 1_000, 19_500),
     "providers": ("search", 1.5, 10_000, 100_000),
 }
-"""The largest size to the smallest, by part (performance.md §0.2): (of what, at most, the smallest at most, the largest at least)."""
+"""The largest size to the smallest, by part: (of what, at most, the smallest at most, the largest at least)."""
 STARTING_S: Final = 12.0
 """Stores, seeding and a server, and their end; measured as 8 to 12 s."""
 CONNECTED_PER_S: Final = 250.0

@@ -39,7 +39,7 @@ from bench.server import rss_of
 from dispatch.markets import Markets
 
 TARGET_KIB, SOCKETS = 20.0, 1_000
-"""performance.md §0.2; of fewer sockets what an allocator does by the way weighs more than they do."""
+"""The aim, and of how many: of fewer sockets what an allocator does by the way weighs more than they do."""
 ONLINE_PER_S: Final = 300.0
 
 

@@ -43,11 +43,11 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 _OF_THE_SELDOM = ("served", "wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment")
 _JUDGED = 7
-_WHY_SOLVING = (
-    "Nearly all of it is one call of scipy's solver on a dense matrix; its sparse one is faster, and holds the interpreter's lock as long as it runs"
-    " ([decision 14](decisions/0014-windows-are-moments-on-the-clock.md)). A live window decides some 200 jobs at a time."
-)
 """So many of them, the first, are of the city; the others are of the simulator."""
+_WHY_SOLVING = (
+    "Most of it, about three quarters when profiled, is one call of scipy's solver on a dense matrix; its sparse one holds the interpreter's lock as"
+    " long as it runs ([decision 14](decisions/0014-windows-are-moments-on-the-clock.md)). A live window decides some 200 jobs at a time."
+)
 _LESS_IS_BETTER = {"wait_p50_s", "wait_p95_s", "pickup_m", "offers_per_assignment", "idle_m", "gini"}
 _WAITS = {"wait_p50_s": "median wait", "wait_p95_s": "p95 wait"}
 _WORSE = 1.02
@@ -79,7 +79,7 @@ How a decision is made: `dispatch/matching/policies.py` and `dispatch/matching/b
 {stamps}
 
 To make it again: the commands above with `--data FOLDER`, then `python -m bench simulate --page docs/matching.md`;
-FOLDER holds recorded days with the columns of `bench/data/sf/README.md`. What was driven is short, for the time there was. `python -m bench simulate --evidence --data FOLDER`, with no
+FOLDER holds recorded days with the columns of `bench/data/sf/README.md`. What was driven are stretches of half an hour to four hours. `python -m bench simulate --evidence --data FOLDER`, with no
 stretches named, drives whole days with two seeds each and eight dense stretches of two hours, long enough for Gini: some two hours of one core. Without a folder the
 carried night can be driven: `python -m bench simulate --policy batch --fleet scarce`.
 

@@ -24,7 +24,7 @@ TARGETS: Final[dict[str, tuple[str, float]]] = {
     "accepts_per_s_vs_postgres_function": ("≥", 1.0),
     "accept_cpu_vs_postgres": ("≤", 1.0),
 }
-"""Of performance.md §0.2; against `usual` where no variant is named."""
+"""Ratio → its aim; against `usual` where no variant is named."""
 DEMANDED: Final[dict[str, tuple[str, str | None]]] = {
     "position_cpu_vs_node_ws": ("positions", "node_ws"),
     "position_cpu_vs_socketio": ("positions", "socketio"),
@@ -34,7 +34,7 @@ DEMANDED: Final[dict[str, tuple[str, str | None]]] = {
 }
 """Ratio → its work and its peer (None: the Postgres alone). They stand among the ratios of every run, None when they were not measured."""
 PAIRS_MIN: Final = 5
-"""Below it a median says nothing: performance.md asks for as many runs."""
+"""Below it a median says nothing."""
 NEVER: Final = 1e9
 """Written for a ratio that is infinite, since JSON has no word for it: ours never came, in no time can it be met."""
 EDGE_S: Final = 0.1

@@ -16,7 +16,7 @@ reason of those rows in whose name, or whose table's title, the words occur. A s
 POINT: Final = re.compile(r"^- \*\*(.+?)\*\*:", re.MULTILINE)
 HEAD: Final = """# Performance: what an operation costs
 
-Made by `python -m bench report {folder} --page {page}` out of [{folder}](../{folder}); tables are not written by hand. A figure holds beside its machine only; ratios of one run hold roughly elsewhere too. Latencies count from the moment that was a request's,
+Made by `python -m bench report {folder} --page {page}` out of [{folder}](../{folder}); tables of results are not written by hand. A figure holds beside its machine only; ratios of one run hold roughly elsewhere too. Latencies count from the moment that was a request's,
 whether or not the load generator was late. Each scenario says how much of the machine others kept busy meanwhile: where that is more than a few hundredths, only CPU per operation and ratios mean something.
 
 """
@@ -45,10 +45,11 @@ def ordered(results: Iterable[Result]) -> list[Result]:
 
 
 def facts(result: Result) -> str:
-    """When, from what, where, and how again; one paragraph."""
+    """When, from what, where, how again, and why it counts for nothing; one paragraph."""
     figures = result.figures
     versions = ", ".join(f"{name} {version}" for name, version in figures.get("versions", {}).items())
-    return f"`{figures.get('command', '?')}` · {figures.get('date', '?')} · {result.of} · {result.where} · {versions}"
+    void = f" · **void: {'; '.join(figures['void'])}**" if isinstance(figures.get("void"), list) else ""
+    return f"`{figures.get('command', '?')}` · {figures.get('date', '?')} · {result.of} · {result.where} · {versions}{void}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

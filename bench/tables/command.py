@@ -39,7 +39,7 @@ ROUNDS: Final = Queries(SLICES / "matching" / "queries.sql")
 SIZES: Final = (10_000, 1_000_000, 5_000_000)
 SHARES: Final = (0.5, 0.99)
 GROWTH_MAX: Final = 1.3
-"""The largest history to the smallest (issue: flat)."""
+"""The largest history to the smallest: flat, but for what a machine does by itself."""
 PAGE: Final = 51
 """What a list asks for: fifty, and one that tells whether there are more."""
 WARM: Final = 40

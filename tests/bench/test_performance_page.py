@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.all import FULL
+from bench.all import ORDER as LOADS
 from bench.report.markdown import ORDER, REASONS, markdown, unreasoned
 from bench.report.results import Result, read
 
@@ -24,7 +26,9 @@ def test_the_page_is_what_the_results_say(results: list[Result]) -> None:
     assert (ROOT / PAGE).read_text(encoding="utf-8") == text, f"python -m bench report {FOLDER} --page {PAGE}"
 
 
-def test_every_scenario_is_there_in_full(results: list[Result]) -> None:
+def test_every_run_is_there_in_full(results: list[Result]) -> None:
+    loads = {name for scenario in LOADS for name in FULL.get(scenario, {scenario: ()})}
+    assert {one.name for one in results} == loads | {"office", "scaling", "tables"}
     assert {one.scenario for one in results} == set(ORDER)
     for one in results:
         assert not one.figures["options"].get("short"), one.name
