@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from bench.ledger import RIDING
-from bench.peers.judge import JOBS, OFFERED, OFFERS
+from bench.peers.judge import JOBS, OFFERED, OFFERS, OVER
 from bench.progress import bar, say
 from dispatch.app import build
 from dispatch.kit import log
@@ -25,6 +25,9 @@ JOBS_PER_CUSTOMER: Final = 50
 EVERY: Final = timedelta(seconds=6)
 """Between two jobs of the history: five millions are a year."""
 TABLES: Final = ("jobs", "offers", "job_events")
+WITHDRAWN: Final = """
+UPDATE offers SET status = 'withdrawn', reason = 'taken', responded_at = clock_timestamp() WHERE status = 'live' AND job_id = ANY ($1::uuid[])
+"""
 
 PEOPLE: Final = """
 CREATE TABLE IF NOT EXISTS history_customers (n bigint PRIMARY KEY, id uuid NOT NULL);
@@ -141,6 +144,14 @@ async def fresh(
         [takers[(number + more) % count] for number in range(count) for more in range(OFFERED)],
     )
     return [(job, many[0]) for job, many in zip(jobs, offers, strict=True)]
+
+
+async def over(judge: "asyncpg.Connection[Any]", jobs: Sequence[UUID]) -> None:
+    """End fresh jobs and what is still offered of them, as the server does behind an accept: loops are asked beside a history, and not beside what
+    the asking of accepts has left.
+    """
+    await judge.execute(OVER, jobs)
+    await judge.execute(WITHDRAWN, jobs)
 
 
 async def completed(started: Stores, judge: "asyncpg.Connection[Any]", people: People) -> tuple[dict[str, int], float]:

@@ -67,6 +67,7 @@ def test_an_accept_and_every_list_read_by_an_index(tmp_path: Path) -> None:
         assert plans["provider's jobs"]["rows_read"]["jobs"] >= 18, "he has some"
         assert plans["loop: steps to be told"]["rows_read"]["job_events"] >= 200, "each ask finds them anew"
         assert plans["loop: offers left open"]["rows_read"].get("jobs", 0) < 1_000
+        assert plans["loop: offers unheard"]["rows_read"].get("offers", 0) < 50, "asked accepts leave nothing open"
     assert all(found["bytes_per_job"][table] > 100 for table in ("jobs", "offers", "job_events"))
     books = {"earnings", "ledger_txn", "ledger_entry"}
     assert books <= found["bytes_per_completion_elsewhere"].keys(), "a completion pays"
