@@ -60,10 +60,10 @@ async def test_the_office_sees_who_was_asked(server: Server) -> None:
     assert (told["job_id"], told["status"]) == (str(job_id), "offered")
     # The last: a try that met a gate which somebody else held in that moment is told too, and made again.
     *_, made = told["rounds"]
-    assert (made["policy"], made["reason"], made["round"]) == ("nearest", "nearest", 1)
+    assert (made["policy"], made["reason"], made["round"]) == ("nearest", "nearest", 1), told["rounds"]
     assert made["text"] == REASONS["en"][Reason.NEAREST]
     one, other = made["considered"]
-    assert (one["provider_id"], one["outcome"]) == (str(near.provider_id), "offered")
+    assert (one["provider_id"], one["outcome"]) == (str(near.provider_id), "offered"), told["rounds"]
     assert 400 < one["distance_m"] < 600 and one["provider_uid"] and one["text"]
     assert (other["provider_id"], other["outcome"]) == (str(far.provider_id), "behind")
     assert 1_900 < other["distance_m"] < 2_100 and other["text"] == OUTCOMES["en"][Outcome.BEHIND]
