@@ -359,6 +359,14 @@ def test_kept_lines_are_kept_of_a_void_run_too(tmp_path: Path) -> None:
     assert kept == {"title": "plans", "rows": [], "text": ["a", "b"]}
 
 
+def test_a_void_run_is_called_so_beside_its_facts() -> None:
+    assert facts(Result("x", "x", FACTS | {"void": ["3 lines lost", "nothing was offered"]})).endswith(
+        " · **void: 3 lines lost; nothing was offered**"
+    )
+    # Of peers it says which ratios lost which runs, and is empty of a good one.
+    assert "void" not in facts(Result("x", "x", FACTS)) + facts(Result("x", "x", FACTS | {"void": {}}))
+
+
 WORDED = """## Why the missed ones are missed
 
 ### candidates
