@@ -70,6 +70,7 @@ CREATE TABLE jobs (
   ttl_s double precision NOT NULL,                        -- how long it is searched for, from its creation or its last release
   offer_deadline timestamptz,
   next_search_at timestamptz,
+  searched_until timestamptz,                             -- one search at a time: nobody else begins one of this job before
   expires_at timestamptz NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   accepted_at timestamptz,

@@ -12,7 +12,8 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN ROW(p_user, 'offer.withdrawn', json_build_object('offer_id', p_offer, 'job_id', p_job, 'reason', p_reason))::pending_fact;
 
 -- Take jobs whose next action is due (or the one asked for) on lease, so that of many workers one searches. No leader: whoever
--- dies with a lease loses it when it runs out. `excluded`: providers who answered this job already, or let it lapse a moment ago.
+-- dies with a lease loses it when it runs out. Two searches of one job would hold providers against each other, and the nearest would be
+-- passed over. `excluded`: providers who answered this job already, or let it lapse a moment ago.
 -- `silent`: those who ever let it lapse.
 CREATE FUNCTION jobs_due(p_job uuid, p_limit int, p_lease interval, p_markets text[], p_cooldowns_s double precision[])
 RETURNS TABLE (job_id uuid, market text, service_type service_name, status job_status, round not_negative, pickup_lat latitude, pickup_lng longitude,
@@ -20,23 +21,26 @@ RETURNS TABLE (job_id uuid, market text, service_type service_name, status job_s
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   due uuid[];
+  at timestamptz := clock_timestamp();
 BEGIN
   -- Two statements, each with its own index: one condition for both would read every open job. So may an index of all that is open, which a
   -- table that nobody has analysed yet makes look small: what is asked of one job asks for its key alone.
   IF p_job IS NULL THEN
     SELECT array_agg(d.id) INTO due FROM (
-      SELECT j.id FROM jobs j WHERE j.status IN ('pending', 'offered') AND j.next_search_at <= clock_timestamp()
+      SELECT j.id FROM jobs j WHERE j.status IN ('pending', 'offered') AND j.next_search_at <= at AND coalesce(j.searched_until <= at, true)
       ORDER BY j.next_search_at LIMIT p_limit FOR UPDATE SKIP LOCKED) d;
   ELSE
     SELECT array_agg(d.id) INTO due FROM (
-      SELECT j.id, j.status FROM jobs j WHERE j.id = p_job FOR UPDATE SKIP LOCKED) d WHERE d.status IN ('pending', 'offered');
+      SELECT j.id, j.status, j.searched_until FROM jobs j WHERE j.id = p_job FOR UPDATE SKIP LOCKED) d
+    WHERE d.status IN ('pending', 'offered') AND coalesce(d.searched_until <= at, true);
   END IF;
   IF due IS NULL THEN
     RETURN;
   END IF;
   RETURN QUERY
   WITH taken AS (
-    UPDATE jobs j SET next_search_at = CASE WHEN j.offer_deadline > clock_timestamp() THEN j.offer_deadline ELSE clock_timestamp() + p_lease END
+    UPDATE jobs j SET next_search_at = CASE WHEN j.offer_deadline > at THEN j.offer_deadline ELSE at + p_lease END,
+      searched_until = CASE WHEN j.offer_deadline > at THEN NULL ELSE at + p_lease END
     WHERE j.id = ANY (due) RETURNING j.*
   )
   SELECT t.id, t.market, t.service_type, t.status, t.round, t.pickup_lat, t.pickup_lng, t.customer_id,
@@ -106,12 +110,14 @@ BEGIN
     INTO made, offered, offered_to FROM made_offers m;
   IF made IS NULL THEN
     offered := '{}'; offered_to := '{}';
-    UPDATE jobs SET next_search_at = least(clock_timestamp() + p_again, expires_at) WHERE id = p_job;
+    -- Woken during this search: somebody came whom it may have missed. With candidates that did not fit it goes on, and keeps its lease.
+    UPDATE jobs SET next_search_at = CASE WHEN next_search_at < searched_until THEN next_search_at ELSE least(clock_timestamp() + p_again, expires_at) END,
+      searched_until = CASE WHEN cardinality(p_providers) > 0 THEN searched_until END WHERE id = p_job;
     word := 'nobody';
     RETURN;
   END IF;
   UPDATE jobs SET status = 'offered', round = j.round + 1, version = version + 1, offer_deadline = deadline,
-    next_search_at = least(deadline, expires_at) WHERE id = p_job RETURNING * INTO j;
+    next_search_at = least(deadline, expires_at), searched_until = NULL WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_role) VALUES (j.id, j.version, was, 'offered', j.round, 'system');
   facts := inbox_append(made || ROW(j.customer_id, 'job.updated', json_build_object('job', job_view(j, false)))::pending_fact);
   round := j.round;
@@ -130,7 +136,7 @@ BEGIN
     RETURN '{}';
   END IF;
   SELECT array_agg(offer_withdrawn(s.provider_user_id, s.offer_id, p_job, 'expired')) INTO told FROM offers_settle(p_job, 'expired', 'expired') s;
-  UPDATE jobs SET offer_deadline = NULL, next_search_at = clock_timestamp() WHERE id = p_job;
+  UPDATE jobs SET offer_deadline = NULL, next_search_at = clock_timestamp(), searched_until = NULL WHERE id = p_job;
   RETURN coalesce(inbox_append(told), '{}');
 END $$;
 
@@ -189,7 +195,7 @@ BEGIN
   )
   SELECT coalesce(array_agg(offer_withdrawn(v.provider_user_id, v.offer_id, v.job_id, p_reason)), '{}') INTO told FROM voided v;
   WITH woken AS (
-    UPDATE jobs j SET next_search_at = clock_timestamp(), offer_deadline = NULL
+    UPDATE jobs j SET next_search_at = clock_timestamp(), searched_until = NULL, offer_deadline = NULL
     WHERE j.id = ANY (ids) AND j.status IN ('pending', 'offered') AND NOT EXISTS (SELECT FROM offers o WHERE o.job_id = j.id AND o.status = 'live')
     RETURNING j.id
   )
@@ -224,7 +230,7 @@ BEGIN
   ELSE
     UPDATE offers SET status = 'declined', reason = p_reason, responded_at = clock_timestamp() WHERE offer_id = p_offer;
     IF NOT EXISTS (SELECT FROM offers f WHERE f.job_id = j.id AND f.status = 'live') THEN
-      UPDATE jobs SET next_search_at = clock_timestamp(), offer_deadline = NULL WHERE id = j.id;
+      UPDATE jobs SET next_search_at = clock_timestamp(), searched_until = NULL, offer_deadline = NULL WHERE id = j.id;
       exhausted := true;
     END IF;
     facts := inbox_append(ARRAY[offer_withdrawn(p_user, p_offer, j.id, 'declined')]);
@@ -271,7 +277,7 @@ BEGIN
   UPDATE jobs SET status = 'offered', round = round + 1, version = version + 1, provider_id = NULL, provider_user_id = NULL, accept_id = NULL,
     provider_first_name = NULL, provider_rating = NULL, provider_vehicle = NULL,
     accepted_at = NULL, arrived_at = NULL, provider_lat = NULL, provider_lng = NULL, provider_located_at = NULL, trail_m = 0, trail_fixes = 0,
-    offer_deadline = NULL, next_search_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => ttl_s)
+    offer_deadline = NULL, next_search_at = clock_timestamp(), searched_until = NULL, expires_at = clock_timestamp() + make_interval(secs => ttl_s)
    WHERE id = p_job RETURNING * INTO j;
   INSERT INTO job_events (job_id, version, from_status, to_status, round, actor_id, actor_role, reason)
     VALUES (p_job, j.version, before.status, 'offered', j.round, p_actor, p_role, p_reason);
@@ -339,7 +345,7 @@ $$;
 
 -- Put off the next search of a job that has had all its rounds, and wake those that wait for one.
 CREATE FUNCTION jobs_rest(p_job uuid) RETURNS void LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
-  UPDATE jobs SET next_search_at = expires_at WHERE id = p_job AND status IN ('pending', 'offered')
+  UPDATE jobs SET next_search_at = expires_at, searched_until = NULL WHERE id = p_job AND status IN ('pending', 'offered')
 $$;
 CREATE FUNCTION jobs_wake(p_market text, p_types text[], p_limit int) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$

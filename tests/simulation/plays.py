@@ -343,6 +343,7 @@ class Play:
             await self.judges.age("offers", "expires_at", 3600)
         else:
             await self.judges.age("jobs", "next_search_at", 3600)
+            await self.judges.age("jobs", "searched_until", 3600)
 
 
 Act = Callable[[Play, int, int, int], Awaitable[None]]

@@ -36,7 +36,7 @@ _BAGS = frozenset(
 )
 """Statements without an ORDER BY."""
 TABLES = {
-    "jobs": "SELECT id, status, round, version, customer_id, provider_id, provider_user_id, accept_id, offer_deadline, next_search_at, expires_at, accepted_at, "
+    "jobs": "SELECT id, status, round, version, customer_id, provider_id, provider_user_id, accept_id, offer_deadline, next_search_at, searched_until, expires_at, accepted_at, "
     "arrived_at, started_at, completed_at, cancelled_at, cancelled_by, cancellation_reason, distance_m, base_minor, actual_earnings_minor, trail_m, trail_fixes, "
     "provider_lat, provider_lng, estimated FROM jobs",
     "job_events": "SELECT job_id, version, from_status, to_status, round, actor_id, actor_role, reason FROM job_events",

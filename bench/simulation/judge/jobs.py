@@ -147,6 +147,7 @@ def job_create(db: Session, user_id: UUID, key: str | None, fingerprint: str, *g
         "trail_m": 0.0,
         "trail_fixes": 0,
         "next_search_at": now + timedelta(seconds=1),
+        "searched_until": None,
         "expires_at": now + timedelta(seconds=fields["ttl_s"]),
         "created_at": now,
     }
@@ -359,6 +360,7 @@ def jobs_release(db: Session, job_id: UUID, by: str, actor: UUID | None, role: s
         round=before["round"] + 1,
         version=before["version"] + 1,
         next_search_at=now,
+        searched_until=None,
         expires_at=now + timedelta(seconds=before["ttl_s"]),
         trail_m=0.0,
         trail_fixes=0,

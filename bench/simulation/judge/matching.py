@@ -34,6 +34,7 @@ def jobs_due(
 ) -> list[Row]:
     now = db.now
     due = [job for job in db.all("jobs") if job["status"] in OPEN]
+    due = [job for job in due if job["searched_until"] is None or job["searched_until"] <= now]
     if job_id is None:
         due = [job for job in due if job["next_search_at"] is not None and job["next_search_at"] <= now]
         due.sort(key=lambda job: job["next_search_at"])
@@ -47,7 +48,13 @@ def jobs_due(
 def _taken(db: Session, job: Row, now: datetime, lease_s: float, cooldown_s: float) -> Row:
     deadline = job["offer_deadline"]
     standing = deadline is not None and deadline > now
-    job_set(db, job["id"], next_search_at=deadline if standing else now + seconds(lease_s))
+    leased = now + seconds(lease_s)
+    job_set(
+        db,
+        job["id"],
+        next_search_at=deadline if standing else leased,
+        searched_until=None if standing else leased,
+    )
     offers = db.of_job(job["id"])
     lately = now - seconds(cooldown_s)
     excluded = {
@@ -150,7 +157,10 @@ def offers_create(
         db.lock("offers", offer_id)
         made.append(db.put("offers", offer_id, offer))
     if not made:
-        job_set(db, job_id, next_search_at=min(db.now + seconds(again_s), job["expires_at"]))
+        leased = job["searched_until"]
+        woken = leased is not None and job["next_search_at"] < leased
+        again = job["next_search_at"] if woken else min(db.now + seconds(again_s), job["expires_at"])
+        job_set(db, job_id, next_search_at=again, searched_until=leased if providers else None)
         return {**said, "word": "nobody"}
     job = job_set(
         db,
@@ -160,6 +170,7 @@ def offers_create(
         version=job["version"] + 1,
         offer_deadline=deadline,
         next_search_at=min(deadline, job["expires_at"]),
+        searched_until=None,
     )
     step(db, job, job["version"], was, "offered", job["round"], None, "system")
     told: list[Pending] = [(o["provider_user_id"], "offer.created", json(offer_view(o, glance))) for o in made]
@@ -193,7 +204,7 @@ def offers_lapse(db: Session, job_id: UUID) -> list[Row]:
         withdrawn(offer["provider_user_id"], offer["offer_id"], job_id, "expired")
         for offer in settled(db, job_id, "expired", "expired")
     ]
-    job_set(db, job_id, offer_deadline=None, next_search_at=db.now)
+    job_set(db, job_id, offer_deadline=None, next_search_at=db.now, searched_until=None)
     return append_pending(db, told)
 
 
@@ -250,7 +261,7 @@ def _voided(db: Session, provider_id: UUID, reason: str) -> tuple[list[Pending],
         job = db.get("jobs", job_id)
         assert job is not None
         if job["status"] in OPEN and not any(o["status"] == "live" for o in db.of_job(job_id)):
-            job_set(db, job_id, next_search_at=db.now, offer_deadline=None)
+            job_set(db, job_id, next_search_at=db.now, searched_until=None, offer_deadline=None)
             wake.append(job_id)
     return told, wake
 
@@ -286,7 +297,7 @@ def offers_decline(db: Session, user_id: UUID, offer_id: UUID, reason: str | Non
     db.change("offers", offer_id, status="declined", reason=reason, responded_at=db.now)
     exhausted = not any(o["status"] == "live" for o in db.of_job(job["id"]))
     if exhausted:
-        job_set(db, job["id"], next_search_at=db.now, offer_deadline=None)
+        job_set(db, job["id"], next_search_at=db.now, searched_until=None, offer_deadline=None)
     facts = append_pending(db, [withdrawn(user_id, offer_id, job["id"], "declined")])
     return {**said, "word": "declined", "exhausted": exhausted, "facts": facts}
 
@@ -295,7 +306,7 @@ def offers_decline(db: Session, user_id: UUID, offer_id: UUID, reason: str | Non
 def jobs_rest(db: Session, job_id: UUID) -> None:
     job = db.get("jobs", job_id)
     if job is not None and job["status"] in OPEN:
-        job_set(db, job_id, next_search_at=job["expires_at"])
+        job_set(db, job_id, next_search_at=job["expires_at"], searched_until=None)
 
 
 @models("matching", "jobs_wake")

@@ -1,0 +1,96 @@
+"""A job is searched by one search at a time: two would hold providers against each other, and offer it to others than the nearest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.support.server import BANGKOK, WITHIN_S, Server, serving
+
+EAST = 0.01 / 1.08
+"""About a kilometre of longitude in Bangkok."""
+MARKET = {"bkk": {"policy": "nearest", "offer_ttl_s": 60, "research_s": 60, "open_board": False}}
+
+
+def east(km: float) -> tuple[float, float]:
+    return BANGKOK[0], BANGKOK[1] + EAST * km
+
+
+async def becomes(server: Server, job_id: UUID, condition: str) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not await server.sql(f"SELECT 1 FROM jobs WHERE id = $1 AND {condition}", job_id):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
+    async with serving(database_url, redis_url, markets=MARKET) as running:
+        yield running
+
+
+async def test_who_comes_while_a_job_is_searched_starts_no_second_search_of_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second would find the nearest held by the first, and might make its offer before it."""
+    matching = server.app.matching
+    give = matching._give
+    searched: list[UUID] = []
+
+    async def woken(market: Any, search: Any, *rest: Any, **named: Any) -> Any:
+        searched.append(search.job_id)
+        live = server.app.presence.of(far.user_id)
+        assert live is not None
+        matching.freed(live)
+        await matching.wake()
+        await matching.turn()
+        return await give(market, search, *rest, **named)
+
+    async with server.working(at=east(0.5)) as (near, _), server.working(at=east(2)) as (far, _):
+        monkeypatch.setattr(matching, "_give", woken)
+        job_id = UUID((await server.request(await server.person(), at=east(0)))["id"])
+        await near.inbox.named("offer.created")
+        offered = await server.sql("SELECT provider_id::text FROM offers WHERE job_id = $1", job_id)
+    assert [row["provider_id"] for row in offered] == [near.provider_id]
+    assert searched == [job_id]
+
+
+async def test_who_comes_while_a_job_is_searched_in_vain_is_found_by_the_next_search(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its time the next would be in a minute: the market says so."""
+    matching = server.app.matching
+    give = matching._give
+    in_vain, came = asyncio.Event(), asyncio.Event()
+
+    async def meanwhile(market: Any, search: Any, chosen: Any, *rest: Any, **named: Any) -> Any:
+        assert bool(chosen) == in_vain.is_set()
+        in_vain.set()
+        await came.wait()
+        return await give(market, search, chosen, *rest, **named)
+
+    monkeypatch.setattr(matching, "_give", meanwhile)
+    job = await server.request(await server.person(), at=east(0))
+    async with asyncio.timeout(WITHIN_S):
+        await in_vain.wait()
+    async with server.working(at=east(0.5)) as (late, _):
+        await becomes(server, UUID(job["id"]), "next_search_at < searched_until")
+        came.set()
+        await late.inbox.named("offer.created")
+    (offered,) = await server.sql("SELECT job_id::text, round FROM offers")
+    assert tuple(offered) == (job["id"], 1)
+
+
+async def test_a_lease_ends_with_its_search_or_with_its_time(server: Server) -> None:
+    matching = server.app.matching
+    job_id = UUID((await server.request(await server.person(), at=east(0)))["id"])
+    await becomes(server, job_id, "searched_until IS NULL AND next_search_at > created_at + interval '30 s'")
+    assert [search.job_id for search in await matching._take(job_id)] == [job_id]
+    assert await matching._take(job_id) == []
+    await server.sql("UPDATE jobs SET next_search_at = clock_timestamp() WHERE id = $1", job_id)
+    assert await matching._take(None) == [], "due, and searched by somebody"
+    await server.sql("UPDATE jobs SET searched_until = clock_timestamp() WHERE id = $1", job_id)
+    # Whoever looks first: the server's own loop may be the one.
+    await matching.turn()
+    await becomes(server, job_id, "searched_until IS NULL")
