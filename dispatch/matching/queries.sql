@@ -5,7 +5,7 @@ FROM jobs_due($1, $2, make_interval(secs => $3), $4, $5);
 
 -- name: offers_create :one
 -- $1 job_id, $2 round, $3 offer_ids uuid[], $4 provider_ids uuid[], $5 distances int[], $6 ttl_s, $7 offers at once, $8 again_s, $9 cooldown_s
-SELECT word, offered, offered_to, round, facts
+SELECT word, offered, offered_to, round, facts, woken
 FROM offers_create($1, $2, $3, $4, $5, make_interval(secs => $6), $7, make_interval(secs => $8), make_interval(secs => $9));
 
 -- name: offers_lapse :value

@@ -210,6 +210,7 @@ class Matching:
             passed += made.unfit
         # The judge was asked often enough for one search; the next one begins behind all these.
         self._unfit.keep(search.job_id, passed)
+        await self._give(market, search, (), (), again_s=market.research_s)
 
     async def _found(self, market: Market, search: Search, terms: Terms, passed: Sequence[UUID]) -> tuple[Near, float]:
         """Who is free near a job, and how far it was looked: as far as the policy reaches, then as far as the market does; each time first
@@ -249,11 +250,13 @@ class Matching:
         async def give(search: Search) -> None:
             some = decision.offers.get(search.job_id, ())
             ours = [candidate for candidate in some if candidate.provider_id not in others]
-            made = await self._give(market, search, ours, ours, again_s=self._batching.wait_s(market))
+            made = _Made(0, frozenset(), [], False)
+            if ours or not some:
+                made = await self._give(market, search, ours, ours, again_s=self._batching.wait_s(market))
             reach = policy_named("batch").reach(market, search.round, search.waited_s)
             theirs = [candidate for candidate in some if candidate.provider_id in others]
             self._note(question, decision, search, reach.radius_m, made, held=theirs)
-            if made.unfit or len(ours) < len(some):
+            if some and not made.offered and not made.closed:
                 # The next window would choose him again: this job goes on by itself.
                 await self._offer(search, made.unfit, policy="waves")
 
@@ -280,8 +283,8 @@ class Matching:
         *,
         again_s: float,
     ) -> "_Made":
-        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody to offer it to: the
-        search comes again after `again_s`.
+        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody to offer it to: this
+        search is over, and the next comes after `again_s`.
         """
         offers = [new_id() for _ in chosen]
         try:
@@ -313,6 +316,8 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
+        if made["woken"]:
+            self.search(search.job_id)
         taken = frozenset(made["offered_to"])
         await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
         unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []

@@ -57,9 +57,11 @@ END $$;
 
 -- Make the next round: lock the gates, then the job, and only then look who is eligible (I4: active, idle, of the type, in reach,
 -- with a living socket, at this very commit). A gate that somebody holds is a provider about to change: skipped, not awaited.
--- Nobody left: no round, the search comes again after `p_again`. Words: "offered", "nobody", "closed" (no longer open, another round, or a live round stands).
+-- Nobody to offer it to: no round, the search is over and comes again after `p_again`; at once when it is `woken`, as somebody came meanwhile
+-- whom it may have missed. Words: "offered", "nobody", "closed" (no longer open, another round, or a live round stands).
 CREATE FUNCTION offers_create(p_job uuid, p_round int, p_offers uuid[], p_providers uuid[], p_distances int[], p_ttl interval,
-  p_at_once int, p_again interval, p_cooldown interval, OUT word text, OUT offered uuid[], OUT offered_to uuid[], OUT round int, OUT facts fact[])
+  p_at_once int, p_again interval, p_cooldown interval, OUT word text, OUT offered uuid[], OUT offered_to uuid[], OUT round int, OUT facts fact[],
+  OUT woken boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = dispatch, pg_temp AS $$
 DECLARE
   locked uuid[];
@@ -69,7 +71,7 @@ DECLARE
   made pending_fact[];
   deadline timestamptz;
 BEGIN
-  offered := '{}'; offered_to := '{}'; facts := '{}';
+  offered := '{}'; offered_to := '{}'; facts := '{}'; woken := false;
   SELECT array_agg(g.provider_id) INTO locked FROM (
     SELECT provider_id FROM provider_gate WHERE provider_id = ANY (p_providers) AND open
     ORDER BY provider_id FOR NO KEY UPDATE SKIP LOCKED) g;
@@ -110,10 +112,13 @@ BEGIN
     INTO made, offered, offered_to FROM made_offers m;
   IF made IS NULL THEN
     offered := '{}'; offered_to := '{}';
-    -- Woken during this search: somebody came whom it may have missed. With candidates that did not fit it goes on, and keeps its lease.
-    UPDATE jobs SET next_search_at = CASE WHEN next_search_at < searched_until THEN next_search_at ELSE least(clock_timestamp() + p_again, expires_at) END,
-      searched_until = CASE WHEN cardinality(p_providers) > 0 THEN searched_until END WHERE id = p_job;
     word := 'nobody';
+    -- With candidates who did not fit the search goes on, and its lease stands; without any this is its end.
+    IF cardinality(p_providers) = 0 THEN
+      woken := coalesce(j.next_search_at < j.searched_until, false);
+      UPDATE jobs SET next_search_at = CASE WHEN woken THEN next_search_at ELSE least(clock_timestamp() + p_again, expires_at) END, searched_until = NULL
+        WHERE id = p_job;
+    END IF;
     RETURN;
   END IF;
   UPDATE jobs SET status = 'offered', round = j.round + 1, version = version + 1, offer_deadline = deadline,

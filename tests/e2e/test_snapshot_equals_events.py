@@ -96,8 +96,8 @@ async def test_snapshot_and_events_equal_a_fresh_snapshot(server: Server, seed: 
                 match what:
                     case "request" if len(theirs) < 2:
                         job = await server.request(customer)
-                        # To its end here, so that there is something to answer: the worker's own search may still be under way.
-                        await server.app.matching._search_one(UUID(job["id"]))
+                        # So that there is something to answer.
+                        await server.searched(UUID(job["id"]))
                     case "answer":
                         asked = [
                             (phone, orjson.loads(offer))

@@ -21,7 +21,10 @@ async def server(database_url: str, redis_url: str) -> AsyncIterator[Server]:
 
 async def pages(server: Server, job_id: UUID) -> int:
     async with server.app.pg.system_tx() as tx:
-        return await pages_read(tx, Q["jobs_due"], f"'{job_id}'", "200", "2.0", "'{bkk}'", "'{15}'")
+        # On a lease that ends at once: the next reading is to find the job again.
+        read = await pages_read(tx, Q["jobs_due"], f"'{job_id}'", "200", "0.0", "'{bkk}'", "'{15}'")
+        assert len(await tx.fetch(Q["jobs_due"], job_id, 200, 0.0, ["bkk"], [15.0])) == 1
+        return read
 
 
 async def test_a_search_does_not_read_everybody_elses_offers(server: Server) -> None:

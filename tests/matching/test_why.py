@@ -290,7 +290,7 @@ async def test_old_rounds_are_forgotten(server: Server) -> None:
 async def test_switched_off_nothing_is_written(database_url: str, redis_url: str) -> None:
     async with serving(database_url, redis_url, markets=MARKET, explain=False) as server, server.working(at=east(0.5)):
         job = await server.request(await server.person(), at=east(0))
-        await server.app.matching._search_one(UUID(job["id"]))
+        await server.searched(UUID(job["id"]))
         await server.app.why.write()
         assert await _kept(server) == 0
 

@@ -138,7 +138,7 @@ class Play:
         job = self.job(which)
         if job is None:
             return
-        chosen = [self.provider(number) for number in range(3) if (who >> number) & 1] or [self.provider(0)]
+        chosen = [self.provider(number) for number in range(3) if (who >> number) & 1] or [self.provider(0)][: how % 2]
         round = job["round"] if how % 5 else job["round"] + 1
         ttl_s, at_once = (60.0, -1.0)[how % 7 == 6], how % 3
         ids = [self.id() for _ in chosen]
@@ -337,13 +337,14 @@ class Play:
     # --- time
 
     async def later(self, who: int, which: int, how: int) -> None:
-        """An hour passes for the offers, or for the searches."""
-        if how % 2:
+        """An hour passes for the offers, for the searches, or for those under way alone."""
+        if how % 3 == 0:
             await self.judges.age("jobs", "offer_deadline", 3600)
             await self.judges.age("offers", "expires_at", 3600)
         else:
-            await self.judges.age("jobs", "next_search_at", 3600)
             await self.judges.age("jobs", "searched_until", 3600)
+            if how % 3 == 1:
+                await self.judges.age("jobs", "next_search_at", 3600)
 
 
 Act = Callable[[Play, int, int, int], Awaitable[None]]

@@ -115,7 +115,7 @@ def offers_create(
     again_s: float,
     cooldown_s: float,
 ) -> Row:
-    said: Row = {"word": "closed", "offered": [], "offered_to": [], "round": None, "facts": []}
+    said: Row = {"word": "closed", "offered": [], "offered_to": [], "round": None, "facts": [], "woken": False}
     gates: dict[UUID, Row] = {}
     for provider_id in sorted(set(providers)):
         gate = db.get("provider_gate", provider_id)
@@ -157,11 +157,13 @@ def offers_create(
         db.lock("offers", offer_id)
         made.append(db.put("offers", offer_id, offer))
     if not made:
+        if providers:
+            return {**said, "word": "nobody"}
         leased = job["searched_until"]
         woken = leased is not None and job["next_search_at"] < leased
         again = job["next_search_at"] if woken else min(db.now + seconds(again_s), job["expires_at"])
-        job_set(db, job_id, next_search_at=again, searched_until=leased if providers else None)
-        return {**said, "word": "nobody"}
+        job_set(db, job_id, next_search_at=again, searched_until=None)
+        return {**said, "word": "nobody", "woken": woken}
     job = job_set(
         db,
         job_id,
@@ -181,6 +183,7 @@ def offers_create(
         "offered_to": [offer["provider_id"] for offer in made],
         "round": job["round"],
         "facts": append_pending(db, told),
+        "woken": False,
     }
 
 
