@@ -105,7 +105,9 @@ class Matching:
     # --- searching
 
     def search(self, job_id: UUID) -> None:
-        """Look for a provider for this job now. Returns at once; the loop would find the job anyway, a second later."""
+        """Look for a provider for this job now, unless a search of it is under way. Returns at once; the loop would find the job anyway, a second
+        later, or when the lease of a search that died is over.
+        """
         self._nursery.start(self._search_one(job_id), "search")
 
     async def _search_one(self, job_id: UUID) -> None:
@@ -283,7 +285,7 @@ class Matching:
         *,
         again_s: float,
     ) -> "_Made":
-        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody to offer it to: this
+        """Make a round of offers to `chosen`; the holds on others of `found`, all of whom this search holds, end. Nobody `chosen`: this
         search is over, and the next comes after `again_s`.
         """
         offers = [new_id() for _ in chosen]
@@ -316,10 +318,10 @@ class Matching:
             for listener in self.on_round:
                 listener(search.job_id, made["round"], len(made["offered"]))
             log.info("job offered", job_id=str(search.job_id), round=made["round"], providers=len(made["offered"]))
-        if made["woken"]:
-            self.search(search.job_id)
         taken = frozenset(made["offered_to"])
         await self._let_go(market, [candidate for candidate in found if candidate.provider_id not in taken])
+        if made["woken"]:
+            self.search(search.job_id)
         unfit = [candidate.provider_id for candidate in chosen] if made["word"] == "nobody" else []
         return _Made(made["round"] if taken else 0, taken, unfit, made["word"] == "closed")
 

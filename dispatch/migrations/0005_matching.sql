@@ -57,8 +57,8 @@ END $$;
 
 -- Make the next round: lock the gates, then the job, and only then look who is eligible (I4: active, idle, of the type, in reach,
 -- with a living socket, at this very commit). A gate that somebody holds is a provider about to change: skipped, not awaited.
--- Nobody to offer it to: no round, the search is over and comes again after `p_again`; at once when it is `woken`, as somebody came meanwhile
--- whom it may have missed. Words: "offered", "nobody", "closed" (no longer open, another round, or a live round stands).
+-- No round: the search goes on among others; without candidates it is over, and comes again after `p_again`, or at once when it is `woken`, as
+-- somebody came meanwhile whom it may have missed. Words: "offered", "nobody", "closed" (no longer open, another round, or a live round stands).
 CREATE FUNCTION offers_create(p_job uuid, p_round int, p_offers uuid[], p_providers uuid[], p_distances int[], p_ttl interval,
   p_at_once int, p_again interval, p_cooldown interval, OUT word text, OUT offered uuid[], OUT offered_to uuid[], OUT round int, OUT facts fact[],
   OUT woken boolean)

@@ -108,7 +108,7 @@ async def test_a_lease_ends_with_its_search_or_with_its_time(server: Server) -> 
 
 @pytest.mark.parametrize("ending", ["declined", "lapsed", "left", "released"])
 async def test_a_round_that_ends_is_followed_by_a_search_whoever_searches(server: Server, ending: str) -> None:
-    """As if another worker had died in the middle of one: its lease is of the round that is over."""
+    """A lease is of the round that is over, also that of a worker which died in the middle of a search."""
     admin = await server.admin()
     async with server.working(at=east(0.5)) as (near, phone), server.working(at=east(2)) as (far, _):
         job_id = UUID((await server.request(await server.person(), at=east(0)))["id"])
@@ -120,7 +120,7 @@ async def test_a_round_that_ends_is_followed_by_a_search_whoever_searches(server
             case "declined":
                 await phone.decline(offer["offer_id"])
             case "lapsed":
-                # Due, and leased by nobody: a lease and a deadline that has passed are never of the same moment but here.
+                # Due: whoever takes it has a lease, and gives it back with the round.
                 await server.sql(
                     "UPDATE jobs SET offer_deadline = clock_timestamp(), next_search_at = clock_timestamp(), searched_until = NULL WHERE id = $1",
                     job_id,
