@@ -295,8 +295,11 @@ async def test_switched_off_nothing_is_written(database_url: str, redis_url: str
         assert await _kept(server) == 0
 
 
-async def test_the_batch_policy_tells_costs_and_who_was_outbid(database_url: str, redis_url: str) -> None:
+async def test_the_batch_policy_tells_costs_and_who_was_outbid(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two cabs near one job: one is assigned, the other was dearer."""
+    monkeypatch.setattr("dispatch.matching.batching.BUDGET_S", WITHIN_S)
     markets = {"bkk": MARKET["bkk"] | {"policy": "batch", "batch_window_s": 2}}
     async with (
         serving(database_url, redis_url, markets=markets) as server,

@@ -61,6 +61,7 @@ async def test_a_window_of_a_dead_worker_is_taken_by_another(windows: Windows, m
     what it had decided counts no more.
     """
     server = windows.server
+    monkeypatch.setattr(batching, "BUDGET_S", WITHIN_S)
     slow, quick = server.apps
     stopped, goes_on = asyncio.Event(), asyncio.Event()
     give = slow.matching._give

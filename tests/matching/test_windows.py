@@ -10,7 +10,7 @@ import structlog
 
 from dispatch.kit.clock import ManualClock
 from dispatch.matching import Decision, Question, Reason, decide
-from tests.support.server import BANGKOK, Server, serving
+from tests.support.server import BANGKOK, WITHIN_S, Server, serving
 
 BATCH = {"bkk": {"policy": "batch", "batch_window_s": 60, "offer_ttl_s": 60}}
 EAST = 0.01 / 1.08
@@ -52,6 +52,13 @@ async def windows(database_url: str, redis_url: str) -> AsyncIterator[Windows]:
         yield Windows(server)
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window may take as long as a test waits: beside other work 150 ms pass with nothing wrong, and its jobs go in waves."""
+    monkeypatch.setattr("dispatch.matching.batching.BUDGET_S", WITHIN_S)
+
+
+@pytest.mark.usefixtures("unhurried")
 async def test_jobs_of_a_window_are_decided_together(windows: Windows) -> None:
     """Nearest first, the first job would take the only cab that is near the second."""
     server = windows.server
@@ -67,6 +74,7 @@ async def test_jobs_of_a_window_are_decided_together(windows: Windows) -> None:
         assert set(decision.reasons.values()) == {Reason.ASSIGNED}
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_who_looks_at_an_offer_is_not_weighed_in_the_next_window(windows: Windows) -> None:
     server = windows.server
     async with server.working(at=east(0)) as (driver, phone):
@@ -141,6 +149,7 @@ async def test_windows_end_by_themselves(database_url: str, redis_url: str) -> N
         assert (await driver.inbox.named("offer.created")).data["job"]["id"] == job["id"]
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_what_is_known_of_candidates_reaches_the_brain(windows: Windows) -> None:
     server = windows.server
     async with server.working() as (driver, _):
