@@ -10,21 +10,8 @@ import pytest
 
 from protocol.resources import PaymentMethod
 from tests.matching.test_cash import LIMIT, owes
-from tests.support.server import BANGKOK, WITHIN_S, Server, serving
-
-EAST = 0.01 / 1.08
-"""About a kilometre of longitude in Bangkok."""
-MARKET = {"bkk": {"policy": "nearest", "offer_ttl_s": 60, "research_s": 60, "open_board": False}}
-
-
-def east(km: float) -> tuple[float, float]:
-    return BANGKOK[0], BANGKOK[1] + EAST * km
-
-
-async def becomes(server: Server, job_id: UUID, condition: str) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not await server.sql(f"SELECT 1 FROM jobs WHERE id = $1 AND {condition}", job_id):
-            await asyncio.sleep(0)
+from tests.matching.test_why import MARKET, east
+from tests.support.server import WITHIN_S, Server, serving
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +47,7 @@ async def test_who_comes_while_a_job_is_searched_starts_no_second_search_of_it(
     async with server.working(at=east(0.5)) as (near, _), server.working(at=east(2)) as (far, _):
         monkeypatch.setattr(matching, "_give", woken)
         job_id = UUID((await server.request(await server.person(), at=east(0)))["id"])
-        await becomes(server, job_id, "round > 0")
+        await server.becomes(job_id, "round > 0")
         offered = await server.sql("SELECT provider_id::text FROM offers WHERE job_id = $1", job_id)
     assert [row["provider_id"] for row in offered] == [near.provider_id]
     assert searched == [job_id]
@@ -86,9 +73,9 @@ async def test_who_comes_while_a_job_is_searched_in_vain_is_found_by_the_next_se
     async with asyncio.timeout(WITHIN_S):
         await in_vain.wait()
     async with server.working(at=east(0.5)):
-        await becomes(server, job_id, "next_search_at < searched_until")
+        await server.becomes(job_id, "next_search_at < searched_until")
         came.set()
-        await becomes(server, job_id, "round = 1")
+        await server.becomes(job_id, "round = 1")
     assert found == [False, True]
 
 
@@ -103,7 +90,7 @@ async def test_a_lease_ends_with_its_search_or_with_its_time(server: Server) -> 
     await server.sql("UPDATE jobs SET searched_until = clock_timestamp() WHERE id = $1", job_id)
     # Whoever looks first: the server's own loop may be the one.
     await matching.turn()
-    await becomes(server, job_id, "searched_until IS NULL")
+    await server.becomes(job_id, "searched_until IS NULL")
 
 
 @pytest.mark.parametrize("ending", ["declined", "lapsed", "left", "released"])
@@ -142,4 +129,4 @@ async def test_a_search_that_has_asked_the_judge_in_vain_often_enough_is_over(
             deep, _ = await stack.enter_async_context(server.working(at=east(0.02 * number)))
             await owes(server, deep.user_id, LIMIT)
         job_id = UUID((await server.request(customer, at=east(0), payment_method=PaymentMethod.CASH))["id"])
-        await becomes(server, job_id, "searched_until IS NULL AND next_search_at > clock_timestamp() + interval '30 s'")
+        await server.becomes(job_id, "searched_until IS NULL AND next_search_at > clock_timestamp() + interval '30 s'")

@@ -245,9 +245,14 @@ class Server:
 
     async def searched(self, job_id: UUID) -> None:
         """Until the first search of this job is over: an offer, or the next one later than a moment after its request."""
-        over = "searched_until IS NULL AND (round > 0 OR next_search_at > created_at + interval '1500 ms')"
+        await self.becomes(
+            job_id, "searched_until IS NULL AND (round > 0 OR next_search_at > created_at + interval '1500 ms')"
+        )
+
+    async def becomes(self, job_id: UUID, condition: str) -> None:
+        """Until this is true of the job's row."""
         async with asyncio.timeout(WITHIN_S):
-            while not await self.sql(f"SELECT 1 FROM jobs WHERE id = $1 AND {over}", job_id):
+            while not await self.sql(f"SELECT 1 FROM jobs WHERE id = $1 AND {condition}", job_id):
                 await asyncio.sleep(0)
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
