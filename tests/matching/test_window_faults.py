@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -107,12 +108,22 @@ async def test_two_workers_that_split_a_window_hold_each_cab_once(
         together.wait(WITHIN_S)
         return decide(question)
 
+    leased: list[bool] = []
+
+    async def alone_then(offer: Any, search: Search, *rest: Any, **named: Any) -> None:
+        query = "SELECT searched_until IS NOT NULL AS leased FROM jobs WHERE id = $1"
+        leased.extend(row["leased"] for row in await server.sql(query, search.job_id))
+        await offer(search, *rest, **named)
+
     async with server.working(at=east(0)):
         jobs = [UUID((await server.request(await server.person(), at=east(0.1)))["id"]) for _ in range(2)]
         await windows.put_off(2)
         for app in server.apps:
             app.matching._batching._brain = both
-        await server.sql("UPDATE jobs SET next_search_at = clock_timestamp() + interval '1 h'")
+            monkeypatch.setattr(app.matching, "_offer", partial(alone_then, app.matching._offer))
+        await server.sql(
+            "UPDATE jobs SET next_search_at = now() + interval '1 h', searched_until = now() + interval '1 h'"
+        )
         searches = [Search(job, "bkk", "ride", 0, *east(0.1), False, False, False, ()) for job in jobs]
         async with asyncio.TaskGroup() as group:
             for app, search in zip(server.apps, searches, strict=True):
@@ -123,6 +134,7 @@ async def test_two_workers_that_split_a_window_hold_each_cab_once(
         seen = await server.app.presence.near(market, "ride", *east(0), wanted=5, radius_max_m=5_000, hold_s=-1)
         assert seen.found == [], "he looks at an offer"
         assert len(windows.heard) == 3, "two windows, and the loser by itself"
+        assert leased == [True], "nobody else searches the loser's job meanwhile"
 
 
 async def test_a_slow_map_is_not_waited_for(alone: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
